@@ -1,0 +1,184 @@
+"""Pydantic's errors in OpenAI's words: one table from error type to message and code."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas import APIError
+
+Rule: TypeAlias = Callable[[ErrorDetails, str], APIError]
+
+
+def request_error(error: ValidationError) -> APIError:
+    """Turn the first fault of a request body into OpenAI's error for it."""
+    details = error.errors(include_url=False)[0]
+    return RULES.get(details["type"], _other)(details, _path(details["loc"]))
+
+
+def header_error(error: ValidationError, model: type[BaseModel]) -> APIError:
+    """Turn the first fault of the X-* headers into an error that names range and value."""
+    details = error.errors(include_url=False)[0]
+    name = str(details["loc"][0])
+    field = next(field for field in model.model_fields.values() if field.alias == name)
+    bounds = {
+        key: getattr(rule, key)
+        for rule in field.metadata
+        for key in ("ge", "le")
+        if hasattr(rule, key)
+    }
+    return APIError(
+        f"Invalid '{name}': expected {field.title} from {bounds['ge']} to {bounds['le']}, "
+        f"but got '{details['input'][:64]}' instead.",
+        param=name,
+        code="invalid_value",
+    )
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    """Write a location as ``messages[0].content``; the tags of unions (``<user>``) drop out."""
+    steps = (
+        f"[{step}]" if isinstance(step, int) else f".{step}"
+        for step in loc
+        if isinstance(step, int) or not step.startswith("<")
+    )
+    return "".join(steps).lstrip(".")
+
+
+_JSON_TYPES = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a decimal",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Join quoted values as ``'a', 'b', and 'c'``."""
+    quoted = [f"'{value}'" for value in values]
+    match quoted:
+        case [only]:
+            return only
+        case [first, second]:
+            return f"{first} and {second}"
+        case _:
+            return f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
+
+
+def _invalid_type(value: object, expected: str, param: str) -> APIError:
+    subject = f" for '{param}'" if param else ""
+    return APIError(
+        f"Invalid type{subject}: expected {expected}, but got {_JSON_TYPES[type(value)]} instead.",
+        param=param or None,
+        code="invalid_type",
+    )
+
+
+def _invalid_value(value: str, supported: Sequence[str], param: str) -> APIError:
+    noun = "value is" if len(supported) == 1 else "values are"
+    return APIError(
+        f"Invalid value: '{value}'. Supported {noun}: {_listed(supported)}.",
+        param=param,
+        code="invalid_value",
+    )
+
+
+def _missing(_: ErrorDetails, param: str) -> APIError:
+    if param == "model":
+        return APIError("you must provide a model parameter")
+    return APIError(
+        f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+    )
+
+
+def _expected(what: str) -> Rule:
+    return lambda error, param: _invalid_type(error["input"], what, param)
+
+
+def _wrong_json_type(error: ErrorDetails, param: str) -> APIError:
+    return _invalid_type(error["input"], error["ctx"]["expected"], param)
+
+
+def _unknown_variant(error: ErrorDetails, param: str) -> APIError:
+    value, key = error["input"], error["ctx"]["key"]
+    if not isinstance(value, Mapping):
+        return _invalid_type(value, "an object", param)
+    param = f"{param}.{key}"
+    if key not in value:
+        return _missing(error, param)
+    if not isinstance(value[key], str):
+        return _invalid_type(value[key], "a string", param)
+    return _invalid_value(value[key], error["ctx"]["supported"].split(","), param)
+
+
+def _not_in_literal(error: ErrorDetails, param: str) -> APIError:
+    if not isinstance(error["input"], str):
+        return _invalid_type(error["input"], "a string", param)
+    supported = error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+    return _invalid_value(error["input"], supported, param)
+
+
+def _out_of_range(side: str, sign: str, bound: str) -> Rule:
+    def rule(error: ErrorDetails, param: str) -> APIError:
+        limit: Any = error["ctx"][bound]
+        kind = "integer" if isinstance(limit, int) else "decimal"
+        return APIError(
+            f"Invalid '{param}': {kind} {side} value. "
+            f"Expected a value {sign} {limit:g}, but got {error['input']} instead.",
+            param=param,
+            code=f"{kind}_{side.replace('imum', '').replace(' ', '_')}_value",
+        )
+
+    return rule
+
+
+def _too_short(noun: str) -> Rule:
+    def rule(error: ErrorDetails, param: str) -> APIError:
+        if param == "model":
+            return _missing(error, param)
+        article = "an" if noun == "array" else "a"
+        return APIError(
+            f"Invalid '{param}': empty {noun}. Expected {article} {noun} with minimum length "
+            f"{error['ctx']['min_length']}, but got an empty {noun} instead.",
+            param=param,
+            code=f"empty_{noun}",
+        )
+
+    return rule
+
+
+def _refused(error: ErrorDetails, param: str) -> APIError:
+    context = error["ctx"]
+    path = f"{param}.{context['param']}".strip(".")
+    return APIError(context["message"], param=path or None, code=context["code"] or None)
+
+
+def _other(error: ErrorDetails, param: str) -> APIError:
+    return APIError(
+        f"Invalid '{param}': {error['msg']}.", param=param or None, code="invalid_value"
+    )
+
+
+RULES: Mapping[str, Rule] = {
+    "missing": _missing,
+    "string_type": _expected("a string"),
+    "int_type": _expected("an integer"),
+    "float_type": _expected("a decimal"),
+    "bool_type": _expected("a boolean"),
+    "list_type": _expected("an array"),
+    "dict_type": _expected("an object"),
+    "model_type": _expected("an object"),
+    "model_attributes_type": _expected("an object"),
+    "wrong_json_type": _wrong_json_type,
+    "unknown_variant": _unknown_variant,
+    "literal_error": _not_in_literal,
+    "greater_than_equal": _out_of_range("below minimum", ">=", "ge"),
+    "less_than_equal": _out_of_range("above maximum", "<=", "le"),
+    "too_short": _too_short("array"),
+    "string_too_short": _too_short("string"),
+    "refused": _refused,
+}

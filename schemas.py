@@ -1,0 +1,854 @@
+"""The wire format: requests, the X-* headers, responses, errors, and the plan of one generation.
+
+Nothing here does I/O, reads a clock or draws a random number.
+"""
+
+import base64
+import io
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import imagesize
+from annotated_types import MinLen
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypeAliasType
+
+MAX_TTFT_MS = 600_000
+MAX_ITL_MS = 60_000
+MAX_OUTPUT_LENGTH = 131_072
+MAX_SSE_BATCH_SIZE = 1024
+INT64_MAX = 2**63 - 1
+
+DEFAULT_MODELS = (
+    "gpt-3.5-turbo",
+    "gpt-3.5-turbo-0301",
+    "gpt-3.5-turbo-0613",
+    "gpt-3.5-turbo-16k",
+    "gpt-4",
+    "gpt-4-0314",
+    "gpt-4-0613",
+    "gpt-4-32k",
+    "text-davinci-003",
+    "text-davinci-002",
+)
+
+# --------------------------------------------------------------------------------------
+# Settings and headers
+# --------------------------------------------------------------------------------------
+
+
+def _split_on_commas(value: object) -> object:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """What the operator sets with ``bentoml serve ... --arg name=value``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    ttft_ms: float = Field(100, ge=0, le=MAX_TTFT_MS, description="TTFT without X-TTFT-MS, in ms")
+    itl_ms: float = Field(50, ge=0, le=MAX_ITL_MS, description="ITL without X-ITL-MS, in ms")
+    output_length: int = Field(
+        20, ge=1, le=MAX_OUTPUT_LENGTH, description="tokens without X-OUTPUT-LENGTH"
+    )
+    max_output_length: int = Field(
+        MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
+    )
+    models: Annotated[tuple[str, ...], BeforeValidator(_split_on_commas)] = Field(
+        DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
+    )
+    strict_models: bool = Field(False, description="answer 404 for a model that is not listed")
+    workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
+    timeout_s: float = Field(
+        300, gt=0, le=3600, description="longest wait for the first byte of an answer, in s"
+    )
+    max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
+
+    @model_validator(mode="after")
+    def _default_fits_limit(self) -> Self:
+        if self.output_length > self.max_output_length:
+            raise ValueError(
+                f"output_length must be at most max_output_length ({self.max_output_length}), "
+                f"but is {self.output_length}"
+            )
+        return self
+
+
+class EmulationHeaders(BaseModel):
+    """The X-* request headers; None where the client sent none.
+
+    Each ``title`` says, in the error message, what the header takes.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    ttft_ms: float | None = Field(
+        None, alias="X-TTFT-MS", ge=0, le=MAX_TTFT_MS, title="a number of milliseconds"
+    )
+    itl_ms: float | None = Field(
+        None, alias="X-ITL-MS", ge=0, le=MAX_ITL_MS, title="a number of milliseconds"
+    )
+    output_length: int | None = Field(
+        None, alias="X-OUTPUT-LENGTH", ge=1, le=MAX_OUTPUT_LENGTH, title="a whole number of tokens"
+    )
+    sse_batch_size: int = Field(
+        1, alias="X-SSE-BATCH-SIZE", ge=1, le=MAX_SSE_BATCH_SIZE, title="a whole number of tokens"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_digit_groups(cls, value: str) -> str:
+        if "_" in value:
+            raise ValueError("Python's digit groups are not numbers elsewhere")
+        return value
+
+
+# --------------------------------------------------------------------------------------
+# Errors
+# --------------------------------------------------------------------------------------
+
+
+class ErrorBody(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorBody
+
+
+class APIError(Exception):
+    """A failure that the client is told about, as OpenAI would tell it.
+
+    Args:
+        message: What was expected and what came.
+        param: The path of the faulty field, such as ``messages[0].role``, or a header's name.
+        code: OpenAI's machine-readable code.
+        status: The HTTP status.
+        type: OpenAI's error class.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int = 400,
+        type: str = "invalid_request_error",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = ErrorBody(message=message, type=type, param=param, code=code)
+
+
+def _refusal(message: str, code: str, param: str = "") -> PydanticCustomError:
+    """Reject a value with a message of our own; `param` is appended to the value's path."""
+    context = {"message": message, "code": code, "param": param}
+    return PydanticCustomError("refused", "{message}", context)
+
+
+# --------------------------------------------------------------------------------------
+# Unions
+#
+# Pydantic puts the tag of the chosen variant into an error's location. The tags are
+# written <like this>, so that errors.py can tell them from the names of fields.
+# --------------------------------------------------------------------------------------
+
+
+def _variant(key: str, *supported: str) -> Discriminator:
+    """Choose the variant named by `key`, the way messages are told apart by ``role``."""
+
+    def tag(value: object) -> str | None:
+        name = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+        return f"<{name}>" if name in supported else None
+
+    return Discriminator(
+        tag,
+        custom_error_type="unknown_variant",
+        custom_error_message="unknown variant",
+        custom_error_context={"key": key, "supported": ",".join(supported)},
+    )
+
+
+def _json_type(expected: str, **tags: type) -> Discriminator:
+    """Choose the variant by the value's JSON type; `expected` names the types for the error."""
+
+    def tag(value: object) -> str | None:
+        return next((f"<{name}>" for name, type_ in tags.items() if isinstance(value, type_)), None)
+
+    return Discriminator(
+        tag,
+        custom_error_type="wrong_json_type",
+        custom_error_message="wrong JSON type",
+        custom_error_context={"expected": expected},
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Content parts
+# --------------------------------------------------------------------------------------
+
+
+class RequestModel(BaseModel):
+    """The base of all that clients send: no type coercion, unknown keys are accepted."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
+_DATA_URL = re.compile(r"data:([^;,]*)(;base64)?,", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Where an image comes from, and its size in pixels where that can be known.
+
+    The picture itself is dropped as soon as its size was read: nothing looks at it again.
+    """
+
+    width: int | None = None
+    height: int | None = None
+
+    @classmethod
+    def parse(cls, url: object) -> "ImageSource":
+        """Check an image URL; the size of a base64 image is read from its file header.
+
+        Raises:
+            PydanticCustomError: Not a string, not base64, not an image of a supported type,
+                or a scheme other than http, https and data.
+        """
+        if not isinstance(url, str):
+            raise PydanticCustomError("string_type", "not a string")
+        if url[:5].lower() == "data:":
+            return cls._parse_data_url(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise _refusal(
+                "Invalid image URL. Expected an http(s) URL or a base64 data URL "
+                f"(data:image/png;base64,...), but got '{_shorten(url)}' instead.",
+                "invalid_image_url",
+            )
+        return cls()
+
+    @classmethod
+    def _parse_data_url(cls, url: str) -> "ImageSource":
+        head = _DATA_URL.match(url)
+        if head is None or not head[2]:
+            raise _refusal(
+                "Invalid image data URL. Expected 'data:image/png;base64,' and base64 data, "
+                f"but got '{_shorten(url)}' instead.",
+                "invalid_image_url",
+            )
+        if head[1].lower() not in IMAGE_TYPES:
+            raise _refusal(
+                f"Invalid image type. Expected one of {', '.join(IMAGE_TYPES)}, "
+                f"but got '{_shorten(head[1])}' instead.",
+                "invalid_image_format",
+            )
+        try:
+            data = base64.b64decode(url[head.end() :], validate=True)
+        except ValueError as error:
+            raise _refusal(
+                f"Invalid base64 image data. Expected base64 text, but got: {error}.",
+                "invalid_base64",
+            ) from None
+        width, height = imagesize.get(io.BytesIO(data))
+        if width <= 0 or height <= 0:
+            raise _refusal(
+                "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
+                f"but got {len(data)} bytes whose size in pixels cannot be read.",
+                "image_parse_error",
+            )
+        return cls(width, height)
+
+
+def _shorten(text: str, limit: int = 64) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+class ImageURL(RequestModel):
+    """A picture, by address or as base64 data."""
+
+    url: Annotated[
+        ImageSource,
+        PlainValidator(ImageSource.parse),
+        WithJsonSchema({"type": "string", "format": "uri"}),
+    ]
+    detail: Literal["auto", "low", "high"] | None = "auto"
+
+
+class TextPart(RequestModel):
+    """A piece of text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(RequestModel):
+    """A picture for a vision model."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+class InputAudio(RequestModel):
+    """Base64 audio data."""
+
+    data: str
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(RequestModel):
+    """A sound for an audio model; accepted, and not counted."""
+
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class InputFile(RequestModel):
+    """A file, as base64 data or by the id of an upload."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class FilePart(RequestModel):
+    """A document; accepted, and not counted."""
+
+    type: Literal["file"]
+    file: InputFile
+
+
+class RefusalPart(RequestModel):
+    """An earlier refusal of the assistant."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+_TEXT_OR_PARTS = _json_type("one of a string or array of objects", text=str, parts=list)
+_TextContent = Annotated[str, Tag("<text>")]
+_PARTS = MinLen(1)
+
+UserPart = TypeAliasType(
+    "UserPart",
+    Annotated[
+        Annotated[TextPart, Tag("<text>")]
+        | Annotated[ImagePart, Tag("<image_url>")]
+        | Annotated[AudioPart, Tag("<input_audio>")]
+        | Annotated[FilePart, Tag("<file>")],
+        _variant("type", "text", "image_url", "input_audio", "file"),
+    ],
+)
+AssistantPart = TypeAliasType(
+    "AssistantPart",
+    Annotated[
+        Annotated[TextPart, Tag("<text>")] | Annotated[RefusalPart, Tag("<refusal>")],
+        _variant("type", "text", "refusal"),
+    ],
+)
+
+UserContent = TypeAliasType(
+    "UserContent",
+    Annotated[_TextContent | Annotated[list[UserPart], _PARTS, Tag("<parts>")], _TEXT_OR_PARTS],
+)
+AssistantContent = TypeAliasType(
+    "AssistantContent",
+    Annotated[
+        _TextContent | Annotated[list[AssistantPart], _PARTS, Tag("<parts>")], _TEXT_OR_PARTS
+    ],
+)
+TextContent = TypeAliasType(
+    "TextContent",
+    Annotated[_TextContent | Annotated[list[TextPart], _PARTS, Tag("<parts>")], _TEXT_OR_PARTS],
+)
+
+
+# --------------------------------------------------------------------------------------
+# Messages
+# --------------------------------------------------------------------------------------
+
+
+class FunctionCall(RequestModel):
+    """A function's name and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class CustomCall(RequestModel):
+    """A custom tool's name and its free-form input."""
+
+    name: str
+    input: str
+
+
+class FunctionToolCall(RequestModel):
+    """A call of a function that the assistant made earlier."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class CustomToolCall(RequestModel):
+    """A call of a custom tool that the assistant made earlier."""
+
+    id: str
+    type: Literal["custom"]
+    custom: CustomCall
+
+
+ToolCall = TypeAliasType(
+    "ToolCall",
+    Annotated[
+        Annotated[FunctionToolCall, Tag("<function>")] | Annotated[CustomToolCall, Tag("<custom>")],
+        _variant("type", "function", "custom"),
+    ],
+)
+
+
+class AudioReference(RequestModel):
+    """An earlier spoken answer."""
+
+    id: str
+
+
+class InstructionMessage(RequestModel):
+    """What the developer tells the model, under either of its two role names."""
+
+    role: Literal["system", "developer"]
+    content: TextContent
+    name: str | None = None
+
+
+class UserMessage(RequestModel):
+    """What the user says and shows."""
+
+    role: Literal["user"]
+    content: UserContent
+    name: str | None = None
+
+
+class AssistantMessage(RequestModel):
+    """What the assistant answered earlier."""
+
+    role: Literal["assistant"]
+    content: AssistantContent | None = None
+    refusal: str | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: FunctionCall | None = None
+    audio: AudioReference | None = None
+
+
+class ToolMessage(RequestModel):
+    """The result of a tool call."""
+
+    role: Literal["tool"]
+    content: TextContent
+    tool_call_id: str
+
+
+class FunctionMessage(RequestModel):
+    """The result of a function call, in its deprecated form."""
+
+    role: Literal["function"]
+    content: str | None = None
+    name: str
+
+
+Message = TypeAliasType(
+    "Message",
+    Annotated[
+        Annotated[InstructionMessage, Tag("<system>")]
+        | Annotated[AssistantMessage, Tag("<assistant>")]
+        | Annotated[UserMessage, Tag("<user>")]
+        | Annotated[FunctionMessage, Tag("<function>")]
+        | Annotated[ToolMessage, Tag("<tool>")]
+        | Annotated[InstructionMessage, Tag("<developer>")],
+        _variant("role", "system", "assistant", "user", "function", "tool", "developer"),
+    ],
+)
+
+
+# --------------------------------------------------------------------------------------
+# The request
+# --------------------------------------------------------------------------------------
+
+
+class StreamOptions(RequestModel):
+    """What a stream carries beside its text."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What of a request counts as prompt tokens.
+
+    ``texts`` holds each message's string values, ``named`` the number of messages with a name.
+    """
+
+    messages: int
+    named: int
+    texts: tuple[str, ...]
+    images: tuple[ImageURL, ...]
+
+
+class ChatCompletionRequest(RequestModel):
+    """The body of POST /v1/chat/completions."""
+
+    model: str = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise _refusal(
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+                "",
+                "stream_options",
+            )
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a chunk that holds the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def token_limit(self) -> int | None:
+        """The most tokens the client takes: ``max_completion_tokens``, else ``max_tokens``."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def token_limit_name(self) -> str:
+        """The parameter that set `token_limit`."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
+    def prompt(self) -> Prompt:
+        """Gather what counts as prompt tokens."""
+        texts: list[str] = []
+        images: list[ImageURL] = []
+        for message in self.messages:
+            texts.append(message.role)
+            texts.extend(_message_texts(message))
+            if isinstance(message, UserMessage) and isinstance(message.content, list):
+                images += [
+                    part.image_url for part in message.content if isinstance(part, ImagePart)
+                ]
+        named = sum(getattr(message, "name", None) is not None for message in self.messages)
+        return Prompt(len(self.messages), named, tuple(texts), tuple(images))
+
+
+def _message_texts(message: Message) -> Iterator[str]:
+    """Yield each string value of a message but its role."""
+    if isinstance(message.content, str):
+        yield message.content
+    else:
+        for part in message.content or ():
+            if isinstance(part, TextPart):
+                yield part.text
+            elif isinstance(part, RefusalPart):
+                yield part.refusal
+    if isinstance(message, ToolMessage):
+        yield message.tool_call_id
+        return
+    if message.name is not None:
+        yield message.name
+    if isinstance(message, AssistantMessage):
+        yield from _assistant_texts(message)
+
+
+def _assistant_texts(message: AssistantMessage) -> Iterator[str]:
+    if message.refusal is not None:
+        yield message.refusal
+    calls = [message.function_call] if message.function_call else []
+    for call in message.tool_calls or ():
+        if isinstance(call, FunctionToolCall):
+            calls.append(call.function)
+        else:
+            yield call.custom.name
+            yield call.custom.input
+    for function in calls:
+        yield function.name
+        yield function.arguments
+
+
+# --------------------------------------------------------------------------------------
+# The plan of one generation
+# --------------------------------------------------------------------------------------
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPlan:
+    """How many tokens an answer has and when each of them is due.
+
+    The one clock of the emulator. Time starts when the request's headers reach the service, and
+    token ``i``, counted from 0, is due at
+
+        ``start + ttft + i * itl``
+
+    Due times are absolute: a token that leaves late does not delay the ones after it. A stream
+    sends each token when it is due; an answer that is not streamed leaves as a whole when its last
+    token is due, at ``start + ttft + (n - 1) * itl``. With ``ttft_s=0.2, itl_s=0.05`` and 5 tokens
+    the tokens are due after 200, 250, 300, 350 and 400 ms, and the whole answer after 400 ms.
+
+    ``sse_batch_size`` tokens share one event of a stream, which leaves when the first is due.
+    """
+
+    output_tokens: int
+    finish_reason: FinishReason
+    ttft_s: float
+    itl_s: float
+    sse_batch_size: int = 1
+
+    def due_s(self, index: int) -> float:
+        """Return when token `index` is due, in seconds after the start."""
+        return self.ttft_s + index * self.itl_s
+
+    def due_count(self, elapsed_s: float) -> int:
+        """Return how many tokens are due `elapsed_s` seconds after the start."""
+        if elapsed_s < self.ttft_s:
+            return 0
+        if self.itl_s == 0:
+            return self.output_tokens
+        count = int((elapsed_s - self.ttft_s) / self.itl_s) + 1
+        if self.due_s(count - 1) > elapsed_s:
+            count -= 1
+        return min(count, self.output_tokens)
+
+    @property
+    def total_s(self) -> float:
+        """When the last token is due, in seconds after the start."""
+        return self.due_s(self.output_tokens - 1)
+
+
+def plan_generation(
+    request: ChatCompletionRequest, headers: EmulationHeaders, settings: Settings
+) -> GenerationPlan:
+    """Decide the length and the times of one answer.
+
+    Raises:
+        APIError: The answer would be longer than the server allows, ``min_tokens`` exceeds the
+            client's own limit, or a whole answer would be due after the server's timeout.
+    """
+    ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
+    itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
+    output_tokens, finish_reason = _output_length(request, headers, settings)
+    plan = GenerationPlan(
+        output_tokens, finish_reason, ttft_ms / 1000, itl_ms / 1000, headers.sse_batch_size
+    )
+    if not request.stream and plan.total_s >= settings.timeout_s:
+        raise APIError(
+            f"This answer would take {plan.total_s:g} s, and an answer that is not streamed must "
+            f"take less than {settings.timeout_s:g} s. Set 'stream' to true, lower X-TTFT-MS, "
+            "X-ITL-MS or X-OUTPUT-LENGTH, or raise the server's timeout_s.",
+            param="stream",
+            code="timeout_exceeded",
+        )
+    return plan
+
+
+def _output_length(
+    request: ChatCompletionRequest, headers: EmulationHeaders, settings: Settings
+) -> tuple[int, FinishReason]:
+    """Return the number of tokens of the answer, and whether the client's limit cut it."""
+    limit, least = request.token_limit, request.min_tokens or 0
+    length: float
+    if limit is not None and least > limit:
+        raise APIError(
+            f"Invalid 'min_tokens': integer above maximum value. "
+            f"Expected a value <= {limit} (the request's token limit), but got {least} instead.",
+            param="min_tokens",
+            code="integer_above_max_value",
+        )
+    if headers.output_length is not None:
+        length, source = headers.output_length, "X-OUTPUT-LENGTH"
+    elif request.ignore_eos and limit is not None:
+        length, source = math.inf, request.token_limit_name
+    else:
+        length, source = settings.output_length, "output_length"
+    if least > length:
+        length, source = least, "min_tokens"
+    cut = limit is not None and length > limit
+    tokens = int(min(length, math.inf if limit is None else limit))
+    if tokens > settings.max_output_length:
+        raise APIError(
+            f"Invalid '{source}': expected at most {settings.max_output_length} tokens, "
+            f"which is the most this server generates, but got {tokens}.",
+            param=source,
+            code="integer_above_max_value",
+        )
+    return tokens, "length" if cut else "stop"
+
+
+# --------------------------------------------------------------------------------------
+# Responses
+# --------------------------------------------------------------------------------------
+
+
+class PromptTokensDetails(BaseModel):
+    """What the prompt's tokens were."""
+
+    cached_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class CompletionTokensDetails(BaseModel):
+    """What the answer's tokens were."""
+
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """Token counts of one request and its answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
+    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
+
+    @classmethod
+    def of(cls, prompt_tokens: int, completion_tokens: int) -> Self:
+        """Return the usage whose total is the sum of both."""
+        return cls(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+        )
+
+
+class ResponseMessage(BaseModel):
+    """What the assistant says."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    annotations: list[Any] = []
+
+
+class Choice(BaseModel):
+    """One answer."""
+
+    index: int
+    message: ResponseMessage
+    logprobs: None = None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(BaseModel):
+    """The answer to a request that is not streamed."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    service_tier: Literal["default"] = "default"
+    system_fingerprint: str
+
+
+class Delta(BaseModel):
+    """What one event of a stream adds to the message; what is not set is left out."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    refusal: None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            key: value for key, value in serialize(self).items() if key in self.model_fields_set
+        }
+
+
+class ChunkChoice(BaseModel):
+    """One answer's share of a chunk."""
+
+    index: int
+    delta: Delta
+    logprobs: None = None
+    finish_reason: FinishReason | None
+
+
+class ChatCompletionChunk(BaseModel):
+    """One event of a stream; ``usage`` is there only when the client asked for it."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    service_tier: Literal["default"] = "default"
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+
+
+class Model(BaseModel):
+    """One entry of the model list."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The model list."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Health(BaseModel):
+    """What GET /health answers; ``uptime`` in seconds."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    uptime: float
