@@ -68,7 +68,7 @@ class Generation:
         plan: The length and the times of a plain text; the answers' own length replaces it.
         answers: What the choices say.
         renderer: Writes them as JSON or events.
-        prompt_tokens: The count of the prompt's tokens, which may be under way.
+        prompt_tokens: The count of the prompt's tokens, perhaps under way; None if nobody asks.
         start_s: When the request's headers arrived, on ``time.monotonic()``.
         id: The completion's id.
         cached_tokens: How many of the prompt's tokens to report as cached.
@@ -78,7 +78,7 @@ class Generation:
     plan: GenerationPlan
     answers: Sequence[Answer]
     renderer: Renderer
-    prompt_tokens: Awaitable[int]
+    prompt_tokens: Awaitable[int] | None
     start_s: float
     id: str
     cached_tokens: int = 0
@@ -87,7 +87,7 @@ class Generation:
     async def usage(self) -> Usage:
         """Return the token counts, once the prompt is counted."""
         return Usage.of(
-            prompt=await self.prompt_tokens,
+            prompt=await self.prompt_tokens if self.prompt_tokens else 0,
             visible=sum(answer.tokens for answer in self.answers),
             hidden=self.plan.reasoning_tokens * len(self.answers),
             cached=self.cached_tokens,

@@ -112,6 +112,10 @@ class Settings(BaseModel):
         return self
 
 
+_MILLISECONDS = "a number of milliseconds"
+_TOKENS = "a whole number of tokens"
+
+
 class EmulationHeaders(BaseModel):
     """The X-* request headers; None where the client sent none.
 
@@ -121,29 +125,60 @@ class EmulationHeaders(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     ttft_ms: float | None = Field(
-        None, alias="X-TTFT-MS", ge=0, le=MAX_TTFT_MS, title="a number of milliseconds"
+        None,
+        alias="X-TTFT-MS",
+        ge=0,
+        le=MAX_TTFT_MS,
+        title=_MILLISECONDS,
+        description="Time to first token, in ms",
     )
     itl_ms: float | None = Field(
-        None, alias="X-ITL-MS", ge=0, le=MAX_ITL_MS, title="a number of milliseconds"
+        None,
+        alias="X-ITL-MS",
+        ge=0,
+        le=MAX_ITL_MS,
+        title=_MILLISECONDS,
+        description="Inter-token latency, in ms",
     )
     output_length: int | None = Field(
-        None, alias="X-OUTPUT-LENGTH", ge=1, le=MAX_OUTPUT_LENGTH, title="a whole number of tokens"
+        None,
+        alias="X-OUTPUT-LENGTH",
+        ge=1,
+        le=MAX_OUTPUT_LENGTH,
+        title=_TOKENS,
+        description="Length of the answer, in tokens",
     )
     sse_batch_size: int = Field(
-        1, alias="X-SSE-BATCH-SIZE", ge=1, le=MAX_SSE_BATCH_SIZE, title="a whole number of tokens"
+        1,
+        alias="X-SSE-BATCH-SIZE",
+        ge=1,
+        le=MAX_SSE_BATCH_SIZE,
+        title=_TOKENS,
+        description="Tokens for each event of a stream",
     )
     reasoning_length: int | None = Field(
         None,
         alias="X-REASONING-LENGTH",
         ge=0,
         le=MAX_OUTPUT_LENGTH,
-        title="a whole number of tokens",
+        title=_TOKENS,
+        description="Reasoning tokens before the answer",
     )
     tool_calls: int = Field(
-        0, alias="X-TOOL-CALLS", ge=0, le=MAX_TOOL_CALLS, title="a whole number of calls"
+        0,
+        alias="X-TOOL-CALLS",
+        ge=0,
+        le=MAX_TOOL_CALLS,
+        title="a whole number of calls",
+        description="Tool calls to make, also with tool_choice auto",
     )
     cached_tokens: int = Field(
-        0, alias="X-CACHED-TOKENS", ge=0, le=INT32_MAX, title="a whole number of tokens"
+        0,
+        alias="X-CACHED-TOKENS",
+        ge=0,
+        le=INT32_MAX,
+        title=_TOKENS,
+        description="Prompt tokens to report as cached, at most all of them",
     )
 
     @field_validator("*", mode="before")
@@ -883,14 +918,26 @@ class ChatCompletionRequest(GenerationRequest):
         """Gather what counts as prompt tokens."""
         texts: list[str] = []
         images: list[ImageURL] = []
+        named = 0
         for message in self.messages:
             texts.append(message.role)
-            texts.extend(_message_texts(message))
-            if isinstance(message, UserMessage) and isinstance(message.content, list):
-                images += [
-                    part.image_url for part in message.content if isinstance(part, ImagePart)
-                ]
-        named = sum(getattr(message, "name", None) is not None for message in self.messages)
+            if isinstance(message.content, str):
+                texts.append(message.content)
+            else:
+                for part in message.content or ():
+                    if isinstance(part, TextPart):
+                        texts.append(part.text)
+                    elif isinstance(part, ImagePart):
+                        images.append(part.image_url)
+                    elif isinstance(part, RefusalPart):
+                        texts.append(part.refusal)
+            if isinstance(message, ToolMessage):
+                texts.append(message.tool_call_id)
+            elif message.name is not None:
+                named += 1
+                texts.append(message.name)
+            if isinstance(message, AssistantMessage):
+                texts.extend(_assistant_texts(message))
         return Prompt(
             len(self.messages), named, tuple(texts), tuple(images), self.offered_functions
         )
@@ -931,25 +978,6 @@ class CompletionRequest(GenerationRequest):
     def texts(self) -> tuple[str, ...]:
         """The prompts that are texts."""
         return tuple(prompt for prompt in self.prompt if isinstance(prompt, str))
-
-
-def _message_texts(message: Message) -> Iterator[str]:
-    """Yield each string value of a message but its role."""
-    if isinstance(message.content, str):
-        yield message.content
-    else:
-        for part in message.content or ():
-            if isinstance(part, TextPart):
-                yield part.text
-            elif isinstance(part, RefusalPart):
-                yield part.refusal
-    if isinstance(message, ToolMessage):
-        yield message.tool_call_id
-        return
-    if message.name is not None:
-        yield message.name
-    if isinstance(message, AssistantMessage):
-        yield from _assistant_texts(message)
 
 
 def _assistant_texts(message: AssistantMessage) -> Iterator[str]:

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
+import api_docs
 from answers import Answer, Composer
 from errors import header_error, request_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
@@ -280,7 +281,9 @@ class OpenAIEmulator:
             ],
             redirect_slashes=False,
         )
-        application.router.routes.extend([Route("/health", self.health), Mount("/v1", v1)])
+        application.router.routes.extend(
+            [Route("/health", self.health), Mount("/v1", v1), *api_docs.routes(__version__)]
+        )
 
     @bentoml.on_deployment
     @staticmethod
@@ -385,12 +388,13 @@ class OpenAIEmulator:
         header = Header(
             random_id(parsed.ID_PREFIX), int(time.time()), parsed.model, SYSTEM_FINGERPRINT
         )
+        counted = not parsed.stream or parsed.include_usage
         generation = Generation(
             request=parsed,
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            prompt_tokens=start_counting(sum(map(len, texts)), count),
+            prompt_tokens=start_counting(sum(map(len, texts)), count) if counted else None,
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,

@@ -89,6 +89,12 @@ def encoding_name(model: str) -> str:
     return name if name in VOCABULARIES else DEFAULT_ENCODING
 
 
+@lru_cache(maxsize=1024)
+def encoding_for(model: str) -> tiktoken.Encoding:
+    """Return the encoding that counts the tokens of `model`."""
+    return tiktoken.get_encoding(encoding_name(model))
+
+
 # --------------------------------------------------------------------------------------
 # Token counts
 # --------------------------------------------------------------------------------------
@@ -102,6 +108,11 @@ _IMAGE_TOKENS = (
     ("", 85, 170),
 )
 _UNKNOWN_IMAGE_SIZE = (1024, 1024)
+
+# Roles, names and tool call ids come again and again.
+_MAX_CHARACTERS_CACHED = 16
+# A list of a long text's tokens would be built under the interpreter lock; an array is not.
+_MAX_CHARACTERS_IN_A_LIST = 4096
 
 
 class FunctionDefinition(Protocol):
@@ -125,13 +136,21 @@ def count_tokens(text: str, model: str) -> int:
 
     The interpreter lock is free while tiktoken works, so a thread may count a long text.
     """
-    encoding = tiktoken.get_encoding(encoding_name(model))
-    return int(encoding.encode_to_numpy(text, disallowed_special=()).size)
+    if len(text) <= _MAX_CHARACTERS_CACHED:
+        return _count_cached(text, model)
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+        return len(encoding_for(model).encode_ordinary(text))
+    return int(encoding_for(model).encode_to_numpy(text, disallowed_special=()).size)
+
+
+@lru_cache(maxsize=4096)
+def _count_cached(text: str, model: str) -> int:
+    return len(encoding_for(model).encode_ordinary(text))
 
 
 def split_tokens(text: str, model: str) -> list[str]:
     """Return the tokens of an ASCII text, each as a text of its own."""
-    encoding = tiktoken.get_encoding(encoding_name(model))
+    encoding = encoding_for(model)
     return [encoding.decode([token]) for token in encoding.encode_ordinary(text)]
 
 
@@ -141,7 +160,7 @@ def decode_tokens(tokens: Sequence[int], model: str) -> str:
     Raises:
         KeyError: The encoding of `model` does not have one of them.
     """
-    return tiktoken.get_encoding(encoding_name(model)).decode(list(tokens))
+    return encoding_for(model).decode(list(tokens))
 
 
 def count_prompt_tokens(model: str, texts: Iterable[str], messages: int, named: int) -> int:
