@@ -27,7 +27,7 @@ ENCODINGS = {
 }
 
 
-def chat(text: str = "Hello!", **parameters: object) -> dict[str, Any]:
+def chat(text: str = "Hello!", /, **parameters: object) -> dict[str, Any]:
     """Return the body of a request to gpt-4 with one message of the user, and `parameters`."""
     return {"model": "gpt-4", "messages": [{"role": "user", "content": text}], **parameters}
 
