@@ -135,6 +135,7 @@ class Generation:
         """Write the log line of this completion; all times in ms, and no content."""
         plan, pace = self.plan, self.pace
         steps = pace.events - 1
+        sent = min(pace.events * plan.sse_batch_size, plan.output_tokens)
         times_s = {
             "ttft": (plan.due_s(0), pace.first_s - self.start_s if pace.events else None),
             "itl": (plan.itl_s, None),
@@ -146,12 +147,14 @@ class Generation:
             times_s["itl"] = (plan.itl_s, itl_s)
             times_s["itl_max"] = (plan.itl_s * plan.sse_batch_size, pace.largest_gap_s)
         logger.info(
-            "completion id=%s model=%s mode=%s status=%d choices=%d tokens=%d finish_reason=%s %s",
+            "completion id=%s model=%s mode=%s status=%d choices=%d tokens=%d/%d "
+            "finish_reason=%s %s",
             self.id,
             json.dumps(self.request.model),
             "stream" if self.request.stream else "whole",
             status,
             len(self.answers),
+            sent if self.request.stream or status != 200 else plan.output_tokens,
             plan.output_tokens,
             self.answers[0].finish_reason,
             " ".join(

@@ -67,6 +67,7 @@ def _split_into_pairs(value: object) -> object:
     return dict(item.strip().partition("=")[::2] for item in value.split(","))
 
 
+_Text = Annotated[str, MinLen(1)]
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
@@ -83,7 +84,7 @@ class Settings(BaseModel):
     max_output_length: int = Field(
         MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
     )
-    models: Annotated[tuple[str, ...], BeforeValidator(_split_on_commas)] = Field(
+    models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
     )
     strict_models: bool = Field(False, description="answer 404 for a model that is not listed")
@@ -714,11 +715,10 @@ ResponseFormat = TypeAliasType(
         _variant("type", "text", "json_object", "json_schema"),
     ],
 )
-_Stop = Annotated[str, MinLen(1)]
 Stop = TypeAliasType(
     "Stop",
     Annotated[
-        Annotated[_Stop, Tag("<string>")] | Annotated[list[_Stop], Len(1, 4), Tag("<array>")],
+        Annotated[_Text, Tag("<string>")] | Annotated[list[_Text], Len(1, 4), Tag("<array>")],
         _json_type("one of a string or array of strings", string=str, array=list),
     ],
 )
@@ -1041,15 +1041,19 @@ class GenerationPlan:
         return self.ttft_s + (self.hidden_tokens + index) * self.itl_s
 
     def due_count(self, elapsed_s: float) -> int:
-        """Return how many visible tokens are due `elapsed_s` seconds after the start."""
-        if elapsed_s < self.due_s(0):
-            return 0
-        if self.itl_s == 0:
-            return self.output_tokens
-        count = int((elapsed_s - self.ttft_s) / self.itl_s) + 1 - self.hidden_tokens
-        if self.due_s(count - 1) > elapsed_s:
+        """Return how many visible tokens are due `elapsed_s` seconds after the start.
+
+        The division only comes near, so that the due times decide.
+        """
+        count = 0
+        if elapsed_s >= self.due_s(0):
+            steps = (elapsed_s - self.ttft_s) / self.itl_s if self.itl_s else math.inf
+            count = int(min(max(steps - self.hidden_tokens, 0), self.output_tokens))
+        while count < self.output_tokens and self.due_s(count) <= elapsed_s:
+            count += 1
+        while count > 0 and self.due_s(count - 1) > elapsed_s:
             count -= 1
-        return min(count, self.output_tokens)
+        return count
 
     @property
     def total_s(self) -> float:

@@ -13,7 +13,7 @@ from tests.wire import chat
 class Sample(RequestModel):
     """Holds the types of field that requests have or, with later parameters, will have."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
 
     decimal: float = Field(1, ge=-2, le=2)
     count: int = Field(1, ge=1, le=128)
@@ -183,6 +183,47 @@ CASES: dict[str, list[Case]] = {
             None,
             "invalid_type",
         )
+    ],
+    "too_long": [
+        (
+            ChatCompletionRequest,
+            chat(stop=["a"] * 5),
+            "Invalid 'stop': array too long. Expected an array with maximum length 4, "
+            "but got an array with length 5 instead.",
+            "stop",
+            "array_above_max_length",
+        ),
+        (
+            ChatCompletionRequest,
+            chat(metadata={str(i): "x" for i in range(17)}),
+            "Invalid 'metadata': too many properties. Expected an object with at most "
+            "16 properties, but got an object with 17 properties instead.",
+            "metadata",
+            "object_above_max_properties",
+        ),
+    ],
+    "string_too_long": [
+        (
+            ChatCompletionRequest,
+            chat(metadata={"key": "x" * 513}),
+            "Invalid 'metadata.key': string too long. Expected a string with maximum length 512, "
+            "but got a string with length 513 instead.",
+            "metadata.key",
+            "string_above_max_length",
+        )
+    ],
+    "string_pattern_mismatch": [
+        (
+            ChatCompletionRequest,
+            chat(tools=[{"type": "function", "function": {"name": "a b"}}]),
+            "Invalid 'tools[0].function.name': string does not match pattern. "
+            "Expected a string that matches the pattern '^[a-zA-Z0-9_-]{1,64}$'.",
+            "tools[0].function.name",
+            "invalid_value",
+        )
+    ],
+    "extra_forbidden": [
+        (Sample, {"extra": 1}, "Unknown parameter: 'extra'.", "extra", "unknown_parameter")
     ],
     "wrong_json_type": [
         (

@@ -16,6 +16,7 @@ from schemas import (
     GenerationPlan,
     Settings,
     plan_generation,
+    refuse_beyond_timeout,
 )
 from tests.wire import chat
 
@@ -30,9 +31,12 @@ HEADERS = {
     "X-ITL-MS": ("itl_ms", 0, 60_000),
     "X-OUTPUT-LENGTH": ("output_length", 1, 131_072),
     "X-SSE-BATCH-SIZE": ("sse_batch_size", 1, 1024),
+    "X-REASONING-LENGTH": ("reasoning_length", 0, 131_072),
+    "X-TOOL-CALLS": ("tool_calls", 0, 128),
+    "X-CACHED-TOKENS": ("cached_tokens", 0, 2**31 - 1),
 }
 TIMES = st.sampled_from(["X-TTFT-MS", "X-ITL-MS"])
-COUNTS = st.sampled_from(["X-OUTPUT-LENGTH", "X-SSE-BATCH-SIZE"])
+COUNTS = st.sampled_from([name for name in HEADERS if not name.endswith("-MS")])
 
 
 def read(name: str, value: str) -> Any:  # noqa: ANN401 - an int or a float
@@ -128,6 +132,9 @@ def test_headers_default_to_nothing() -> None:
         "itl_ms": None,
         "output_length": None,
         "sse_batch_size": 1,
+        "reasoning_length": None,
+        "tool_calls": 0,
+        "cached_tokens": 0,
     }
 
 
@@ -293,8 +300,9 @@ def test_whole_answer_within_the_timeout() -> None:
 
 def test_whole_answer_after_the_timeout() -> None:
     """A whole answer that would be due when the timeout is over is refused at once."""
+    refuse_beyond_timeout(plan({}, asking("500", "11")), timeout_s=5.5)
     with pytest.raises(APIError, match="stream"):
-        plan({}, asking("500", "12"), timeout_s=5.5)
+        refuse_beyond_timeout(plan({}, asking("500", "12")), timeout_s=5.5)
 
 
 def test_streams_may_outlast_the_timeout() -> None:
@@ -355,6 +363,9 @@ def test_default_settings() -> None:
         "output_length": 20,
         "max_output_length": 131_072,
         "strict_models": False,
+        "strict_parameters": False,
+        "reasoning_lengths": {},
+        "reasoning_content": False,
         "workers": None,
         "timeout_s": 300,
         "max_body_mb": 50,
