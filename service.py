@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
+from clock import sleep_until
 from errors import header_error, request_error
 from schemas import (
     APIError,
@@ -50,7 +51,6 @@ from tokenizer import (
     count_image_tokens,
     count_prompt_tokens,
     locate_vocabularies,
-    sleep_until,
 )
 
 __version__ = "0.1.0"
