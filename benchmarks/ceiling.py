@@ -57,14 +57,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def read_body(receive: Receive) -> bytes:
     """Return the request's body."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            return body
+            return bytes(body)
         body += message.get("body", b"")
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 async def answer(headers: dict[bytes, bytes], send: Send) -> None:

@@ -1,15 +1,15 @@
 """Measures how true the emulator's clock is: python benchmarks/fidelity.py [--quick].
 
-Every cell of the sweep runs some streams at one ITL, and compares each token's arrival with what was
-asked:
+Every cell of the sweep runs some streams at one ITL, and compares each token's arrival with what
+was asked:
 
 * TTFT error: arrival of the first token - departure of the request - TTFT.
 * Gap error: |gap between two adjacent tokens of a stream - ITL|, for every pair.
 * Mean ITL error: |mean gap of a stream - ITL| / ITL, of the worst stream.
 
-Streams start at random instants, so that they do not tick together (`--lockstep`: all at once), and
-their TTFT is such that the last has started before the first token of any is due. Cells of more than
-`--limit` tokens/s are left out: beyond it one worker is overloaded, and tokens leave together.
+Streams start at random instants, so that they do not tick together (`--lockstep`: all at once),
+and their TTFT is such that the last has started before the first token of any is due. Cells of more
+than `--limit` tokens/s are left out: one worker is overloaded there, and tokens leave together.
 """
 
 import argparse
@@ -71,7 +71,7 @@ _COLUMNS = (
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest of `values` that `percent` of them do not exceed; NaN if there is none."""
+    """Return the smallest value that `percent` of them do not exceed; NaN if there is none."""
     if not values:
         return math.nan
     return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)]

@@ -1,7 +1,7 @@
 """Measures tokens/s and requests/s beside the ceiling: python benchmarks/throughput.py.
 
-The ceiling is a bare uvicorn app that writes the same bytes (ceiling.py). Both are driven by the same
-client, one Python process on raw sockets; figures are medians of `--runs`, taken in turn.
+The ceiling is a bare uvicorn app that writes the same bytes (ceiling.py). Both are driven by the
+same client, one Python process on raw sockets; figures are medians of `--runs`, taken in turn.
 
 * short, long: tokens/s of streams of 100 and of 1,000 tokens at ITL 0.
 * paced: tokens/s of streams that ask for more than a worker can write, each when it is due.
@@ -66,8 +66,8 @@ def measure(workers: int, options: argparse.Namespace) -> dict[str, dict[str, fl
             medians = {server: statistics.median(rates) for server, rates in runs.items()}
             ratio = medians["emulator"] / medians["ceiling"]
             print(
-                f"{workers:>7}  {name:<9} {medians['emulator']:>12,.0f} {medians['ceiling']:>12,.0f}"
-                f" {ratio:>7.0%}  {unit}",
+                f"{workers:>7}  {name:<9} {medians['emulator']:>12,.0f} "
+                f"{medians['ceiling']:>12,.0f} {ratio:>7.0%}  {unit}",
                 flush=True,
             )
             figures[name] = {**medians, "ratio": ratio}
