@@ -219,8 +219,8 @@ def _hazard(a: float) -> float:
 def _trace(gaps: Floats, random: RandomState, count: int) -> Floats:
     """Repeat a trace from one of its gaps on."""
     start = int(random.random_sample() * gaps.size)
-    cycled: Floats = np.resize(np.roll(gaps, -start), count)
-    return cycled / gaps.mean()
+    cycled: Floats = np.resize(np.roll(gaps / gaps.mean(), -start), count)
+    return cycled
 
 
 _SCATTERED: dict[str, tuple[Callable[[float, RandomState, int], Floats], float]] = {

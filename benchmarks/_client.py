@@ -216,11 +216,10 @@ class Connection:
         end = data.rfind(b"\n\n") + 2
         if end < 2:
             check_status(data)
-            self._data = data
-            return False
+            end = 0
         self.tokens += count_tokens(data[:end])
         self._data = data[end:]
-        return data.endswith(b"0\r\n\r\n")
+        return data.endswith(b"\r\n0\r\n\r\n")
 
     def _read_whole(self) -> bool:
         self._data += self.socket.recv(_READ_BYTES)
