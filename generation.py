@@ -11,9 +11,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from answers import Answer
+from clock import sleep_until
 from rendering import DONE, MixedStream, PlainStream, Renderer
 from schemas import GenerationPlan, GenerationRequest, Usage
-from tokenizer import TokenGenerator, sleep_until
+from tokenizer import TokenGenerator
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 

@@ -1,6 +1,5 @@
 """Encodings, token counts, the text that is emitted, and the generator of timed tokens."""
 
-import asyncio
 import hashlib
 import math
 import os
@@ -15,6 +14,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
+
+from clock import sleep_until
 
 # --------------------------------------------------------------------------------------
 # Encodings
@@ -356,16 +357,6 @@ class Schedule(Protocol):
         """When the last token is due."""
 
 
-async def sleep_until(instant_s: float) -> None:
-    """Sleep until ``time.monotonic()`` has reached `instant_s`; never shorter.
-
-    Event loops round a delay to their 1 ms grain, in either direction, so that what is left is
-    rounded up and looked at again.
-    """
-    while (left_s := instant_s - time.monotonic()) > 0:  # noqa: ASYNC110 - time is no event
-        await asyncio.sleep(math.ceil(left_s * 1000) / 1000)
-
-
 class TokenGenerator:
     """Stands where a model would: it writes a text and gives out its tokens in time."""
 
@@ -401,5 +392,5 @@ class TokenGenerator:
             upto = min(max(due, sent + 1), sent + MAX_EVENTS_PER_WRITE)
             yield events[sent:upto]
             sent = upto
-            await asyncio.sleep(0)
-        await sleep_until(start_s + schedule.total_s)
+        if tokens_per_event > 1 or not events:
+            await sleep_until(start_s + schedule.total_s)
