@@ -27,18 +27,16 @@ def header_error(error: ValidationError, model: type[BaseModel]) -> APIError:
     details = error.errors(include_url=False)[0]
     name = str(details["loc"][0])
     field = next(field for field in model.model_fields.values() if field.alias == name)
-    bounds = {
-        key: getattr(rule, key)
-        for rule in field.metadata
-        for key in ("ge", "le")
-        if hasattr(rule, key)
-    }
-    return APIError(
-        f"Invalid '{name}': expected {field.title} from {bounds['ge']} to {bounds['le']}, "
-        f"but got '{details['input'][:64]}' instead.",
-        param=name,
-        code="invalid_value",
-    )
+    bounds = [
+        getattr(rule, key) for key in ("ge", "le") for rule in field.metadata if hasattr(rule, key)
+    ]
+    span = f" from {bounds[0]} to {bounds[1]}" if bounds else ""
+    return invalid_header(name, f"expected {field.title}{span}, but got '{details['input'][:64]}'")
+
+
+def invalid_header(name: str, problem: str) -> APIError:
+    """Refuse the value of a header; `problem` says what was expected and what came."""
+    return APIError(f"Invalid '{name}': {problem} instead.", param=name, code="invalid_value")
 
 
 def unknown_parameter(param: str) -> APIError:

@@ -25,6 +25,7 @@ from schemas import (
     Usage,
 )
 
+EVENT_END = "}\n\n"
 DONE = "data: [DONE]\n\n"
 
 _SLOT = "<slot>"
@@ -326,7 +327,7 @@ class MixedStream:
     def __init__(self, renderer: Renderer, answers: Sequence[Answer], batch_size: int) -> None:
         slots = max(answer.slots for answer in answers)
         self.events: Sequence[Any] = range(batch_size - 1, slots + batch_size - 1, batch_size)
-        self._cursors = [_Cursor(renderer, answer, batch_size) for answer in answers]
+        self._cursors = [_Cursor(renderer, answer, batch_size, slots) for answer in answers]
 
     def render(self, events: Sequence[Any]) -> str:
         """Return the next events of the stream, in the order in which they are due."""
@@ -340,10 +341,14 @@ class MixedStream:
 class _Cursor:
     """How far one answer of a mixed stream has come."""
 
-    def __init__(self, renderer: Renderer, answer: Answer, batch_size: int) -> None:
+    def __init__(
+        self, renderer: Renderer, answer: Answer, batch_size: int, slots_of_all: int
+    ) -> None:
         self._renderer = renderer
         self._answer = answer
         self._batch_size = batch_size
+        # The choices that end with the stream end it together, after its last token.
+        self._ends_before = answer.slots < slots_of_all
         self._tokens = [(segment, text) for segment in answer.segments for text in segment.tokens]
         self._next = 0
         self._segment: Segment | None = None
@@ -359,7 +364,8 @@ class _Cursor:
             if segment is not self._segment:
                 events.append(self._enter(segment))
             events.append(self._batch(segment, slot))
-        if slot >= self._answer.slots - 1 and not self._ended:
+        last_slot = self._answer.slots - 1 if self._ends_before else sys.maxsize
+        if slot >= last_slot and not self._ended:
             self._ended = True
             if self._segment is None:
                 events.append(self._enter(self._answer.segments[0]))

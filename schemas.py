@@ -7,8 +7,10 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -97,6 +99,9 @@ class Settings(BaseModel):
     reasoning_content: bool = Field(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
+    traces: Path | None = Field(
+        None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300, gt=0, le=3600, description="longest wait for the first byte of an answer, in s"
@@ -113,6 +118,15 @@ class Settings(BaseModel):
         return self
 
 
+_NUMBERS = (
+    "ttft_ms",
+    "itl_ms",
+    "output_length",
+    "sse_batch_size",
+    "reasoning_length",
+    "tool_calls",
+    "cached_tokens",
+)
 _MILLISECONDS = "a number of milliseconds"
 _TOKENS = "a whole number of tokens"
 
@@ -181,8 +195,20 @@ class EmulationHeaders(BaseModel):
         title=_TOKENS,
         description="Prompt tokens to report as cached, at most all of them",
     )
+    ttft_jitter: str | None = Field(
+        None, alias="X-TTFT-JITTER", description="Distribution of the TTFT around X-TTFT-MS"
+    )
+    itl_jitter: str | None = Field(
+        None, alias="X-ITL-JITTER", description="Distribution of the gaps around X-ITL-MS"
+    )
+    emulation_report: bool = Field(
+        False,
+        alias="X-EMULATION-REPORT",
+        title="true or false",
+        description="Report the times asked and actual with the end of the answer",
+    )
 
-    @field_validator("*", mode="before")
+    @field_validator(*_NUMBERS, mode="before")
     @classmethod
     def _no_digit_groups(cls, value: str) -> str:
         if "_" in value:
@@ -1021,6 +1047,9 @@ class GenerationPlan:
     share one event of a stream, which leaves when the first is due. All choices share the clock.
 
     ``token_limit`` is what the client's limit leaves for visible tokens, None without a limit.
+
+    With jitter ``offsets`` holds the due times that were drawn, in seconds after the start, and
+    stands in place of ``ttft + i * itl``, which remains their mean.
     """
 
     output_tokens: int
@@ -1031,13 +1060,22 @@ class GenerationPlan:
     reasoning_tokens: int = 0
     hidden_tokens: int = 0
     token_limit: int | None = None
+    offsets: Sequence[float] | None = None
 
     def timed_as(self, output_tokens: int) -> Self:
         """Return this plan for an answer that turned out to take `output_tokens` on the clock."""
+        if output_tokens == self.output_tokens:
+            return self
         return replace(self, output_tokens=output_tokens)
+
+    def timed_at(self, offsets: Sequence[float]) -> Self:
+        """Return this plan with due times that were drawn, hidden tokens included."""
+        return replace(self, offsets=offsets)
 
     def due_s(self, index: int) -> float:
         """Return when the visible token `index` is due, in seconds after the start."""
+        if self.offsets is not None:
+            return self.offsets[self.hidden_tokens + index]
         return self.ttft_s + (self.hidden_tokens + index) * self.itl_s
 
     def due_count(self, elapsed_s: float) -> int:
@@ -1045,6 +1083,8 @@ class GenerationPlan:
 
         The division only comes near, so that the due times decide.
         """
+        if self.offsets is not None:
+            return max(bisect_right(self.offsets, elapsed_s) - self.hidden_tokens, 0)
         count = 0
         if elapsed_s >= self.due_s(0):
             steps = (elapsed_s - self.ttft_s) / self.itl_s if self.itl_s else math.inf

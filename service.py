@@ -22,8 +22,10 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
 import api_docs
+import metrics
 from answers import Answer, Composer
-from errors import header_error, request_error, unknown_parameter
+from distributions import Jitter, due_offsets, load_traces
+from errors import header_error, invalid_header, request_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
 from rendering import ChatRenderer, CompletionRenderer, Header, Renderer
 from responses import EventStream, ended_by_disconnect, json_response, openai_headers
@@ -33,6 +35,7 @@ from schemas import (
     CompletionRequest,
     EmulationHeaders,
     ErrorEnvelope,
+    GenerationPlan,
     GenerationRequest,
     Health,
     Model,
@@ -56,6 +59,10 @@ from tokenizer import (
 __version__ = "0.1.0"
 
 SETTINGS = bentoml.use_arguments(Settings)
+try:
+    TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
+except (OSError, ValueError) as error:
+    raise BentoMLConfigException(f"The setting 'traces': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -149,6 +156,36 @@ def parse_headers(request: Request) -> EmulationHeaders:
         raise header_error(error, EmulationHeaders) from None
 
 
+def draw_offsets(
+    plan: GenerationPlan, headers: EmulationHeaders, seed: int | None
+) -> Sequence[float]:
+    """Draw when each token is due, in seconds after the start.
+
+    Raises:
+        APIError: A header names no distribution.
+    """
+    return due_offsets(
+        max(plan.hidden_tokens + plan.output_tokens, 1),
+        plan.ttft_s,
+        plan.itl_s,
+        ttft_jitter=parse_jitter("X-TTFT-JITTER", headers.ttft_jitter),
+        itl_jitter=parse_jitter("X-ITL-JITTER", headers.itl_jitter),
+        seed=seed,
+    )
+
+
+def parse_jitter(name: str, text: str | None) -> Jitter | None:
+    """Read a distribution.
+
+    Raises:
+        APIError: The header names none.
+    """
+    try:
+        return None if text is None else Jitter.parse(text, TRACES)
+    except ValueError as error:
+        raise invalid_header(name, str(error)) from None
+
+
 def count_chat_prompt(chat: ChatCompletionRequest, prompt: Prompt) -> int:
     """Return the prompt tokens of a chat: its text, its images and its functions."""
     text = count_prompt_tokens(chat.model, prompt.texts, prompt.messages, prompt.named)
@@ -221,6 +258,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
     api_error = to_api_error(request, error)
     if request.url.path in COMPLETION_PATHS:
         code = api_error.body.code or api_error.body.type
+        metrics.ERRORS.labels(api_error.status, code).inc()
         logger.info("completion status=%d error=%s", api_error.status, code)
     response = json_response(request, ErrorEnvelope(error=api_error.body), api_error.status)
     if isinstance(error, HTTPException) and error.headers:
@@ -383,6 +421,8 @@ class OpenAIEmulator:
         else:
             answers = await asyncio.to_thread(compose, composer)
         plan = plan.timed_as(max(answer.slots for answer in answers))
+        if headers.ttft_jitter is not None or headers.itl_jitter is not None:
+            plan = plan.timed_at(draw_offsets(plan, headers, parsed.seed))
         if not parsed.stream:
             refuse_beyond_timeout(plan, SETTINGS.timeout_s)
         header = Header(
@@ -398,6 +438,7 @@ class OpenAIEmulator:
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,
+            report=headers.emulation_report,
         )
         if parsed.stream:
             return EventStream(generation.blocks(self.generator), openai_headers(request))

@@ -135,6 +135,9 @@ def test_headers_default_to_nothing() -> None:
         "reasoning_length": None,
         "tool_calls": 0,
         "cached_tokens": 0,
+        "ttft_jitter": None,
+        "itl_jitter": None,
+        "emulation_report": False,
     }
 
 
@@ -366,6 +369,7 @@ def test_default_settings() -> None:
         "strict_parameters": False,
         "reasoning_lengths": {},
         "reasoning_content": False,
+        "traces": None,
         "workers": None,
         "timeout_s": 300,
         "max_body_mb": 50,
