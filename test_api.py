@@ -1115,6 +1115,13 @@ def test_median_itl_error(twenty_streams: list[Answer]) -> None:
     assert median(errors) < 0.01
 
 
+def test_lateness_does_not_grow(address: Address) -> None:
+    """After 1,000 tokens at 1.3 ms a stream is as little late as with its first."""
+    answers = post_together(address, [Post(chat(stream=True), headers(20, 1.3, 1000))] * 5)
+    grown_s = [answer.mean_itl_s * 999 - 1.3e-3 * 999 for answer in answers]
+    assert abs(median(grown_s)) < 0.020
+
+
 @pytest.mark.parametrize(("ttft_ms", "itl_ms", "tokens"), [(80, 40, 6), (150, 0, 9), (0, 150, 2)])
 def test_whole_answer_takes_as_long_as_the_stream(
     address: Address, ttft_ms: float, itl_ms: float, tokens: int
