@@ -239,12 +239,23 @@ def test_image_counts_do_not_depend_on_the_way_up(width: int, height: int) -> No
     assert upright == count_image_tokens("gpt-4o", height, width, "high")
 
 
-@given(side=st.integers(1, 10_000))
-@settings(max_examples=200, deadline=None)
-def test_squares_have_exact_tiles(side: int) -> None:
-    """A square is 1 tile up to 512 pixels and 4 above: no rounding adds a tile."""
-    tiles = 1 if side <= 512 else 4
-    assert count_image_tokens("gpt-4o", side, side, "high") == 85 + 170 * tiles
+@pytest.mark.parametrize(
+    ("wide", "high", "smallest", "tiles"),
+    [
+        (1, 1, 513, 4),  # shrunk to 768 x 768 if larger
+        (4, 3, 256, 4),  # shrunk to 1024 x 768
+        (2, 1, 768, 6),  # shrunk to 1536 x 768
+        (4, 1, 512, 4),  # shrunk to 2048 x 512
+        (8, 1, 256, 4),  # shrunk to 2048 x 256
+    ],
+)
+def test_no_rounding_adds_a_tile(wide: int, high: int, smallest: int, tiles: int) -> None:
+    """Pictures of one shape that are shrunk to whole tiles count the same at every size."""
+    counts = {
+        count_image_tokens("gpt-4o", wide * unit, high * unit, "high")
+        for unit in range(smallest, smallest + 1500)
+    }
+    assert counts == {85 + 170 * tiles}
 
 
 # --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import tiktoken
@@ -140,7 +141,9 @@ class Post:
     headers: Mapping[str, str]
 
 
-async def _post(address: tuple[str, int], post: Post) -> Answer:
+async def _post(address: tuple[str, int], post: Post, wait_s: float) -> list[tuple[float, bytes]]:
+    """Return what arrived, and when: seconds after the moment before the request left."""
+    await asyncio.sleep(wait_s)
     body = json.dumps(post.body).encode()
     lines = [
         f"POST {CHAT_PATH} HTTP/1.1",
@@ -156,22 +159,27 @@ async def _post(address: tuple[str, int], post: Post) -> Answer:
         await asyncio.wait_for(recorder.ended, ANSWER_TIMEOUT_S)
     finally:
         transport.close()
-    return _parse([(at_s - sent_s, data) for at_s, data in recorder.reads])
+    return [(at_s - sent_s, data) for at_s, data in recorder.reads]
 
 
-def post_together(address: tuple[str, int], posts: Sequence[Post]) -> list[Answer]:
-    """Send all requests at once and return their answers in the same order."""
+def post_together(
+    address: tuple[str, int], posts: Sequence[Post], apart_s: float = 0
+) -> list[Answer]:
+    """Send requests without waiting for answers, and return the answers in the same order."""
 
-    async def gather() -> list[Answer]:
-        return await asyncio.gather(*(_post(address, post) for post in posts))
+    async def gather() -> list[list[tuple[float, bytes]]]:
+        waits_s = [apart_s * index for index in range(len(posts))]
+        return await asyncio.gather(*map(_post, repeat(address), posts, waits_s))
 
     # A collection over the test run's objects would be measured as the server's delay.
     gc.collect()
     gc.freeze()
     try:
-        return asyncio.run(gather())
+        received = asyncio.run(gather())
     finally:
         gc.unfreeze()
+    # Not before all have ended: it would keep the others' tokens waiting to be read.
+    return [_parse(reads) for reads in received]
 
 
 def post(
