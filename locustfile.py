@@ -1,8 +1,8 @@
 """Load test of an OpenAI-compatible server: ``locust -f locustfile.py --host http://localhost:3000``.
 
 Each scenario is a user class with a tag of its own. Class names or ``--tags`` pick some of them;
-with neither all run but `HighThroughputUser`, as many users of each as its weight says: of 20 half
-are `OpenAIEmulatorUser`.
+with neither all run but `BurstUser` and `HighThroughputUser`, which would disturb the others, as
+many of each as its weight says: of 20 users half are `OpenAIEmulatorUser`.
 """
 
 from locust import between, constant, constant_pacing, events, tag, task
@@ -95,6 +95,7 @@ class LongChatUser(ChatUser):
 class RetrievalUser(ChatUser):
     """A prompt of ``--prompt-words`` words and a short answer: TTFT is what counts."""
 
+    weight = 2
     wait_time = between(0.5, 1.5)
 
     @tag("retrieval")
@@ -145,8 +146,9 @@ class AgentUser(ChatUser):
 
 
 class BurstUser(ChatUser):
-    """Every 5 s, ``--burst-size`` requests at the same instant."""
+    """Every 5 s, ``--burst-size`` requests at the same instant; runs only when it is picked."""
 
+    only_when_picked = True
     wait_time = constant_pacing(5)
 
     @tag("burst")

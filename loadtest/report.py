@@ -16,19 +16,19 @@ TOKENS = "TOKENS"
 
 
 def bucket(time_ms: float) -> float:
-    """Round to the steps that percentiles are taken in: 0.1 ms, and from 100 ms three digits.
+    """Round to the steps that percentiles are taken in: 0.1 ms, and 0.5 % of what is over 100 ms.
 
-    Locust's own steps of two digits are 1 ms up to 100 ms and 10 ms from there: too coarse for
-    inter-token latencies, and for a median that is to be right within 2 ms.
+    Locust's own steps are 1 ms up to 100 ms and then two digits: too coarse for inter-token
+    latencies, and for a median that is to be right within 2 ms.
 
-    >>> bucket(20.123), bucket(123.45), bucket(2345.6)
-    (20.1, 123.0, 2350.0)
+    >>> bucket(20.123), bucket(123.45), bucket(2344)
+    (20.1, 123.5, 2345.0)
     """
     if time_ms < 100:
         return round(time_ms, 1)
     if time_ms < 1000:
-        return round(time_ms, 0)
-    return round(time_ms, -1 if time_ms < 10_000 else -2)
+        return round(time_ms * 2) / 2
+    return round(time_ms / 5) * 5.0 if time_ms < 10_000 else round(time_ms / 50) * 50.0
 
 
 def use_fine_buckets() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import gevent.socket
 import gevent.ssl
 from gevent.event import Event
-from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
+from geventhttpclient.response import HTTPParseError, HTTPResponse, HTTPSocketResponse
 
 READ_SIZE = 65536
 _READ = 1  # libev's event mask
@@ -35,7 +35,9 @@ class ChatStream:
 
     ``arrivals_s`` holds one instant for each event that carries output, on the caller's clock: that
     of the read that completed it. Events that came in one read share an instant, so that the gaps
-    between them are 0: they became visible together, whatever the server did before.
+    between them are 0: they became visible together, whatever the server did before. Where a server
+    puts several tokens in an event, the gaps are those between events; `completion_tokens` is right
+    all the same. ``size`` counts bytes.
     """
 
     def __init__(self) -> None:
@@ -44,9 +46,10 @@ class ChatStream:
         self.finish_reason: str | None = None
         self.called_tools = False
         self.done_s: float | None = None
+        self.size = 0
         self._rest = b""
         self._prefix = _NEVER
-        self._last = b""
+        self._last: bytes | bytearray = b""
 
     @property
     def completion_tokens(self) -> int:
@@ -55,18 +58,28 @@ class ChatStream:
             return len(self.arrivals_s)
         return int(self.usage["completion_tokens"])
 
-    def feed(self, data: bytes, now_s: float) -> None:
+    def feed(self, data: bytes | bytearray, now_s: float) -> None:
         """Take what one read returned.
 
         Raises:
             StreamError: An event holds an error, or no JSON.
         """
+        self.size += len(data)
+        prefix, length, arrivals_s = self._prefix, len(self._prefix), self.arrivals_s
+        if (
+            data.startswith(prefix)
+            and data.find(b"\n\n") == len(data) - 2
+            and data[length] != _QUOTE
+            and not self._rest
+        ):  # what most reads bring: one event, and one like the last
+            arrivals_s.append(now_s)
+            self._last = data
+            return
         data = self._rest + data
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
         events = data.split(b"\n\n")
         self._rest = events.pop()
-        prefix, length, arrivals_s = self._prefix, len(self._prefix), self.arrivals_s
         for event in events:
             if event.startswith(prefix) and event[length] != _QUOTE:
                 arrivals_s.append(now_s)
@@ -121,7 +134,7 @@ def error_message(body: dict[str, Any]) -> str:
     return str(message or body)
 
 
-def _payload(event: bytes) -> bytes:
+def _payload(event: bytes | bytearray) -> bytes:
     lines = event.split(b"\n")
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
@@ -160,9 +173,7 @@ def read_stream(response: HTTPSocketResponse, stream: ChatStream, idle_timeout_s
         HTTPParseError: The server's HTTP is malformed, or the connection closed within the body.
     """
     try:
-        _take_body(response, stream, time.perf_counter())
-        if response._sock is not None:
-            _Reading(response, response._sock, stream).run(idle_timeout_s)
+        _Reading(response, stream).run(idle_timeout_s)
         stream.finish(time.perf_counter())
     finally:
         response.release()
@@ -172,27 +183,32 @@ class _Reading:
     """One response's body on its way from the socket through the HTTP parser to a `ChatStream`.
 
     geventhttpclient reads until it has as many bytes as asked, which would hold tokens back, so
-    that its parser is fed here. It returns the socket to its pool when the body is complete.
+    that its parser is fed here. The parser returns the socket to the pool with the body's end.
     """
 
-    def __init__(
-        self, response: HTTPSocketResponse, sock: gevent.socket.socket, stream: ChatStream
-    ) -> None:
+    def __init__(self, response: HTTPSocketResponse, stream: ChatStream) -> None:
         self.response = response
-        self.stream = stream
-        self.sock = sock
+        self.feed_stream = stream.feed
+        self.feed_parser = super(HTTPResponse, response).feed  # the layer between is for HEAD
         self.ended = Event()
         self.error: Exception | None = None
         self.last_read_s = time.perf_counter()
-        self._timeout_s: float | None = None
-        self._watcher = gevent.get_hub().loop.io(sock.fileno(), _READ)
 
     def run(self, idle_timeout_s: float) -> None:
         """Read until the body ends."""
-        self._timeout_s = self.sock.gettimeout()
-        self.sock.settimeout(0.0)
+        response, sock = self.response, self.response._sock
+        came_with_headers = bytes(response._body_buffer)
+        response._body_buffer.clear()
+        response._on_body = self._take_body  # type: ignore[method-assign,assignment]
+        self._take_body(came_with_headers)
+        if sock is None:
+            return
+        self.sock, self.timeout_s = sock, sock.gettimeout()
+        self.is_tls = isinstance(sock, gevent.ssl.SSLSocket)
+        self.watcher = gevent.get_hub().loop.io(sock.fileno(), _READ)
+        sock.settimeout(0.0)
         try:
-            self._watcher.start(self._read)
+            self.watcher.start(self._read)
             self._read()  # TLS may hold bytes that came with the headers
             while not self.ended.wait(self.last_read_s + idle_timeout_s - time.perf_counter()):
                 if time.perf_counter() - self.last_read_s >= idle_timeout_s:
@@ -206,13 +222,13 @@ class _Reading:
         """Leave the socket as it was found."""
         if not self.ended.is_set():
             self.ended.set()
-            self._watcher.stop()
-            self._watcher.close()
+            self.watcher.stop()
+            self.watcher.close()
             if self.sock.fileno() >= 0:
-                self.sock.settimeout(self._timeout_s)
+                self.sock.settimeout(self.timeout_s)
 
     def _read(self) -> None:
-        """Read what is there; an exception here would end in the event loop, so keep it.
+        """Read what is there; `run` raises what goes wrong, as the event loop would swallow it.
 
         With the last byte the socket is back in the pool, where another greenlet may take it, so
         that it is left at once.
@@ -221,27 +237,23 @@ class _Reading:
             self._read_available()
         except (BlockingIOError, ssl.SSLWantReadError):
             return
-        except (OSError, HTTPParseError, StreamError) as error:
+        except Exception as error:  # noqa: BLE001 - kept for run
             self.error = error
         if self.error or self.response.message_complete:
             self._stop()
 
     def _read_available(self) -> None:
         """Read once, and again as long as TLS holds bytes that no watcher can see."""
-        sock, response, pending = self.sock, self.response, True
-        while pending and not response.message_complete:
-            data = sock.recv(READ_SIZE)
+        while True:
+            data = self.sock.recv(READ_SIZE)
             self.last_read_s = time.perf_counter()
-            response.feed(data)
-            _take_body(response, self.stream, self.last_read_s)
-            if not data and not response.message_complete:
+            self.feed_parser(data)
+            if self.response.message_complete:
+                return
+            if not data:
                 raise HTTPParseError("connection closed within the body")
-            pending = isinstance(sock, gevent.ssl.SSLSocket) and sock.pending() > 0
+            if not (self.is_tls and self.sock.pending()):
+                return
 
-
-def _take_body(response: HTTPSocketResponse, stream: ChatStream, now_s: float) -> None:
-    buffer = response._body_buffer
-    if buffer:
-        body = bytes(buffer)
-        buffer.clear()
-        stream.feed(body, now_s)
+    def _take_body(self, body: bytes | bytearray) -> None:
+        self.feed_stream(body, self.last_read_s)

@@ -1,5 +1,6 @@
 """The users that scenarios are made of: they send chats, check the answers and report."""
 
+import json
 import logging
 import random
 import time
@@ -116,11 +117,12 @@ class ChatUser(FastHttpUser):
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         if asked is None:
             body[self.options.length_parameter] = self.options.output_length or timing.output_length
+        data = json.dumps(body)
         start_s = time.perf_counter() if start_s is None else start_s
         with self.client.post(
             CHAT_PATH,
-            json=body,
-            headers=self.headers(asked),
+            data=data,
+            headers=self.headers(asked) | {"Content-Type": "application/json"},
             name=f"{name} {asked}" if asked else name,
             stream=streamed,
             catch_response=True,
@@ -145,6 +147,7 @@ class ChatUser(FastHttpUser):
         try:
             read_stream(response._response, stream, self.network_timeout)
         finally:
+            response.request_meta["response_length"] = stream.size
             log_stream(stats, name, start_s, stream.arrivals_s)
             log_tokens(stats, name, stream.completion_tokens, stream.arrivals_s)
         check_stream(stream, asked.output_length if asked else None)
