@@ -7,7 +7,7 @@
   ];
   const COLOURS = ["#00bfa5", "#ff6d00", "#2979ff", "#d500f9", "#ffc400", "#00b8d4", "#f50057", "#64dd17", "#8d6e63", "#90a4ae"];
   const PERCENTILES = ["p50", "p99"];
-  const HEIGHT = 210, LEFT = 56, BOTTOM = 24, TOP = 8, LEGEND = 330;
+  const HEIGHT = 180, LEFT = 56, BOTTOM = 24, TOP = 8, LEGEND = 330;
   const INTERVAL_MS = 2000;
 
   const panel = document.createElement("section");

@@ -203,7 +203,7 @@ class OpenLoopUser(ChatUser):
 
     def start_when_due(self, *arguments: Any, **parameters: Any) -> None:
         """Wait until the next request is due and start it, as `chat` would."""
-        gevent.sleep(max(0.0, self.due_s - time.perf_counter()))
+        _sleep_until(self.due_s)
         self.in_flight.spawn(self.chat, *arguments, start_s=self.due_s, **parameters)
         self.due_s += 1 / self.options.rate
 
@@ -212,6 +212,16 @@ class OpenLoopUser(ChatUser):
         if len(self.in_flight):
             logger.warning("%d requests were still unanswered at the end", len(self.in_flight))
         super().on_stop()
+
+
+def _sleep_until(instant_s: float) -> None:
+    """Sleep until ``time.perf_counter()`` has reached `instant_s`.
+
+    The event loop's timers are up to 1 ms late, so the last one is spent on letting others run.
+    """
+    gevent.sleep(max(0.0, instant_s - time.perf_counter() - 0.001))
+    while time.perf_counter() < instant_s:
+        gevent.sleep(0)
 
 
 def check_stream(stream: ChatStream, length: int | None) -> None:

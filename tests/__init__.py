@@ -1,0 +1,1 @@
+"""Tests of the parts, and the helpers that every test file shares."""

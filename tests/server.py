@@ -1,0 +1,123 @@
+"""The emulator in processes of its own, started the way an operator starts it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+REPOSITORY = Path(__file__).parents[1]
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+LOG_TAIL_LINES = 40
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to talk to; one that was started elsewhere has neither process nor log."""
+
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+    log_file: Path | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, for raw sockets."""
+        url = httpx.URL(self.url)
+        return url.host, url.port or 80
+
+    def log(self) -> str:
+        """Return all that the server has written so far."""
+        return self.log_file.read_text(errors="replace") if self.log_file else ""
+
+    def log_tail(self) -> str:
+        """Return the last lines of the log."""
+        return "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
+
+
+def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    """Look at `condition` until it holds or the time is over; return whether it held."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (held := condition()) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return held
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment without what the tests set for themselves."""
+    own = {"TIKTOKEN_CACHE_DIR", "EMULATOR_URL"}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    return {**kept, "BENTOML_DO_NOT_TRACK": "True", **(extra or {})}
+
+
+def bentoml(*arguments: str) -> list[str]:
+    """Return the command line of bentoml in this environment."""
+    return [sys.executable, "-m", "bentoml", *arguments]
+
+
+@contextmanager
+def running_server(
+    *serve_args: str,
+    target: str = "service.py:OpenAIEmulator",
+    cwd: Path = REPOSITORY,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run ``bentoml serve`` on a free port while the body runs, and stop it by its process id.
+
+    Raises:
+        RuntimeError: The server ended, or was not ready in time; the message holds its log.
+    """
+    port = _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        log_file = Path(folder) / "server.log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own command line
+                bentoml("serve", target, "--port", str(port), *serve_args),
+                cwd=cwd,
+                env=clean_environment(env),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        server = Server(f"http://127.0.0.1:{port}", process, log_file)
+        try:
+            _wait_until_ready(server, process)
+            yield server
+        finally:
+            _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+    eventually(lambda: process.poll() is not None or _is_ready(server.url), START_TIMEOUT_S)
+    if process.poll() is not None or not _is_ready(server.url):
+        raise RuntimeError(f"bentoml serve is not ready. Its log:\n{server.log()}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
