@@ -1,0 +1,1 @@
+"""What ``locustfile.py`` stands on: reading streams, reporting, options, limits and charts."""

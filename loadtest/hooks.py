@@ -1,0 +1,58 @@
+"""What hangs on locust's events: options, rows, limits and charts."""
+
+import logging
+from typing import Any
+
+from locust import User
+from locust.env import Environment
+from locust.event import Events
+from locust.runners import WorkerRunner
+from locust.web import WebUI
+
+from loadtest.chart import add_charts
+from loadtest.limits import broken_limits, exit_code
+from loadtest.options import Options, add_options
+from loadtest.report import summary, use_fine_buckets
+
+logger = logging.getLogger(__name__)
+
+
+def register(events: Events) -> None:
+    """Register everything with locust, in every process of a run."""
+    use_fine_buckets()
+    events.init_command_line_parser.add_listener(add_options)
+    events.init.add_listener(prepare)
+    events.quitting.add_listener(conclude)
+
+
+def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
+    """Choose the user classes that run, and add the charts to the web UI."""
+    options = environment.parsed_options
+    tags = set(getattr(options, "tags", None) or ())
+    picked = bool(getattr(options, "user_classes", None)) or bool(tags)
+    environment.user_classes[:] = [
+        user_class
+        for user_class in environment.user_classes
+        if (picked or not getattr(user_class, "only_when_picked", False))
+        and (not tags or _has_task(user_class, tags))
+    ]
+    if web_ui:
+        add_charts(web_ui)
+
+
+def _has_task(user_class: type[User], tags: set[str]) -> bool:
+    """Return whether locust leaves the class a task; it would try to run classes without one."""
+    return any(tags & getattr(task, "locust_tag_set", set()) for task in user_class.tasks)
+
+
+def conclude(environment: Environment, **_: Any) -> None:
+    """Log the run's figures and the limits that broke, and set the exit code."""
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    options = Options.of(environment.parsed_options)
+    logger.info(summary(environment.stats))
+    for line in broken_limits(environment.stats, options):
+        logger.error("Limit broken: %s", line)
+    code = exit_code(environment.stats, options)
+    if code is not None and not (environment.runner and environment.runner.exceptions):
+        environment.process_exit_code = code

@@ -1,0 +1,273 @@
+"""The users that scenarios are made of: they send chats, check the answers and report."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+from gevent.pool import Group
+from geventhttpclient.response import HTTPParseError
+from locust import FastHttpUser, constant
+from locust.contrib.fasthttp import ResponseContextManager
+from locust.exception import StopTest
+
+from loadtest.options import Options
+from loadtest.report import E2E, log_stream, log_tokens
+from loadtest.stream import ChatStream, StreamError, error_message, read_stream
+
+CHAT_PATH = "/v1/chat/completions"
+MODELS_PATH = "/v1/models"
+
+Message = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the emulator is asked for: times in ms, and the answer's length in tokens."""
+
+    ttft_ms: float
+    itl_ms: float
+    output_length: int
+
+    def headers(self) -> dict[str, str]:
+        """Return the request headers that ask for it."""
+        return {
+            "X-TTFT-MS": f"{self.ttft_ms:g}",
+            "X-ITL-MS": f"{self.itl_ms:g}",
+            "X-OUTPUT-LENGTH": str(self.output_length),
+        }
+
+    def __str__(self) -> str:
+        return f"ttft={self.ttft_ms:g} itl={self.itl_ms:g} n={self.output_length}"
+
+
+class ChatUser(FastHttpUser):
+    """A user of an OpenAI-compatible server; subclasses are the scenarios.
+
+    Reports one request for each answer, as type ``E2E`` with the time to its last byte, and for
+    streamed answers TTFT, ITL and TOKENS rows under the same name (`loadtest.report`).
+    """
+
+    abstract = True
+    only_when_picked = False  # True keeps a class out of a run that names no classes and no tags
+    concurrency = 10_000  # connections of one user: never what holds a request back
+    network_timeout = 300.0
+    model = "gpt-3.5-turbo"
+
+    def on_start(self) -> None:
+        """Read the options: they may have changed in the web UI since the last run."""
+        try:
+            self.options = Options.of(self.environment.parsed_options)
+        except ValueError as error:
+            raise StopTest(str(error)) from None
+        if self.client.base_url:  # OpenAI's clients want the address with /v1, locust without
+            self.client.base_url = self.client.base_url.rstrip("/").removesuffix("/v1")
+        self.in_flight = Group()
+
+    def on_stop(self) -> None:
+        """End the requests that run beside the user's own greenlet."""
+        self.in_flight.kill()
+
+    def headers(self, timing: Timing | None = None) -> dict[str, str]:
+        """Return the headers of a request."""
+        headers = {"Accept-Encoding": "identity"}
+        if self.options.api_key:
+            headers["Authorization"] = f"Bearer {self.options.api_key}"
+        return headers | (timing.headers() if timing else {})
+
+    def asked(self, timing: Timing) -> Timing | None:
+        """Return what to ask the emulator for, by the options; None if it is a real server."""
+        options = self.options
+        if options.no_emulation_headers:
+            return None
+        return Timing(
+            ttft_ms=timing.ttft_ms if options.ttft_ms is None else options.ttft_ms,
+            itl_ms=timing.itl_ms if options.itl_ms is None else options.itl_ms,
+            output_length=options.output_length or timing.output_length,
+        )
+
+    def chat(
+        self,
+        name: str,
+        timing: Timing,
+        messages: Sequence[Message],
+        start_s: float | None = None,
+        **parameters: Any,
+    ) -> None:
+        """Request one completion, streamed or not by ``--stream-ratio``, and check and report it.
+
+        Args:
+            name: The scenario's name; what is asked of an emulator is added to it in the rows.
+            timing: What the scenario asks for, unless options say otherwise.
+            messages: The conversation.
+            start_s: When the request should have been sent, on ``time.perf_counter()``: times count
+                from there. The default is now.
+            parameters: Further parameters of the request.
+        """
+        asked = self.asked(timing)
+        streamed = random.random() < self.options.stream_ratio
+        body = {"model": self.options.model or self.model, "messages": messages, **parameters}
+        if streamed:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        if asked is None:
+            body[self.options.length_parameter] = self.options.output_length or timing.output_length
+        data = json.dumps(body)
+        start_s = time.perf_counter() if start_s is None else start_s
+        with self.client.post(
+            CHAT_PATH,
+            data=data,
+            headers=self.headers(asked) | {"Content-Type": "application/json"},
+            name=f"{name} {asked}" if asked else name,
+            stream=streamed,
+            catch_response=True,
+        ) as response:
+            response.request_meta["request_type"] = E2E
+            read = self._read_streamed if streamed else self._read_whole
+            try:
+                end_s = read(response, start_s, asked)
+            except (StreamError, OSError, HTTPParseError, gevent.Timeout) as error:
+                end_s = time.perf_counter()
+                response.failure(str(error) or repr(error))
+            response.request_meta["response_time"] = (end_s - start_s) * 1000
+
+    def _read_streamed(
+        self, response: ResponseContextManager, start_s: float, asked: Timing | None
+    ) -> float:
+        """Read a streamed answer; return when it was complete."""
+        _check_status(response)
+        stats, name = self.environment.stats, response.request_meta["name"]
+        stream = ChatStream()
+        assert response._response is not None  # noqa: S101 - it has a status
+        try:
+            read_stream(response._response, stream, self.network_timeout)
+        finally:
+            response.request_meta["response_length"] = stream.size
+            log_stream(stats, name, start_s, stream.arrivals_s)
+            log_tokens(stats, name, stream.completion_tokens, stream.arrivals_s)
+        check_stream(stream, asked.output_length if asked else None)
+        return stream.done_s or time.perf_counter()
+
+    def _read_whole(
+        self, response: ResponseContextManager, _: float, asked: Timing | None
+    ) -> float:
+        """Read an answer that is not streamed; return when it was complete."""
+        _check_status(response)
+        end_s = time.perf_counter()
+        try:
+            answer = response.json()
+            tokens = int(answer["usage"]["completion_tokens"])
+            called_tools = bool(answer["choices"][0]["message"].get("tool_calls"))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise StreamError(f"not a chat completion: {error!r}") from None
+        log_tokens(self.environment.stats, response.request_meta["name"], tokens)
+        check_length(tokens, asked.output_length if asked and not called_tools else None)
+        return end_s
+
+    def list_models(self) -> None:
+        """Request the list of models; it must not be empty."""
+        with self.client.get(MODELS_PATH, headers=self.headers(), catch_response=True) as response:
+            try:
+                _check_status(response)
+                if not response.json()["data"]:
+                    response.failure("no models")
+            except (StreamError, OSError, ValueError, LookupError, TypeError) as error:
+                response.failure(f"not a list of models: {error}")
+
+    def check_health(self) -> None:
+        """Request the emulator's health; other servers have no such address."""
+        if not self.options.no_emulation_headers:
+            self.client.get("/health", headers=self.headers())
+
+
+class OpenLoopUser(ChatUser):
+    """Starts ``--rate`` requests/s on schedule, whether or not earlier ones were answered.
+
+    Users that wait for their answer send less to a slow server and so hide how slow it is. Here
+    each request has an instant at which it is due, fixed at the start, and its times count from
+    there, even if this machine is late in sending it.
+    """
+
+    abstract = True
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        """Fix the schedule; users start at random points of it, or they would beat in time."""
+        super().on_start()
+        self.due_s = time.perf_counter() + random.random() / self.options.rate
+
+    def start_when_due(self, *arguments: Any, **parameters: Any) -> None:
+        """Wait until the next request is due and start it, as `chat` would."""
+        _sleep_until(self.due_s)
+        self.in_flight.spawn(self.chat, *arguments, start_s=self.due_s, **parameters)
+        self.due_s += 1 / self.options.rate
+
+    def on_stop(self) -> None:
+        """Say how many requests will never be in the statistics, and end them."""
+        if len(self.in_flight):
+            logger.warning("%d requests were still unanswered at the end", len(self.in_flight))
+        super().on_stop()
+
+
+def _sleep_until(instant_s: float) -> None:
+    """Sleep until ``time.perf_counter()`` has reached `instant_s`.
+
+    The event loop's timers are up to 1 ms late, so the last one is spent on letting others run.
+    """
+    gevent.sleep(max(0.0, instant_s - time.perf_counter() - 0.001))
+    while time.perf_counter() < instant_s:
+        gevent.sleep(0)
+
+
+def check_stream(stream: ChatStream, length: int | None) -> None:
+    """Check a stream that has ended with ``[DONE]``.
+
+    Args:
+        stream: What was read.
+        length: The tokens that were asked for; None if a real server decides.
+
+    Raises:
+        StreamError: It is not what was asked for.
+    """
+    if stream.finish_reason is None:
+        raise StreamError("stream ended without a finish_reason")
+    if stream.called_tools:  # the arguments decide how long they are
+        length = None
+    check_length(stream.completion_tokens, length)
+    if length is not None and len(stream.arrivals_s) != length:
+        raise StreamError(f"{len(stream.arrivals_s)} events with text, asked for {length} tokens")
+
+
+def check_length(tokens: int, length: int | None) -> None:
+    """Check an answer's length.
+
+    Raises:
+        StreamError: It is empty, or not as long as was asked for.
+    """
+    if length is not None and tokens != length:
+        kind = "short" if tokens < length else "long"
+        raise StreamError(f"{kind} answer: {tokens} tokens, asked for {length}")
+    if not tokens:
+        raise StreamError("empty answer")
+
+
+def _check_status(response: ResponseContextManager) -> None:
+    """Raise what went wrong before there was an answer.
+
+    Raises:
+        StreamError: The server answered with an error.
+        OSError: There was no answer.
+    """
+    if not response.status_code:
+        response.raise_for_status()
+    if response.status_code != 200:
+        try:
+            message = error_message(response.json())
+        except (ValueError, TypeError, AttributeError):
+            message = str(response.text)[:200]
+        raise StreamError(f"HTTP {response.status_code}: {message}")

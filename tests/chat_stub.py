@@ -1,0 +1,100 @@
+"""An OpenAI-compatible server that is not ours: other whitespace, other line ends, and faults."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Stub:
+    """What the server does with a request, and what it has seen."""
+
+    url: str = ""
+    faults: tuple[str, ...] = ("none",)
+    delay_s: float = 0.0
+    headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+
+    def next_fault(self) -> str:
+        """Return the faults in turn."""
+        return self.faults[(len(self.bodies) - 1) % len(self.faults)]
+
+
+def content(text: str) -> bytes:
+    """Return an event with text, with the whitespace that json.dumps puts in."""
+    return _event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+
+
+def ending(tokens: int) -> bytes:
+    """Return the events that end a stream of so many tokens."""
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    usage = {"choices": [], "usage": {"completion_tokens": tokens}}
+    return _event(finish) + _event(usage) + b"data: [DONE]\r\n\r\n"
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n"
+
+
+def stream_of(fault: str) -> bytes:
+    """Return a stream of four tokens, two in each event, with the named fault."""
+    text = b": a comment\r\n\r\n" + content("") + content("two words ") + content("two more")
+    match fault:
+        case "short":
+            return content("one") + ending(1)
+        case "no-done":
+            return text
+        case "error":
+            return text + _event({"error": {"message": "out of memory"}})
+        case _:
+            return text + ending(4)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    stub: Stub
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.stub.headers.append({name.lower(): value for name, value in self.headers.items()})
+        self.stub.bodies.append(json.loads(body))
+        fault = self.stub.next_fault()
+        time.sleep(self.stub.delay_s)
+        if fault == "http":
+            self.answer(503, "application/json", b'{"error": {"message": "overloaded"}}')
+        else:
+            self.answer(200, "text/event-stream", stream_of(fault))
+
+    def answer(self, status: int, kind: str, body: bytes) -> None:
+        """Send a whole answer."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def running_stub(*faults: str, delay_s: float = 0.0) -> Iterator[Stub]:
+    """Run the server on a free port; it goes through `faults` request by request."""
+    stub = Stub(faults=faults or ("none",), delay_s=delay_s)
+    handler = type("Handler", (_Handler,), {"stub": stub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    stub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
