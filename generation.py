@@ -4,9 +4,8 @@ import asyncio
 import json
 import logging
 import random
-import string
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -23,22 +22,23 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics
 # Longer prompts are counted in a thread: 4,096 characters take about 0.2 ms.
 MAX_CHARACTERS_COUNTED_INLINE = 4096
 
-_ALPHANUMERIC = string.ascii_letters + string.digits
-
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
 def random_id(prefix: str) -> str:
     """Return `prefix` and 29 random letters and digits."""
-    return prefix + "".join(random.choices(_ALPHANUMERIC, k=29))
+    return f"{prefix}{random.getrandbits(29 * 4):029x}"
 
 
-def start_counting(characters: int, count: Callable[[], int]) -> Awaitable[int]:
-    """Count the tokens of a prompt: at once if it has few characters, else in a thread."""
-    if characters > MAX_CHARACTERS_COUNTED_INLINE:
+def start_counting(texts: Sequence[str], count: Callable[[], int] | None) -> asyncio.Future[int]:
+    """Count the tokens of a prompt: at once if its texts are short, else in a thread.
+
+    Without `count` nobody wants to know, and the result is 0.
+    """
+    if count is not None and sum(map(len, texts)) > MAX_CHARACTERS_COUNTED_INLINE:
         return asyncio.ensure_future(asyncio.to_thread(count))
     counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    counted.set_result(count())
+    counted.set_result(0 if count is None else count())
     return counted
 
 
@@ -51,7 +51,7 @@ class Generation:
         plan: When the answers' tokens are due.
         answers: What the choices say.
         renderer: Writes them as JSON or events.
-        prompt_tokens: The count of the prompt's tokens, perhaps under way; None if nobody asks.
+        counted: The prompt's tokens; the count may be under way.
         start_s: When the request's headers arrived, on ``time.monotonic()``.
         id: The completion's id.
         cached_tokens: How many of the prompt's tokens to report as cached.
@@ -62,7 +62,7 @@ class Generation:
     plan: GenerationPlan
     answers: Sequence[Answer]
     renderer: Renderer
-    prompt_tokens: Awaitable[int] | None
+    counted: asyncio.Future[int]
     start_s: float
     id: str
     cached_tokens: int = 0
@@ -77,20 +77,29 @@ class Generation:
     async def usage(self) -> Usage:
         """Return the token counts, once the prompt is counted."""
         return Usage.of(
-            prompt=await self.prompt_tokens if self.prompt_tokens else 0,
+            prompt=await self.counted,
             visible=sum(answer.tokens for answer in self.answers),
             hidden=self.plan.reasoning_tokens * len(self.answers),
             cached=self.cached_tokens,
         )
 
-    async def whole(self) -> bytes:
-        """Return the whole answer as JSON when its last token is due."""
+    @property
+    def is_due(self) -> bool:
+        """Whether a whole answer can leave at once."""
+        return self.elapsed_s >= self.plan.total_s and self.counted.done()
+
+    async def wait(self) -> None:
+        """Sleep until a whole answer is due and its prompt is counted."""
         try:
-            body = self.renderer.whole(self.answers, await self.usage())
+            await self.counted
             await sleep_until(self.start_s + self.plan.total_s)
         except asyncio.CancelledError:
             self.log(CLIENT_CLOSED_REQUEST)
             raise
+
+    async def whole(self) -> bytes:
+        """Return the whole answer as JSON, now that its last token is due."""
+        body = self.renderer.whole(self.answers, await self.usage())
         metrics.WHOLE_LAG.observe(self.elapsed_s - self.plan.total_s)
         self.count(sum(answer.tokens for answer in self.answers))
         self.log(200)

@@ -45,6 +45,7 @@ from schemas import (
     plan_generation,
     refuse_beyond_timeout,
 )
+from shortcut import Endpoint, Shortcut
 from tokenizer import (
     TokenGenerator,
     VocabularyError,
@@ -271,10 +272,17 @@ async def handle_disconnect(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Answer any failure, for what does not go through Starlette."""
+    handle = handle_disconnect if isinstance(error, ClientDisconnect) else handle_error
+    return await handle(request, error)
+
+
 # --------------------------------------------------------------------------------------
 # The service
 # --------------------------------------------------------------------------------------
 
+endpoints: dict[str, Endpoint] = {}
 application = Application(
     exception_handlers={
         APIError: handle_error,
@@ -310,6 +318,9 @@ class OpenAIEmulator:
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
         }
+        endpoints.update(
+            zip(COMPLETION_PATHS, (self.chat_completions, self.completions), strict=True)
+        )
         v1 = Router(
             [
                 Route("/chat/completions", self.chat_completions, methods=["POST"]),
@@ -428,13 +439,12 @@ class OpenAIEmulator:
         header = Header(
             random_id(parsed.ID_PREFIX), int(time.time()), parsed.model, SYSTEM_FINGERPRINT
         )
-        counted = not parsed.stream or parsed.include_usage
         generation = Generation(
             request=parsed,
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            prompt_tokens=start_counting(sum(map(len, texts)), count) if counted else None,
+            counted=start_counting(texts, count if parsed.wants_usage else None),
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,
@@ -442,9 +452,10 @@ class OpenAIEmulator:
         )
         if parsed.stream:
             return EventStream(generation.blocks(self.generator), openai_headers(request))
-        async with ended_by_disconnect(request.receive):
-            body = await generation.whole()
-        return json_response(request, body)
+        if not generation.is_due:
+            async with ended_by_disconnect(request.receive):
+                await generation.wait()
+        return json_response(request, await generation.whole())
 
     async def list_models(self, request: Request) -> Response:
         """Answer GET /v1/models."""
@@ -466,3 +477,9 @@ class OpenAIEmulator:
         """Answer GET /health."""
         uptime = round(time.monotonic() - self.started_s, 3)
         return json_response(request, Health(version=__version__, uptime=uptime))
+
+
+# bentoml.service returns a Service, which its annotation does not tell.
+OpenAIEmulator.add_asgi_middleware(  # type: ignore[attr-defined]
+    Shortcut, endpoints=endpoints, answer_error=answer_error
+)
