@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import metrics
 from answers import Answer
 from clock import sleep_until
+from metrics import TALLY
 from pace import Pace
 from rendering import DONE, EVENT_END, MixedStream, PlainStream, Renderer
 from schemas import GenerationPlan, GenerationRequest, Usage
@@ -21,6 +22,8 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics
 
 # Longer prompts are counted in a thread: 4,096 characters take about 0.2 ms.
 MAX_CHARACTERS_COUNTED_INLINE = 4096
+
+MAX_NAME_LOGGED = 128
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -100,7 +103,7 @@ class Generation:
     async def whole(self) -> bytes:
         """Return the whole answer as JSON, now that its last token is due."""
         body = self.renderer.whole(self.answers, await self.usage())
-        metrics.WHOLE_LAG.observe(self.elapsed_s - self.plan.total_s)
+        TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         self.count(sum(answer.tokens for answer in self.answers))
         self.log(200)
         if self.report:
@@ -119,7 +122,7 @@ class Generation:
             else MixedStream(self.renderer, self.answers, batch_size)
         )
         status = CLIENT_CLOSED_REQUEST
-        metrics.ACTIVE_STREAMS.inc()
+        TALLY.add(metrics.ACTIVE_STREAMS)
         try:
             due = generator.generate(stream.events, plan, self.start_s, batch_size)
             async with aclosing(due):
@@ -129,15 +132,15 @@ class Generation:
             yield await self.end(stream)
             status = 200
         finally:
-            metrics.ACTIVE_STREAMS.dec()
+            TALLY.add(metrics.ACTIVE_STREAMS, -1)
             if pace.events:
-                metrics.TTFT_LAG.observe(pace.first_s - plan.due_s(0))
+                TALLY.observe(metrics.TTFT_LAG, pace.first_s - plan.due_s(0))
             if pace.events > 1:
-                metrics.ITL_LAG.observe(pace.itl_lag_s)
+                TALLY.observe(metrics.ITL_LAG, pace.itl_lag_s)
             if status == 200:
                 self.count(sum(answer.tokens for answer in self.answers))
             else:
-                metrics.TOKENS.inc(self.sent_tokens)
+                TALLY.add(metrics.TOKENS, self.sent_tokens)
             self.log(status)
 
     async def end(self, stream: PlainStream | MixedStream) -> bytes:
@@ -151,9 +154,9 @@ class Generation:
 
     def count(self, tokens: int) -> None:
         """Add a finished answer to the metrics."""
-        metrics.TOKENS.inc(tokens)
+        TALLY.add(metrics.TOKENS, tokens)
         for answer in self.answers:
-            metrics.COMPLETIONS.labels(answer.finish_reason).inc()
+            TALLY.add(metrics.COMPLETED[answer.finish_reason])
 
     @property
     def elapsed_s(self) -> float:
@@ -200,21 +203,21 @@ class Generation:
             ("total", plan.total_s, self.elapsed_s),
         )
         sent = self.sent_tokens if self.request.stream or status != 200 else plan.output_tokens
-        logger.info(
-            "completion id=%s model=%s mode=%s status=%d choices=%d tokens=%d/%d "
-            "finish_reason=%s %s",
-            self.id,
-            json.dumps(self.request.model),
-            "stream" if self.request.stream else "whole",
-            status,
-            len(self.answers),
-            sent,
-            plan.output_tokens,
-            self.answers[0].finish_reason,
-            " ".join(
-                f"{name}_ms={_ms(asked)} {name}_actual_ms={_ms(actual)}"
-                for name, asked, actual in times_s
-            ),
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        times = " ".join(
+            f"{name}_ms={_ms(asked)} {name}_actual_ms={_ms(actual)}"
+            for name, asked, actual in times_s
+        )
+        message = (
+            f"completion id={self.id} model={json.dumps(self.request.model[:MAX_NAME_LOGGED])} "
+            f"mode={'stream' if self.request.stream else 'whole'} status={status} "
+            f"choices={len(self.answers)} tokens={sent}/{plan.output_tokens} "
+            f"finish_reason={self.answers[0].finish_reason} {times}"
+        )
+        # logger.info() would look up the file and line of this call, for 5 us.
+        logger.handle(
+            logging.LogRecord(logger.name, logging.INFO, __file__, 0, message, None, None)
         )
 
 

@@ -27,6 +27,7 @@ from answers import Answer, Composer
 from distributions import Jitter, due_offsets, load_traces
 from errors import header_error, invalid_header, request_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
+from metrics import TALLY
 from rendering import ChatRenderer, CompletionRenderer, Header, Renderer
 from responses import EventStream, ended_by_disconnect, json_response, openai_headers
 from schemas import (
@@ -259,9 +260,12 @@ async def handle_error(request: Request, error: Exception) -> Response:
     api_error = to_api_error(request, error)
     if request.url.path in COMPLETION_PATHS:
         code = api_error.body.code or api_error.body.type
-        metrics.ERRORS.labels(api_error.status, code).inc()
+        TALLY.add(metrics.ERRORS.labels(api_error.status, code))
         logger.info("completion status=%d error=%s", api_error.status, code)
     response = json_response(request, ErrorEnvelope(error=api_error.body), api_error.status)
+    if api_error.status == 413:
+        # What is left of the body would be read, and thrown away, for as long as it comes.
+        response.headers["connection"] = "close"
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response
@@ -291,6 +295,7 @@ application = Application(
         ClientDisconnect: handle_disconnect,
     }
 )
+application.router.redirect_slashes = False
 
 
 @bentoml.service(
@@ -353,6 +358,13 @@ class OpenAIEmulator:
         gc.freeze()
         # A thread that parses or composes gives way to the streams after 0.5 ms, not 5 ms.
         sys.setswitchinterval(0.0005)
+        # No log line tells them, and each costs a look-up for each line.
+        logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
+
+    @bentoml.on_shutdown
+    def flush_metrics(self) -> None:
+        """Hand over what the metrics have added up."""
+        TALLY.flush()
 
     async def read(self, request: Request, model: type[AnyRequest]) -> AnyRequest:
         """Read and check the body of a request.
@@ -464,6 +476,8 @@ class OpenAIEmulator:
     async def get_model(self, request: Request) -> Response:
         """Answer GET /v1/models/{model}."""
         name = request.path_params["model"]
+        if not name:
+            raise HTTPException(404)
         if name not in self.models:
             raise APIError(
                 f"The model '{name}' does not exist",

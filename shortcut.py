@@ -14,6 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from metrics import FLUSH_EVERY_S, TALLY
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 # What BentoML puts around a service by default: all of it is replaced or does nothing here.
@@ -99,6 +101,8 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            TALLY.flush()
         endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
@@ -108,7 +112,7 @@ class Front:
         if metrics is None:
             metrics = self._metrics[scope["path"]] = EndpointMetrics(self._traffic, scope["path"])
         request = Request(scope, receive, send)
-        metrics.begin()
+        metrics.begin(start_s)
         status = 500
         try:
             try:
@@ -139,12 +143,15 @@ class EndpointMetrics:
         self._labels = {"endpoint": path, **service}
         self._in_progress = traffic.metrics_request_in_progress.labels(**self._labels)
         self._last_request = traffic.metrics_last_request_timestamp.labels(**service)
+        self._stamped_s = 0.0
         self._by_status: dict[int, tuple[Any, Any]] = {}
 
-    def begin(self) -> None:
-        """Note that a request has come."""
-        self._in_progress.inc()
-        self._last_request.set_to_current_time()
+    def begin(self, now_s: float) -> None:
+        """Note that a request has come, at `now_s` on ``time.monotonic()``."""
+        TALLY.add(self._in_progress)
+        if now_s >= self._stamped_s + FLUSH_EVERY_S:
+            self._stamped_s = now_s
+            self._last_request.set_to_current_time()
 
     def end(self, status: int, duration_s: float) -> None:
         """Note that a request was answered."""
@@ -155,6 +162,6 @@ class EndpointMetrics:
                 self._traffic.metrics_request_duration.labels(**labels),
             )
         total, duration = self._by_status[status]
-        total.inc()
-        duration.observe(duration_s)
-        self._in_progress.dec()
+        TALLY.add(total)
+        TALLY.observe(duration, duration_s)
+        TALLY.add(self._in_progress, -1)
