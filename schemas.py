@@ -353,7 +353,7 @@ class ImageSource:
         if width <= 0 or height <= 0:
             raise _refusal(
                 "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
-                f"but got {len(data)} bytes whose size in pixels cannot be read.",
+                "but got data whose size in pixels cannot be read.",
                 "image_parse_error",
             )
         return cls(width, height)
