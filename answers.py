@@ -366,7 +366,7 @@ def tool_calls(request: ChatCompletionRequest, asked: int) -> list[PlannedCall]:
     comes text, whatever the request says, so that an agent's loop ends.
 
     Raises:
-        APIError: The named tool is not among the tools.
+        APIError: The named tool, or every allowed one, is not among the tools.
     """
     offered, required = _offered_calls(request)
     if not offered or request.messages[-1].role in ("tool", "function"):
@@ -395,6 +395,12 @@ def _offered_calls(request: ChatCompletionRequest) -> tuple[list[PlannedCall], b
         case AllowedToolsChoice(allowed_tools=allowed):
             names = [(tool.get(str(tool.get("type"))) or {}).get("name") for tool in allowed.tools]
             chosen = [call for call in offered if call.name in names]
+            if not chosen:
+                raise APIError(
+                    "Invalid value for 'tool_choice': none of the allowed tools was specified in "
+                    "the 'tools' parameter.",
+                    param="tool_choice",
+                )
             return chosen, allowed.mode == "required"
         case "none":
             return [], False
