@@ -7,7 +7,7 @@ streams of the worker wait. Here every step is short, so that a thread gives way
 import binascii
 import re
 
-# A picture's size stands at its start; only a JPEG may have much before it, such as colour profiles.
+# A picture's size stands near its start; a JPEG may have a preview and colour profiles before it.
 KEPT = 1 << 20
 STEP = 1 << 16
 

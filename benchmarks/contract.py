@@ -1,6 +1,6 @@
 """Prints the two speed figures of the chat contract: ``python -m benchmarks.contract``.
 
-What a request of 10 messages costs one core from its bytes to the bytes of its answer, and how far a
+What a request of 10 messages costs one core, from its bytes to those of its answer, and how far a
 20 MB image that one client posts over and over delays the tokens of other clients' streams.
 """
 
