@@ -48,11 +48,15 @@ class Call:
 
 @dataclass(slots=True)
 class Segment:
-    """A run of tokens that all go to one field: content, reasoning, or a call's arguments."""
+    """A run of tokens that all go to one field: content, reasoning, or a call's arguments.
+
+    ``is_json`` says that the tokens need escapes in an event, which plain English does not.
+    """
 
     tokens: Sequence[str]
     call: Call | None = None
     reasoning: bool = False
+    is_json: bool = False
 
     @property
     def text(self) -> str:
@@ -109,9 +113,10 @@ class Answer:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is nothing but text whose tokens leave one in each slot."""
+        """Whether it is nothing but plain English whose tokens leave one in each slot."""
         return (
             len(self.segments) == 1
+            and not self.segments[0].is_json
             and self.segments[0].call is None
             and not self.segments[0].reasoning
             and self.leaves is None
@@ -184,7 +189,9 @@ class Composer:
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
         param = "response_format.json_schema.schema"
         tokens = self._instance(schema, self._rng(index, "json"), param)
-        return self._content(index, *self._cut(tokens, "stop"), logprobs)
+        answer = self._content(index, *self._cut(tokens, "stop"), logprobs)
+        answer.segments[-1].is_json = True
+        return answer
 
     def _calls(self, index: int, calls: Sequence["PlannedCall"]) -> Answer:
         rng = self._rng(index, "tools")
