@@ -48,11 +48,15 @@ class Call:
 
 @dataclass(slots=True)
 class Segment:
-    """A run of tokens that all go to one field: content, reasoning, or a call's arguments."""
+    """A run of tokens that all go to one field: content, reasoning, or a call's arguments.
+
+    ``is_json`` says that the tokens need escapes in an event, which plain English does not.
+    """
 
     tokens: Sequence[str]
     call: Call | None = None
     reasoning: bool = False
+    is_json: bool = False
 
     @property
     def text(self) -> str:
@@ -109,9 +113,10 @@ class Answer:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is nothing but text whose tokens leave one in each slot."""
+        """Whether it is nothing but plain English whose tokens leave one in each slot."""
         return (
             len(self.segments) == 1
+            and not self.segments[0].is_json
             and self.segments[0].call is None
             and not self.segments[0].reasoning
             and self.leaves is None
@@ -184,7 +189,9 @@ class Composer:
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
         param = "response_format.json_schema.schema"
         tokens = self._instance(schema, self._rng(index, "json"), param)
-        return self._content(index, *self._cut(tokens, "stop"), logprobs)
+        answer = self._content(index, *self._cut(tokens, "stop"), logprobs)
+        answer.segments[-1].is_json = True
+        return answer
 
     def _calls(self, index: int, calls: Sequence["PlannedCall"]) -> Answer:
         rng = self._rng(index, "tools")
@@ -366,7 +373,7 @@ def tool_calls(request: ChatCompletionRequest, asked: int) -> list[PlannedCall]:
     comes text, whatever the request says, so that an agent's loop ends.
 
     Raises:
-        APIError: The named tool is not among the tools.
+        APIError: The named tool, or every allowed one, is not among the tools.
     """
     offered, required = _offered_calls(request)
     if not offered or request.messages[-1].role in ("tool", "function"):
@@ -395,6 +402,12 @@ def _offered_calls(request: ChatCompletionRequest) -> tuple[list[PlannedCall], b
         case AllowedToolsChoice(allowed_tools=allowed):
             names = [(tool.get(str(tool.get("type"))) or {}).get("name") for tool in allowed.tools]
             chosen = [call for call in offered if call.name in names]
+            if not chosen:
+                raise APIError(
+                    "Invalid value for 'tool_choice': none of the allowed tools was specified in "
+                    "the 'tools' parameter.",
+                    param="tool_choice",
+                )
             return chosen, allowed.mode == "required"
         case "none":
             return [], False

@@ -63,6 +63,24 @@ def address(server: Server) -> tuple[str, int]:
 
 
 @pytest.fixture(scope="session")
+def other_server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
+    """Yield another server, one that is strict about parameters and shows its reasoning."""
+    settings = ["strict_parameters=true", "reasoning_lengths=low=64,high=512"]
+    settings += ["reasoning_content=true", "workers=1"]
+    with running_server(*(word for setting in settings for word in ("--arg", setting))) as started:
+        yield started
+
+
+@pytest.fixture
+def other_client(other_server: Server) -> Iterator[openai.OpenAI]:
+    """Yield the official client of the other server."""
+    with openai.OpenAI(
+        api_key="dummy-key", base_url=f"{other_server.url}/v1", max_retries=0
+    ) as sync_client:
+        yield sync_client
+
+
+@pytest.fixture(scope="session")
 def http(base_url: str) -> Iterator[httpx.Client]:
     """Yield a plain HTTP client of the server under test."""
     with httpx.Client(base_url=base_url, timeout=30, trust_env=False) as client:

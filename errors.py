@@ -45,11 +45,14 @@ def unknown_parameter(param: str) -> APIError:
 
 
 def _path(loc: Sequence[int | str]) -> str:
-    """Write a location as ``messages[0].content``; the tags of unions (``<user>``) drop out."""
+    """Write a location as ``messages[0].content``.
+
+    The tags of unions (``<user>``) drop out, and pydantic's mark of a key (``[key]``) too.
+    """
     steps = (
         f"[{step}]" if isinstance(step, int) else f".{step}"
         for step in loc
-        if isinstance(step, int) or not step.startswith("<")
+        if isinstance(step, int) or not (step.startswith("<") or step == "[key]")
     )
     return "".join(steps).lstrip(".")
 
@@ -136,12 +139,17 @@ def _out_of_range(side: str, sign: str, bound: str) -> Rule:
         kind = "integer" if isinstance(limit, int) else "decimal"
         return APIError(
             f"Invalid '{param}': {kind} {side} value. "
-            f"Expected a value {sign} {limit:g}, but got {error['input']} instead.",
+            f"Expected a value {sign} {_plain(limit)}, but got {error['input']} instead.",
             param=param,
             code=f"{kind}_{side.replace('imum', '').replace(' ', '_')}_value",
         )
 
     return rule
+
+
+def _plain(limit: float) -> str:
+    """Write a bound in full: an integer with all its digits, a decimal without ``.0``."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _too_short(noun: str) -> Rule:

@@ -379,7 +379,7 @@ class ImageSource:
         if width <= 0 or height <= 0:
             raise _refusal(
                 "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
-                f"but got {len(data)} bytes whose size in pixels cannot be read.",
+                "but got data whose size in pixels cannot be read.",
                 "image_parse_error",
             )
         return cls(width, height)
@@ -991,10 +991,11 @@ class CompletionRequest(GenerationRequest):
 
     @model_validator(mode="after")
     def _best_of_covers_n(self) -> Self:
-        if self.best_of is not None and self.best_of < self.choices:
+        least = self.n or 1
+        if self.best_of is not None and self.best_of < least:
             raise _refusal(
                 f"Invalid 'best_of': integer below minimum value. Expected a value >= "
-                f"{self.choices} (n), but got {self.best_of} instead.",
+                f"{least} (n), but got {self.best_of} instead.",
                 "integer_below_min_value",
                 "best_of",
             )

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 import api_docs
 import metrics
 from answers import Answer, Composer
+from data_urls import shorten_pictures
 from distributions import Jitter, due_offsets, load_traces
 from errors import header_error, invalid_header, request_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
@@ -97,7 +98,7 @@ class Application(Starlette):
 # --------------------------------------------------------------------------------------
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytearray:
     """Return the request's body.
 
     Raises:
@@ -112,7 +113,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise ClientDisconnect
         body += message.get("body", b"")
         if not message.get("more_body", False) and len(body) <= limit:
-            return bytes(body)
+            return body
     raise APIError(
         f"The request body is too large. Expected at most {limit} bytes, "
         f"but got {max(declared, len(body))} or more.",
@@ -121,7 +122,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     )
 
 
-def parse_body(body: bytes, model: type[AnyRequest]) -> AnyRequest:
+def parse_body(body: bytes | bytearray, model: type[AnyRequest]) -> AnyRequest:
     """Read and check a request.
 
     Raises:
@@ -139,6 +140,15 @@ def parse_body(body: bytes, model: type[AnyRequest]) -> AnyRequest:
     if strict and (extensions := model.EXTENSIONS & request.model_fields_set):
         raise unknown_parameter(min(extensions))
     return request
+
+
+def parse_large_body(body: bytearray, model: type[AnyRequest]) -> AnyRequest:
+    """Read and check a request in a thread, where no step may keep the streams waiting.
+
+    Raises:
+        APIError: Not JSON, or not what the schema asks for.
+    """
+    return parse_body(shorten_pictures(body), model)
 
 
 def parse_headers(request: Request) -> EmulationHeaders:
@@ -374,7 +384,7 @@ class OpenAIEmulator:
         """
         body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000))
         if len(body) > MAX_BYTES_PARSED_INLINE:
-            parsed = await asyncio.to_thread(parse_body, body, model)
+            parsed = await asyncio.to_thread(parse_large_body, body, model)
         else:
             parsed = parse_body(body, model)
         if SETTINGS.strict_models and parsed.model not in self.models:
