@@ -13,8 +13,13 @@ Rule: TypeAlias = Callable[[ErrorDetails, str], APIError]
 
 def request_error(error: ValidationError) -> APIError:
     """Turn the first fault of a request body into OpenAI's error for it."""
-    details = error.errors(include_url=False)[0]
+    details = min(error.errors(include_url=False), key=_rank)
     return RULES.get(details["type"], _other)(details, _path(details["loc"]))
+
+
+def _rank(error: ErrorDetails) -> int:
+    """Put the model first, then the messages, then the rest in the schema's order."""
+    return {"model": 0, "messages": 1}.get(str(error["loc"][0]) if error["loc"] else "", 2)
 
 
 def header_error(error: ValidationError, model: type[BaseModel]) -> APIError:
@@ -22,18 +27,21 @@ def header_error(error: ValidationError, model: type[BaseModel]) -> APIError:
     details = error.errors(include_url=False)[0]
     name = str(details["loc"][0])
     field = next(field for field in model.model_fields.values() if field.alias == name)
-    bounds = {
-        key: getattr(rule, key)
-        for rule in field.metadata
-        for key in ("ge", "le")
-        if hasattr(rule, key)
-    }
-    return APIError(
-        f"Invalid '{name}': expected {field.title} from {bounds['ge']} to {bounds['le']}, "
-        f"but got '{details['input'][:64]}' instead.",
-        param=name,
-        code="invalid_value",
-    )
+    bounds = [
+        getattr(rule, key) for key in ("ge", "le") for rule in field.metadata if hasattr(rule, key)
+    ]
+    span = f" from {bounds[0]} to {bounds[1]}" if bounds else ""
+    return invalid_header(name, f"expected {field.title}{span}, but got '{details['input'][:64]}'")
+
+
+def invalid_header(name: str, problem: str) -> APIError:
+    """Refuse the value of a header; `problem` says what was expected and what came."""
+    return APIError(f"Invalid '{name}': {problem} instead.", param=name, code="invalid_value")
+
+
+def unknown_parameter(param: str) -> APIError:
+    """Refuse a parameter that OpenAI does not have."""
+    return APIError(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
 
 
 def _path(loc: Sequence[int | str]) -> str:
@@ -151,6 +159,33 @@ def _too_short(noun: str) -> Rule:
     return rule
 
 
+def _too_long(error: ErrorDetails, param: str) -> APIError:
+    limit, value = error["ctx"]["max_length"], error["input"]
+    noun = _JSON_TYPES[type(value)]
+    kind = noun.partition(" ")[2]
+    if isinstance(value, dict):
+        problem, size, code = "too many properties", "properties", "object_above_max_properties"
+        limits, got = f"at most {limit} {size}", f"{len(value)} {size}"
+    else:
+        problem, code = f"{kind} too long", f"{kind}_above_max_length"
+        limits, got = f"maximum length {limit}", f"length {len(value)}"
+    return APIError(
+        f"Invalid '{param}': {problem}. "
+        f"Expected {noun} with {limits}, but got {noun} with {got} instead.",
+        param=param,
+        code=code,
+    )
+
+
+def _pattern_mismatch(error: ErrorDetails, param: str) -> APIError:
+    return APIError(
+        f"Invalid '{param}': string does not match pattern. Expected a string that matches the "
+        f"pattern '{error['ctx']['pattern']}'.",
+        param=param,
+        code="invalid_value",
+    )
+
+
 def _refused(error: ErrorDetails, param: str) -> APIError:
     context = error["ctx"]
     path = f"{param}.{context['param']}".strip(".")
@@ -181,4 +216,8 @@ RULES: Mapping[str, Rule] = {
     "too_short": _too_short("array"),
     "string_too_short": _too_short("string"),
     "refused": _refused,
+    "too_long": _too_long,
+    "string_too_long": _too_long,
+    "string_pattern_mismatch": _pattern_mismatch,
+    "extra_forbidden": lambda _, param: unknown_parameter(param),
 }

@@ -7,13 +7,15 @@ import base64
 import io
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 import imagesize
-from annotated_types import MinLen
+from annotated_types import Len, MaxLen, MinLen
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -21,20 +23,22 @@ from pydantic import (
     Discriminator,
     Field,
     PlainValidator,
-    SerializerFunctionWrapHandler,
     Tag,
     WithJsonSchema,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypeAliasType
+from typing_extensions import TypeAliasType, TypedDict
 
 MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
 MAX_OUTPUT_LENGTH = 131_072
 MAX_SSE_BATCH_SIZE = 1024
+MAX_CHOICES = 128
+MAX_TOOL_CALLS = 128
+MAX_TOKENS_OF_ALL_CHOICES = 2**20
+INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
 DEFAULT_MODELS = (
@@ -59,6 +63,16 @@ def _split_on_commas(value: object) -> object:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
+def _split_into_pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return dict(item.strip().partition("=")[::2] for item in value.split(","))
+
+
+_Text = Annotated[str, MinLen(1)]
+_TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+
+
 class Settings(BaseModel):
     """What the operator sets with ``bentoml serve ... --arg name=value``."""
 
@@ -72,10 +86,22 @@ class Settings(BaseModel):
     max_output_length: int = Field(
         MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
     )
-    models: Annotated[tuple[str, ...], BeforeValidator(_split_on_commas)] = Field(
+    models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
     )
     strict_models: bool = Field(False, description="answer 404 for a model that is not listed")
+    strict_parameters: bool = Field(
+        False, description="answer 400 for a parameter that OpenAI does not have"
+    )
+    reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = (
+        Field({}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512")
+    )
+    reasoning_content: bool = Field(
+        False, description="stream the reasoning tokens as delta.reasoning_content"
+    )
+    traces: Path | None = Field(
+        None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300, gt=0, le=3600, description="longest wait for the first byte of an answer, in s"
@@ -92,6 +118,19 @@ class Settings(BaseModel):
         return self
 
 
+_NUMBERS = (
+    "ttft_ms",
+    "itl_ms",
+    "output_length",
+    "sse_batch_size",
+    "reasoning_length",
+    "tool_calls",
+    "cached_tokens",
+)
+_MILLISECONDS = "a number of milliseconds"
+_TOKENS = "a whole number of tokens"
+
+
 class EmulationHeaders(BaseModel):
     """The X-* request headers; None where the client sent none.
 
@@ -101,19 +140,75 @@ class EmulationHeaders(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     ttft_ms: float | None = Field(
-        None, alias="X-TTFT-MS", ge=0, le=MAX_TTFT_MS, title="a number of milliseconds"
+        None,
+        alias="X-TTFT-MS",
+        ge=0,
+        le=MAX_TTFT_MS,
+        title=_MILLISECONDS,
+        description="Time to first token, in ms",
     )
     itl_ms: float | None = Field(
-        None, alias="X-ITL-MS", ge=0, le=MAX_ITL_MS, title="a number of milliseconds"
+        None,
+        alias="X-ITL-MS",
+        ge=0,
+        le=MAX_ITL_MS,
+        title=_MILLISECONDS,
+        description="Inter-token latency, in ms",
     )
     output_length: int | None = Field(
-        None, alias="X-OUTPUT-LENGTH", ge=1, le=MAX_OUTPUT_LENGTH, title="a whole number of tokens"
+        None,
+        alias="X-OUTPUT-LENGTH",
+        ge=1,
+        le=MAX_OUTPUT_LENGTH,
+        title=_TOKENS,
+        description="Length of the answer, in tokens",
     )
     sse_batch_size: int = Field(
-        1, alias="X-SSE-BATCH-SIZE", ge=1, le=MAX_SSE_BATCH_SIZE, title="a whole number of tokens"
+        1,
+        alias="X-SSE-BATCH-SIZE",
+        ge=1,
+        le=MAX_SSE_BATCH_SIZE,
+        title=_TOKENS,
+        description="Tokens for each event of a stream",
+    )
+    reasoning_length: int | None = Field(
+        None,
+        alias="X-REASONING-LENGTH",
+        ge=0,
+        le=MAX_OUTPUT_LENGTH,
+        title=_TOKENS,
+        description="Reasoning tokens before the answer",
+    )
+    tool_calls: int = Field(
+        0,
+        alias="X-TOOL-CALLS",
+        ge=0,
+        le=MAX_TOOL_CALLS,
+        title="a whole number of calls",
+        description="Tool calls to make, also with tool_choice auto",
+    )
+    cached_tokens: int = Field(
+        0,
+        alias="X-CACHED-TOKENS",
+        ge=0,
+        le=INT32_MAX,
+        title=_TOKENS,
+        description="Prompt tokens to report as cached, at most all of them",
+    )
+    ttft_jitter: str | None = Field(
+        None, alias="X-TTFT-JITTER", description="Distribution of the TTFT around X-TTFT-MS"
+    )
+    itl_jitter: str | None = Field(
+        None, alias="X-ITL-JITTER", description="Distribution of the gaps around X-ITL-MS"
+    )
+    emulation_report: bool = Field(
+        False,
+        alias="X-EMULATION-REPORT",
+        title="true or false",
+        description="Report the times asked and actual with the end of the answer",
     )
 
-    @field_validator("*", mode="before")
+    @field_validator(*_NUMBERS, mode="before")
     @classmethod
     def _no_digit_groups(cls, value: str) -> str:
         if "_" in value:
@@ -166,7 +261,7 @@ class APIError(Exception):
         self.body = ErrorBody(message=message, type=type, param=param, code=code)
 
 
-def _refusal(message: str, code: str, param: str = "") -> PydanticCustomError:
+def _refusal(message: str, code: str = "", param: str = "") -> PydanticCustomError:
     """Reject a value with a message of our own; `param` is appended to the value's path."""
     context = {"message": message, "code": code, "param": param}
     return PydanticCustomError("refused", "{message}", context)
@@ -502,7 +597,161 @@ Message = TypeAliasType(
 
 
 # --------------------------------------------------------------------------------------
-# The request
+# Tools and formats
+# --------------------------------------------------------------------------------------
+
+_Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+JsonSchema = dict[str, Any]
+
+
+class FunctionDefinition(RequestModel):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    name: _Name
+    description: str | None = None
+    parameters: JsonSchema | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(RequestModel):
+    """A function as a tool."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class CustomDefinition(RequestModel):
+    """A tool that takes free text."""
+
+    name: _Name
+    description: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class CustomTool(RequestModel):
+    """A free-text tool."""
+
+    type: Literal["custom"]
+    custom: CustomDefinition
+
+
+Tool = TypeAliasType(
+    "Tool",
+    Annotated[
+        Annotated[FunctionTool, Tag("<function>")] | Annotated[CustomTool, Tag("<custom>")],
+        _variant("type", "function", "custom"),
+    ],
+)
+
+
+class NamedTool(RequestModel):
+    """The name of a tool."""
+
+    name: str
+
+
+class FunctionChoice(RequestModel):
+    """The one function that must be called."""
+
+    type: Literal["function"]
+    function: NamedTool
+
+
+class CustomChoice(RequestModel):
+    """The one custom tool that must be called."""
+
+    type: Literal["custom"]
+    custom: NamedTool
+
+
+class AllowedTools(RequestModel):
+    """The tools that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: list[dict[str, Any]]
+
+
+class AllowedToolsChoice(RequestModel):
+    """A subset of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolMode = Literal["none", "auto", "required"]
+NamedToolChoice = TypeAliasType(
+    "NamedToolChoice",
+    Annotated[
+        Annotated[FunctionChoice, Tag("<function>")]
+        | Annotated[CustomChoice, Tag("<custom>")]
+        | Annotated[AllowedToolsChoice, Tag("<allowed_tools>")],
+        _variant("type", "function", "custom", "allowed_tools"),
+    ],
+)
+ToolChoice = TypeAliasType(
+    "ToolChoice",
+    Annotated[
+        Annotated[ToolMode, Tag("<mode>")] | Annotated[NamedToolChoice, Tag("<named>")],
+        _json_type("one of a string or object", mode=str, named=dict),
+    ],
+)
+FunctionCallChoice = TypeAliasType(
+    "FunctionCallChoice",
+    Annotated[
+        Annotated[Literal["none", "auto"], Tag("<mode>")] | Annotated[NamedTool, Tag("<named>")],
+        _json_type("one of a string or object", mode=str, named=dict),
+    ],
+)
+
+
+class TextFormat(RequestModel):
+    """Plain text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(RequestModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(RequestModel):
+    """A JSON schema and its name."""
+
+    name: _Name
+    description: str | None = None
+    schema_: JsonSchema | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(RequestModel):
+    """An instance of a JSON schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = TypeAliasType(
+    "ResponseFormat",
+    Annotated[
+        Annotated[TextFormat, Tag("<text>")]
+        | Annotated[JsonObjectFormat, Tag("<json_object>")]
+        | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+        _variant("type", "text", "json_object", "json_schema"),
+    ],
+)
+Stop = TypeAliasType(
+    "Stop",
+    Annotated[
+        Annotated[_Text, Tag("<string>")] | Annotated[list[_Text], Len(1, 4), Tag("<array>")],
+        _json_type("one of a string or array of strings", string=str, array=list),
+    ],
+)
+
+
+# --------------------------------------------------------------------------------------
+# Requests
 # --------------------------------------------------------------------------------------
 
 
@@ -512,6 +761,69 @@ class StreamOptions(RequestModel):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
     continuous_usage_stats: bool | None = None
+
+
+class GenerationRequest(RequestModel):
+    """What chat and legacy completions share."""
+
+    # OpenAI does not have these two; vLLM does, and load generators send them.
+    EXTENSIONS: ClassVar = frozenset({"ignore_eos", "min_tokens"})
+    ID_PREFIX: ClassVar = ""
+
+    model: str = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    stop: Stop | None = None
+    seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise _refusal(
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+                param="stream_options",
+            )
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a chunk that holds the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def token_limit(self) -> tuple[str, int | None]:
+        """The parameter that limits the answer, and the most tokens that it allows."""
+        return "max_tokens", self.max_tokens
+
+    @property
+    def effort(self) -> str | None:
+        """How hard the client wants the model to think."""
+        return None
+
+    @property
+    def choices(self) -> int:
+        """How many answers the client wants."""
+        return self.n or 1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the answer takes no more work than to pick a text."""
+        return not self.stop
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop sequences."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,77 +837,173 @@ class Prompt:
     named: int
     texts: tuple[str, ...]
     images: tuple[ImageURL, ...]
+    functions: tuple[FunctionDefinition, ...]
 
 
-class ChatCompletionRequest(RequestModel):
+_PROMPT_SCHEMAS = [
+    {"type": "string"},
+    {"type": "array", "items": {"type": "string"}},
+    {"type": "array", "items": {"type": "integer"}},
+    {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+]
+
+
+def _parse_prompts(value: object) -> tuple[str | tuple[int, ...], ...]:
+    """Read one prompt or several, each a text or a list of token ids."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and value:
+        if all(isinstance(item, str) for item in value):
+            return tuple(value)
+        if _is_token_ids(value):
+            return (tuple(value),)
+        if all(isinstance(item, list) and _is_token_ids(item) for item in value):
+            return tuple(tuple(item) for item in value)
+    raise PydanticCustomError(
+        "wrong_json_type",
+        "not a prompt",
+        {"expected": "a string, or a non-empty array of strings, token ids or arrays of token ids"},
+    )
+
+
+def _is_token_ids(value: list[Any]) -> bool:
+    return bool(value) and all(type(item) is int and 0 <= item <= INT32_MAX for item in value)
+
+
+class ChatCompletionRequest(GenerationRequest):
     """The body of POST /v1/chat/completions."""
 
-    model: str = Field(min_length=1)
+    ID_PREFIX: ClassVar = "chatcmpl-"
+
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    min_tokens: int | None = Field(None, ge=0)
-    ignore_eos: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], MinLen(1)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Annotated[list[FunctionDefinition], Len(1, 128)] | None = None
+    function_call: FunctionCallChoice | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    verbosity: Literal["low", "medium", "high"] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    metadata: (
+        Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)] | None
+    ) = None
+    # Accepted and ignored: they change nothing that an emulator does.
+    store: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    prediction: Any = None
+    modalities: Any = None
+    audio: Any = None
+    web_search_options: Any = None
 
     @model_validator(mode="after")
-    def _stream_options_need_stream(self) -> Self:
-        if self.stream_options is not None and not self.stream:
+    def _parameters_fit_together(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
             raise _refusal(
-                "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
-                "",
-                "stream_options",
+                "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+                param="top_logprobs",
             )
+        for choice, offered in (("tool_choice", "tools"), ("function_call", "functions")):
+            if getattr(self, choice) is not None and getattr(self, offered) is None:
+                raise _refusal(
+                    f"'{choice}' is only allowed when '{offered}' are specified.", param=choice
+                )
         return self
 
     @property
-    def include_usage(self) -> bool:
-        """Whether the stream ends with a chunk that holds the usage."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+    def token_limit(self) -> tuple[str, int | None]:
+        """The parameter that limits the answer, and the most tokens that it allows."""
+        if self.max_completion_tokens is None:
+            return "max_tokens", self.max_tokens
+        return "max_completion_tokens", self.max_completion_tokens
 
     @property
-    def token_limit(self) -> int | None:
-        """The most tokens the client takes: ``max_completion_tokens``, else ``max_tokens``."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+    def effort(self) -> str | None:
+        """How hard the client wants the model to think."""
+        return self.reasoning_effort
 
     @property
-    def token_limit_name(self) -> str:
-        """The parameter that set `token_limit`."""
-        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+    def is_plain(self) -> bool:
+        """Whether the answer takes no more work than to pick a text."""
+        return not (self.stop or self.response_format or self.tools or self.functions)
+
+    @property
+    def offered_functions(self) -> tuple[FunctionDefinition, ...]:
+        """The functions of ``tools``, and of the deprecated ``functions``."""
+        tools = (tool.function for tool in self.tools or () if isinstance(tool, FunctionTool))
+        return (*tools, *(self.functions or ()))
 
     def prompt(self) -> Prompt:
         """Gather what counts as prompt tokens."""
         texts: list[str] = []
         images: list[ImageURL] = []
+        named = 0
         for message in self.messages:
             texts.append(message.role)
-            texts.extend(_message_texts(message))
-            if isinstance(message, UserMessage) and isinstance(message.content, list):
-                images += [
-                    part.image_url for part in message.content if isinstance(part, ImagePart)
-                ]
-        named = sum(getattr(message, "name", None) is not None for message in self.messages)
-        return Prompt(len(self.messages), named, tuple(texts), tuple(images))
+            if isinstance(message.content, str):
+                texts.append(message.content)
+            else:
+                for part in message.content or ():
+                    if isinstance(part, TextPart):
+                        texts.append(part.text)
+                    elif isinstance(part, ImagePart):
+                        images.append(part.image_url)
+                    elif isinstance(part, RefusalPart):
+                        texts.append(part.refusal)
+            if isinstance(message, ToolMessage):
+                texts.append(message.tool_call_id)
+            elif message.name is not None:
+                named += 1
+                texts.append(message.name)
+            if isinstance(message, AssistantMessage):
+                texts.extend(_assistant_texts(message))
+        return Prompt(
+            len(self.messages), named, tuple(texts), tuple(images), self.offered_functions
+        )
 
 
-def _message_texts(message: Message) -> Iterator[str]:
-    """Yield each string value of a message but its role."""
-    if isinstance(message.content, str):
-        yield message.content
-    else:
-        for part in message.content or ():
-            if isinstance(part, TextPart):
-                yield part.text
-            elif isinstance(part, RefusalPart):
-                yield part.refusal
-    if isinstance(message, ToolMessage):
-        yield message.tool_call_id
-        return
-    if message.name is not None:
-        yield message.name
-    if isinstance(message, AssistantMessage):
-        yield from _assistant_texts(message)
+class CompletionRequest(GenerationRequest):
+    """The body of the legacy POST /v1/completions."""
+
+    ID_PREFIX: ClassVar = "cmpl-"
+
+    prompt: Annotated[
+        tuple[str | tuple[int, ...], ...],
+        PlainValidator(_parse_prompts),
+        WithJsonSchema({"anyOf": _PROMPT_SCHEMAS}),
+    ]
+    suffix: str | None = None
+    echo: bool | None = None
+    best_of: int | None = Field(None, ge=1, le=20)
+    logprobs: int | None = Field(None, ge=0, le=5)
+
+    @model_validator(mode="after")
+    def _best_of_covers_n(self) -> Self:
+        if self.best_of is not None and self.best_of < self.choices:
+            raise _refusal(
+                f"Invalid 'best_of': integer below minimum value. Expected a value >= "
+                f"{self.choices} (n), but got {self.best_of} instead.",
+                "integer_below_min_value",
+                "best_of",
+            )
+        return self
+
+    @property
+    def choices(self) -> int:
+        """How many answers the client wants: n for each prompt."""
+        return (self.n or 1) * len(self.prompt)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompts that are texts."""
+        return tuple(prompt for prompt in self.prompt if isinstance(prompt, str))
 
 
 def _assistant_texts(message: AssistantMessage) -> Iterator[str]:
@@ -617,7 +1025,7 @@ def _assistant_texts(message: AssistantMessage) -> Iterator[str]:
 # The plan of one generation
 # --------------------------------------------------------------------------------------
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -634,7 +1042,14 @@ class GenerationPlan:
     token is due, at ``start + ttft + (n - 1) * itl``. With ``ttft_s=0.2, itl_s=0.05`` and 5 tokens
     the tokens are due after 200, 250, 300, 350 and 400 ms, and the whole answer after 400 ms.
 
-    ``sse_batch_size`` tokens share one event of a stream, which leaves when the first is due.
+    Reasoning tokens come before the others. Where they are hidden they take the same time: with r
+    of them the visible token ``i`` is token ``r + i`` of the formula. ``sse_batch_size`` tokens
+    share one event of a stream, which leaves when the first is due. All choices share the clock.
+
+    ``token_limit`` is what the client's limit leaves for visible tokens, None without a limit.
+
+    With jitter ``offsets`` holds the due times that were drawn, in seconds after the start, and
+    stands in place of ``ttft + i * itl``, which remains their mean.
     """
 
     output_tokens: int
@@ -642,59 +1057,95 @@ class GenerationPlan:
     ttft_s: float
     itl_s: float
     sse_batch_size: int = 1
+    reasoning_tokens: int = 0
+    hidden_tokens: int = 0
+    token_limit: int | None = None
+    offsets: Sequence[float] | None = None
+
+    def timed_as(self, output_tokens: int) -> Self:
+        """Return this plan for an answer that turned out to take `output_tokens` on the clock."""
+        if output_tokens == self.output_tokens:
+            return self
+        return replace(self, output_tokens=output_tokens)
+
+    def timed_at(self, offsets: Sequence[float]) -> Self:
+        """Return this plan with due times that were drawn, hidden tokens included."""
+        return replace(self, offsets=offsets)
 
     def due_s(self, index: int) -> float:
-        """Return when token `index` is due, in seconds after the start."""
-        return self.ttft_s + index * self.itl_s
+        """Return when the visible token `index` is due, in seconds after the start."""
+        if self.offsets is not None:
+            return self.offsets[self.hidden_tokens + index]
+        return self.ttft_s + (self.hidden_tokens + index) * self.itl_s
 
     def due_count(self, elapsed_s: float) -> int:
-        """Return how many tokens are due `elapsed_s` seconds after the start."""
-        if elapsed_s < self.ttft_s:
-            return 0
-        if self.itl_s == 0:
-            return self.output_tokens
-        count = int((elapsed_s - self.ttft_s) / self.itl_s) + 1
-        if self.due_s(count - 1) > elapsed_s:
+        """Return how many visible tokens are due `elapsed_s` seconds after the start.
+
+        The division only comes near, so that the due times decide.
+        """
+        if self.offsets is not None:
+            return max(bisect_right(self.offsets, elapsed_s) - self.hidden_tokens, 0)
+        count = 0
+        if elapsed_s >= self.due_s(0):
+            steps = (elapsed_s - self.ttft_s) / self.itl_s if self.itl_s else math.inf
+            count = int(min(max(steps - self.hidden_tokens, 0), self.output_tokens))
+        while count < self.output_tokens and self.due_s(count) <= elapsed_s:
+            count += 1
+        while count > 0 and self.due_s(count - 1) > elapsed_s:
             count -= 1
-        return min(count, self.output_tokens)
+        return count
 
     @property
     def total_s(self) -> float:
         """When the last token is due, in seconds after the start."""
-        return self.due_s(self.output_tokens - 1)
+        return self.due_s(max(self.output_tokens - 1, -self.hidden_tokens))
 
 
 def plan_generation(
-    request: ChatCompletionRequest, headers: EmulationHeaders, settings: Settings
+    request: GenerationRequest, headers: EmulationHeaders, settings: Settings
 ) -> GenerationPlan:
-    """Decide the length and the times of one answer.
+    """Decide the length and the times of one answer of plain text.
 
     Raises:
-        APIError: The answer would be longer than the server allows, ``min_tokens`` exceeds the
-            client's own limit, or a whole answer would be due after the server's timeout.
+        APIError: The answer would be longer than the server allows, or ``min_tokens`` exceeds
+            the client's own limit.
     """
     ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
     itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
-    output_tokens, finish_reason = _output_length(request, headers, settings)
-    plan = GenerationPlan(
-        output_tokens, finish_reason, ttft_ms / 1000, itl_ms / 1000, headers.sse_batch_size
-    )
-    if not request.stream and plan.total_s >= settings.timeout_s:
+    limit = request.token_limit[1]
+    reasoning = headers.reasoning_length
+    if reasoning is None:
+        reasoning = settings.reasoning_lengths.get(request.effort or "", 0)
+    if limit is not None:
+        reasoning = min(reasoning, limit)
+    shown = settings.reasoning_content and isinstance(request, ChatCompletionRequest)
+    length = _output_length(request, headers, settings)
+    visible_limit = None if limit is None else limit - reasoning
+    tokens = length if visible_limit is None else min(length, visible_limit)
+    if tokens * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
         raise APIError(
-            f"This answer would take {plan.total_s:g} s, and an answer that is not streamed must "
-            f"take less than {settings.timeout_s:g} s. Set 'stream' to true, lower X-TTFT-MS, "
-            "X-ITL-MS or X-OUTPUT-LENGTH, or raise the server's timeout_s.",
-            param="stream",
-            code="timeout_exceeded",
+            f"Invalid 'n': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
+            f"but got {request.choices} choices of {tokens}.",
+            param="n",
+            code="integer_above_max_value",
         )
-    return plan
+    return GenerationPlan(
+        output_tokens=int(tokens),
+        finish_reason="length" if length > tokens else "stop",
+        ttft_s=ttft_ms / 1000,
+        itl_s=itl_ms / 1000,
+        sse_batch_size=headers.sse_batch_size,
+        reasoning_tokens=reasoning,
+        hidden_tokens=0 if shown else reasoning,
+        token_limit=visible_limit,
+    )
 
 
 def _output_length(
-    request: ChatCompletionRequest, headers: EmulationHeaders, settings: Settings
-) -> tuple[int, FinishReason]:
-    """Return the number of tokens of the answer, and whether the client's limit cut it."""
-    limit, least = request.token_limit, request.min_tokens or 0
+    request: GenerationRequest, headers: EmulationHeaders, settings: Settings
+) -> float:
+    """Return how long the answer would be if the client's limit did not cut it."""
+    (limit_name, limit), least = request.token_limit, request.min_tokens or 0
     length: float
     if limit is not None and least > limit:
         raise APIError(
@@ -706,13 +1157,12 @@ def _output_length(
     if headers.output_length is not None:
         length, source = headers.output_length, "X-OUTPUT-LENGTH"
     elif request.ignore_eos and limit is not None:
-        length, source = math.inf, request.token_limit_name
+        length, source = math.inf, limit_name
     else:
         length, source = settings.output_length, "output_length"
     if least > length:
         length, source = least, "min_tokens"
-    cut = limit is not None and length > limit
-    tokens = int(min(length, math.inf if limit is None else limit))
+    tokens = length if limit is None else min(length, limit)
     if tokens > settings.max_output_length:
         raise APIError(
             f"Invalid '{source}': expected at most {settings.max_output_length} tokens, "
@@ -720,7 +1170,23 @@ def _output_length(
             param=source,
             code="integer_above_max_value",
         )
-    return tokens, "length" if cut else "stop"
+    return length
+
+
+def refuse_beyond_timeout(plan: GenerationPlan, timeout_s: float) -> None:
+    """Refuse at once a whole answer that BentoML would cut off later.
+
+    Raises:
+        APIError: The last token is due after the server's timeout.
+    """
+    if plan.total_s >= timeout_s:
+        raise APIError(
+            f"This answer would take {plan.total_s:g} s, and an answer that is not streamed must "
+            f"take less than {timeout_s:g} s. Set 'stream' to true, lower X-TTFT-MS, "
+            "X-ITL-MS or X-OUTPUT-LENGTH, or raise the server's timeout_s.",
+            param="stream",
+            code="timeout_exceeded",
+        )
 
 
 # --------------------------------------------------------------------------------------
@@ -754,22 +1220,84 @@ class Usage(BaseModel):
     completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
 
     @classmethod
-    def of(cls, prompt_tokens: int, completion_tokens: int) -> Self:
-        """Return the usage whose total is the sum of both."""
+    def of(cls, prompt: int, visible: int, hidden: int = 0, cached: int = 0) -> Self:
+        """Return the usage of a request with these numbers of tokens.
+
+        Args:
+            prompt: Of the prompt.
+            visible: Of the texts that the client gets.
+            hidden: Of the reasoning.
+            cached: Of the prompt's tokens, those from the cache; at most all.
+        """
         return cls(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens=prompt,
+            completion_tokens=visible + hidden,
+            total_tokens=prompt + visible + hidden,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=min(cached, prompt)),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=hidden),
         )
 
 
-class ResponseMessage(BaseModel):
+class TopLogprob(BaseModel):
+    """One likely token at a position."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer, how likely it was, and what else was likely."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(BaseModel):
+    """The log probabilities of an answer's tokens."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class CallDelta(TypedDict, total=False):
+    """A call of a function, whole or in part."""
+
+    name: str
+    arguments: str
+
+
+class CustomDelta(TypedDict, total=False):
+    """A call of a custom tool, whole or in part."""
+
+    name: str
+    input: str
+
+
+class ToolCallDelta(TypedDict, total=False):
+    """A tool call, whole or in part; ``index`` is there in streams alone."""
+
+    index: int
+    id: str
+    type: Literal["function", "custom"]
+    function: CallDelta
+    custom: CustomDelta
+
+
+class Delta(TypedDict, total=False):
+    """What one event of a stream adds to the message."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    reasoning_content: str
+    tool_calls: list[ToolCallDelta]
+    function_call: CallDelta
+
+
+class ResponseMessage(Delta):
     """What the assistant says."""
 
-    role: Literal["assistant"] = "assistant"
-    content: str | None
-    refusal: None = None
-    annotations: list[Any] = []
+    annotations: list[Any]
 
 
 class Choice(BaseModel):
@@ -777,12 +1305,12 @@ class Choice(BaseModel):
 
     index: int
     message: ResponseMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
 
 
 class ChatCompletion(BaseModel):
-    """The answer to a request that is not streamed."""
+    """The answer to a chat request that is not streamed."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -794,27 +1322,13 @@ class ChatCompletion(BaseModel):
     system_fingerprint: str
 
 
-class Delta(BaseModel):
-    """What one event of a stream adds to the message; what is not set is left out."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    refusal: None = None
-
-    @model_serializer(mode="wrap")
-    def _only_what_is_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {
-            key: value for key, value in serialize(self).items() if key in self.model_fields_set
-        }
-
-
 class ChunkChoice(BaseModel):
     """One answer's share of a chunk."""
 
     index: int
     delta: Delta
-    logprobs: None = None
-    finish_reason: FinishReason | None
+    logprobs: ChoiceLogprobs | None = None
+    finish_reason: FinishReason | None = None
 
 
 class ChatCompletionChunk(BaseModel):
@@ -828,6 +1342,36 @@ class ChatCompletionChunk(BaseModel):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+
+
+class CompletionLogprobs(BaseModel):
+    """The log probabilities of a legacy answer's tokens, field by field."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    """One legacy answer, or its share of a chunk."""
+
+    text: str
+    index: int
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Completion(BaseModel):
+    """The answer to a legacy completion request, or one event of its stream."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+    system_fingerprint: str
 
 
 class Model(BaseModel):

@@ -1,20 +1,18 @@
-"""The BentoML service: routes, rendering to JSON and server-sent events, and one error handler."""
+"""The BentoML service: settings, routes, the way from HTTP to a plan, and one error handler."""
 
 import asyncio
 import gc
 import hashlib
-import json
 import logging
-import random
-import string
+import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,46 +21,55 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from errors import header_error, request_error
+import api_docs
+import metrics
+from answers import Answer, Composer
+from distributions import Jitter, due_offsets, load_traces
+from errors import header_error, invalid_header, request_error, unknown_parameter
+from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
+from rendering import ChatRenderer, CompletionRenderer, Header, Renderer
+from responses import EventStream, ended_by_disconnect, json_response, openai_headers
 from schemas import (
     APIError,
-    ChatCompletion,
-    ChatCompletionChunk,
     ChatCompletionRequest,
-    Choice,
-    ChunkChoice,
-    Delta,
+    CompletionRequest,
     EmulationHeaders,
     ErrorEnvelope,
-    FinishReason,
     GenerationPlan,
+    GenerationRequest,
     Health,
     Model,
     ModelList,
-    ResponseMessage,
+    Prompt,
     Settings,
-    Usage,
     plan_generation,
+    refuse_beyond_timeout,
 )
 from tokenizer import (
     TokenGenerator,
     VocabularyError,
+    count_function_tokens,
     count_image_tokens,
     count_prompt_tokens,
+    count_tokens,
+    decode_tokens,
     locate_vocabularies,
-    sleep_until,
 )
 
 __version__ = "0.1.0"
 
 SETTINGS = bentoml.use_arguments(Settings)
+try:
+    TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
+except (OSError, ValueError) as error:
+    raise BentoMLConfigException(f"The setting 'traces': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
-CHAT_PATH = "/v1/chat/completions"
-CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
+PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
+COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions")
 
-# Longer prompts are counted in a thread: 4,096 characters take about 0.2 ms.
-MAX_CHARACTERS_COUNTED_INLINE = 4096
+# Larger bodies are parsed in a thread, so that other streams go on.
+MAX_BYTES_PARSED_INLINE = 65_536
 
 HEADER_NAMES = {
     str(field.alias).lower().encode(): field.alias
@@ -70,6 +77,8 @@ HEADER_NAMES = {
 }
 
 logger = logging.getLogger("bentoml.openai_emulator")
+
+AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
 
 
 class Application(Starlette):
@@ -110,20 +119,24 @@ async def read_body(request: Request, limit: int) -> bytes:
     )
 
 
-def parse_request(body: bytes) -> ChatCompletionRequest:
-    """Read and check a chat completion request.
+def parse_body(body: bytes, model: type[AnyRequest]) -> AnyRequest:
+    """Read and check a request.
 
     Raises:
         APIError: Not JSON, or not what the schema asks for.
     """
+    strict = SETTINGS.strict_parameters
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise APIError("We could not parse the JSON body of your request.") from None
     try:
-        return ChatCompletionRequest.model_validate(data)
+        request = model.model_validate(data, extra="forbid" if strict else "ignore")
     except ValidationError as error:
         raise request_error(error) from None
+    if strict and (extensions := model.EXTENSIONS & request.model_fields_set):
+        raise unknown_parameter(min(extensions))
+    return request
 
 
 def parse_headers(request: Request) -> EmulationHeaders:
@@ -143,241 +156,75 @@ def parse_headers(request: Request) -> EmulationHeaders:
         raise header_error(error, EmulationHeaders) from None
 
 
-def count_prompt(chat: ChatCompletionRequest) -> int:
-    """Return the prompt tokens of a chat: its text and its images."""
-    prompt = chat.prompt()
-    text = count_prompt_tokens(chat.model, prompt.texts, prompt.messages, prompt.named)
-    return text + sum(
-        count_image_tokens(chat.model, image.url.width, image.url.height, image.detail)
-        for image in prompt.images
+def draw_offsets(
+    plan: GenerationPlan, headers: EmulationHeaders, seed: int | None
+) -> Sequence[float]:
+    """Draw when each token is due, in seconds after the start.
+
+    Raises:
+        APIError: A header names no distribution.
+    """
+    return due_offsets(
+        max(plan.hidden_tokens + plan.output_tokens, 1),
+        plan.ttft_s,
+        plan.itl_s,
+        ttft_jitter=parse_jitter("X-TTFT-JITTER", headers.ttft_jitter),
+        itl_jitter=parse_jitter("X-ITL-JITTER", headers.itl_jitter),
+        seed=seed,
     )
 
 
-def start_counting(chat: ChatCompletionRequest) -> Awaitable[int]:
-    """Count the prompt tokens: at once if it is short, else in a thread."""
-    if sum(map(len, chat.prompt().texts)) > MAX_CHARACTERS_COUNTED_INLINE:
-        return asyncio.ensure_future(asyncio.to_thread(count_prompt, chat))
-    counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    counted.set_result(count_prompt(chat))
-    return counted
-
-
-# --------------------------------------------------------------------------------------
-# Rendering
-# --------------------------------------------------------------------------------------
-
-_ALPHANUMERIC = string.ascii_letters + string.digits
-_SLOT = "<content>"
-
-
-def random_id(prefix: str, length: int) -> str:
-    """Return `prefix` and `length` random letters and digits."""
-    return prefix + "".join(random.choices(_ALPHANUMERIC, k=length))
-
-
-@dataclass(slots=True)
-class Completion:
-    """One answer on its way to the client, and when its tokens have left."""
-
-    chat: ChatCompletionRequest
-    plan: GenerationPlan
-    tokens: Sequence[str]
-    prompt_tokens: Awaitable[int]
-    start_s: float
-    id: str = field(default_factory=lambda: random_id("chatcmpl-", 29))
-    created: int = field(default_factory=lambda: int(time.time()))
-    sent_tokens: int = 0
-    first_sent_s: float | None = None
-    last_sent_s: float | None = None
-    largest_gap_s: float = 0.0
-
-    def mark_sent(self, tokens: int) -> None:
-        """Note that `tokens` more tokens have left."""
-        now_s = time.monotonic()
-        if self.last_sent_s is None:
-            self.first_sent_s = now_s
-        else:
-            self.largest_gap_s = max(self.largest_gap_s, now_s - self.last_sent_s)
-        self.last_sent_s = now_s
-        self.sent_tokens = min(self.sent_tokens + tokens, self.plan.output_tokens)
-
-    async def usage(self) -> Usage:
-        """Return the token counts, once the prompt is counted."""
-        return Usage.of(await self.prompt_tokens, self.plan.output_tokens)
-
-    async def body(self) -> bytes:
-        """Return the whole answer as JSON."""
-        completion = ChatCompletion(
-            id=self.id,
-            created=self.created,
-            model=self.chat.model,
-            choices=[
-                Choice(
-                    index=0,
-                    message=ResponseMessage(content="".join(self.tokens)),
-                    finish_reason=self.plan.finish_reason,
-                )
-            ],
-            usage=await self.usage(),
-            system_fingerprint=SYSTEM_FINGERPRINT,
-        )
-        return completion.model_dump_json().encode()
-
-    def event(
-        self,
-        delta: Delta | None = None,
-        finish_reason: FinishReason | None = None,
-        usage: Usage | None = None,
-    ) -> str:
-        """Return one event of the stream: a delta of choice 0, or a usage without choices."""
-        choice = ChunkChoice(index=0, delta=delta or Delta(), finish_reason=finish_reason)
-        chunk = ChatCompletionChunk(
-            id=self.id,
-            created=self.created,
-            model=self.chat.model,
-            system_fingerprint=SYSTEM_FINGERPRINT,
-            choices=[] if usage else [choice],
-            usage=usage,
-        )
-        omitted = None if self.chat.include_usage else {"usage"}
-        return f"data: {chunk.model_dump_json(exclude=omitted)}\n\n"
-
-    async def events(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
-        """Yield the stream in the blocks that leave together.
-
-        Only the text differs between content events, so they are joined from one that was
-        rendered. The role leaves with the first token: clients take any chunk for a token.
-        """
-        head, _, tail = self.event(Delta(content=_SLOT)).rpartition(_SLOT)
-        between = tail + head
-        lead = self.event(Delta(role="assistant", content="", refusal=None))
-        batches = generator.generate(self.tokens, self.plan, self.start_s, self.plan.sse_batch_size)
-        try:
-            async with aclosing(batches):
-                async for batch in batches:
-                    yield f"{lead}{head}{between.join(batch)}{tail}".encode()
-                    self.mark_sent(len(batch) * self.plan.sse_batch_size)
-                    lead = ""
-            end = self.event(finish_reason=self.plan.finish_reason)
-            if self.chat.include_usage:
-                end += self.event(usage=await self.usage())
-            yield f"{end}data: [DONE]\n\n".encode()
-        finally:
-            self.log(200 if self.sent_tokens == self.plan.output_tokens else CLIENT_CLOSED_REQUEST)
-
-    def log(self, status: int) -> None:
-        """Write the log line of this completion; all times in ms, and no content."""
-        plan = self.plan
-        first_s = itl_s = largest_itl_s = None
-        if self.first_sent_s is not None and self.last_sent_s is not None:
-            first_s = self.first_sent_s - self.start_s
-            steps = (self.sent_tokens - 1) // plan.sse_batch_size * plan.sse_batch_size
-            if steps:
-                itl_s = (self.last_sent_s - self.first_sent_s) / steps
-                largest_itl_s = self.largest_gap_s
-        times_s = {
-            "ttft": (plan.ttft_s, first_s),
-            "itl": (plan.itl_s, itl_s),
-            "itl_max": (plan.itl_s * plan.sse_batch_size, largest_itl_s),
-            "total": (plan.total_s, time.monotonic() - self.start_s),
-        }
-        logger.info(
-            "completion id=%s model=%s mode=%s status=%d tokens=%d/%d finish_reason=%s %s",
-            self.id,
-            json.dumps(self.chat.model),
-            "stream" if self.chat.stream else "whole",
-            status,
-            self.sent_tokens,
-            plan.output_tokens,
-            plan.finish_reason,
-            " ".join(
-                f"{name}_ms={_ms(asked)} {name}_actual_ms={_ms(actual)}"
-                for name, (asked, actual) in times_s.items()
-            ),
-        )
-
-
-def _ms(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.2f}"
-
-
-# --------------------------------------------------------------------------------------
-# Responses
-# --------------------------------------------------------------------------------------
-
-
-def openai_headers(request: Request) -> dict[str, str]:
-    """Return the headers that OpenAI adds to every answer."""
-    elapsed_s = time.monotonic() - request.scope["start_s"]
-    return {
-        "x-request-id": f"req_{random.getrandbits(128):032x}",
-        "openai-processing-ms": str(int(elapsed_s * 1000)),
-        "openai-version": "2020-10-01",
-    }
-
-
-def json_response(request: Request, body: BaseModel | bytes, status: int = 200) -> Response:
-    """Return `body` as JSON with OpenAI's headers."""
-    content = body if isinstance(body, bytes) else body.model_dump_json().encode()
-    return Response(content, status, openai_headers(request), "application/json")
-
-
-@asynccontextmanager
-async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the body of the `async with` as soon as the client goes away.
+def parse_jitter(name: str, text: str | None) -> Jitter | None:
+    """Read a distribution.
 
     Raises:
-        ClientDisconnect: The client went away.
+        APIError: The header names none.
     """
-    task = asyncio.current_task()
-    gone = False
-
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    watcher = asyncio.create_task(watch())
     try:
-        yield
-    except asyncio.CancelledError:
-        if not gone or task is None:
-            raise
-        task.uncancel()
-        raise ClientDisconnect from None
-    finally:
-        watcher.cancel()
+        return None if text is None else Jitter.parse(text, TRACES)
+    except ValueError as error:
+        raise invalid_header(name, str(error)) from None
 
 
-class EventStream(Response):
-    """A stream of server-sent events; it ends at once when the client goes away.
+def count_chat_prompt(chat: ChatCompletionRequest, prompt: Prompt) -> int:
+    """Return the prompt tokens of a chat: its text, its images and its functions."""
+    text = count_prompt_tokens(chat.model, prompt.texts, prompt.messages, prompt.named)
+    images = (
+        count_image_tokens(chat.model, image.url.width, image.url.height, image.detail)
+        for image in prompt.images
+    )
+    return text + sum(images) + count_function_tokens(chat.model, prompt.functions)
 
-    Args:
-        blocks: What leaves together, each block in one write.
-        headers: Response headers beside those of every event stream.
+
+def count_legacy_prompt(completion: CompletionRequest) -> int:
+    """Return the prompt tokens of a legacy completion."""
+    return sum(
+        count_tokens(prompt, completion.model) if isinstance(prompt, str) else len(prompt)
+        for prompt in completion.prompt
+    )
+
+
+def echoes(completion: CompletionRequest) -> list[str]:
+    """Return for each choice the prompt in front of its text: empty without ``echo``.
+
+    Raises:
+        APIError: A prompt of token ids has one that its encoding does not have.
     """
-
-    media_type = "text/event-stream"
-
-    def __init__(self, blocks: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
-        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(headers={**unbuffered, **headers})
-        del self.headers["content-length"]
-        self.blocks = blocks
-
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+    if not completion.echo:
+        return [""] * completion.choices
+    texts = []
+    for prompt in completion.prompt:
         try:
-            async with ended_by_disconnect(receive), aclosing(self.blocks):
-                async for block in self.blocks:
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-        except ClientDisconnect:
-            pass
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            texts.append(
+                prompt if isinstance(prompt, str) else decode_tokens(prompt, completion.model)
+            )
+        except KeyError as error:
+            raise APIError(
+                f"Invalid 'prompt': expected token ids of {completion.model}, but got {error}.",
+                param="prompt",
+                code="invalid_value",
+            ) from None
+    return [text for text in texts for _ in range(completion.n or 1)]
 
 
 # --------------------------------------------------------------------------------------
@@ -409,8 +256,9 @@ def to_api_error(request: Request, error: Exception) -> APIError:
 async def handle_error(request: Request, error: Exception) -> Response:
     """Answer every failure with OpenAI's envelope."""
     api_error = to_api_error(request, error)
-    if request.url.path == CHAT_PATH:
+    if request.url.path in COMPLETION_PATHS:
         code = api_error.body.code or api_error.body.type
+        metrics.ERRORS.labels(api_error.status, code).inc()
         logger.info("completion status=%d error=%s", api_error.status, code)
     response = json_response(request, ErrorEnvelope(error=api_error.body), api_error.status)
     if isinstance(error, HTTPException) and error.headers:
@@ -447,7 +295,9 @@ application = Application(
     # worker streams 50,000 tokens/s instead of 15,000. With no exporter nothing is lost.
     tracing={"excluded_urls": ".*"},
     # A completion has a log line of its own.
-    logging={"access": {"skip_paths": ["/metrics", "/healthz", "/livez", "/readyz", CHAT_PATH]}},
+    logging={
+        "access": {"skip_paths": ["/metrics", "/healthz", "/livez", "/readyz", *COMPLETION_PATHS]}
+    },
 )
 @bentoml.asgi_app(application)
 class OpenAIEmulator:
@@ -463,12 +313,15 @@ class OpenAIEmulator:
         v1 = Router(
             [
                 Route("/chat/completions", self.chat_completions, methods=["POST"]),
+                Route("/completions", self.completions, methods=["POST"]),
                 Route("/models", self.list_models),
                 Route("/models/{model:path}", self.get_model),
             ],
             redirect_slashes=False,
         )
-        application.router.routes.extend([Route("/health", self.health), Mount("/v1", v1)])
+        application.router.routes.extend(
+            [Route("/health", self.health), Mount("/v1", v1), *api_docs.routes(__version__)]
+        )
 
     @bentoml.on_deployment
     @staticmethod
@@ -487,39 +340,110 @@ class OpenAIEmulator:
         """
         gc.collect()
         gc.freeze()
+        # A thread that parses or composes gives way to the streams after 0.5 ms, not 5 ms.
+        sys.setswitchinterval(0.0005)
 
-    async def chat_completions(self, request: Request) -> Response:
-        """Answer POST /v1/chat/completions."""
-        chat = parse_request(await read_body(request, int(SETTINGS.max_body_mb * 1_000_000)))
-        if SETTINGS.strict_models and chat.model not in self.models:
+    async def read(self, request: Request, model: type[AnyRequest]) -> AnyRequest:
+        """Read and check the body of a request.
+
+        Raises:
+            APIError: Too large, malformed, or for a model that does not exist.
+        """
+        body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000))
+        if len(body) > MAX_BYTES_PARSED_INLINE:
+            parsed = await asyncio.to_thread(parse_body, body, model)
+        else:
+            parsed = parse_body(body, model)
+        if SETTINGS.strict_models and parsed.model not in self.models:
             raise APIError(
-                f"The model `{chat.model}` does not exist or you do not have access to it.",
+                f"The model `{parsed.model}` does not exist or you do not have access to it.",
                 status=404,
                 code="model_not_found",
             )
-        plan = plan_generation(chat, parse_headers(request), SETTINGS)
-        completion = Completion(
-            chat=chat,
-            plan=plan,
-            tokens=self.generator.write(plan.output_tokens),
-            prompt_tokens=start_counting(chat),
-            start_s=request.scope["start_s"],
-        )
-        if chat.stream:
-            return EventStream(completion.events(self.generator), openai_headers(request))
-        return await self.whole_answer(request, completion)
+        return parsed
 
-    async def whole_answer(self, request: Request, completion: Completion) -> Response:
-        """Answer as a whole, when the last token is due."""
-        try:
-            async with ended_by_disconnect(request.receive):
-                await sleep_until(completion.start_s + completion.plan.total_s)
-                body = await completion.body()
-        except ClientDisconnect:
-            completion.log(CLIENT_CLOSED_REQUEST)
-            raise
-        completion.sent_tokens = completion.plan.output_tokens
-        completion.log(200)
+    async def chat_completions(self, request: Request) -> Response:
+        """Answer POST /v1/chat/completions."""
+        chat = await self.read(request, ChatCompletionRequest)
+        headers = parse_headers(request)
+        prompt = chat.prompt()
+        return await self.generate(
+            request,
+            chat,
+            headers,
+            texts=prompt.texts,
+            count=partial(count_chat_prompt, chat, prompt),
+            compose=lambda composer: composer.chat(chat, headers.tool_calls),
+            renderer=partial(ChatRenderer, include_usage=chat.include_usage),
+        )
+
+    async def completions(self, request: Request) -> Response:
+        """Answer the legacy POST /v1/completions."""
+        legacy = await self.read(request, CompletionRequest)
+        return await self.generate(
+            request,
+            legacy,
+            parse_headers(request),
+            texts=legacy.texts,
+            count=partial(count_legacy_prompt, legacy),
+            compose=lambda composer: composer.legacy(legacy),
+            renderer=partial(
+                CompletionRenderer, echoes=echoes(legacy), include_usage=legacy.include_usage
+            ),
+        )
+
+    async def generate(
+        self,
+        request: Request,
+        parsed: GenerationRequest,
+        headers: EmulationHeaders,
+        *,
+        texts: Sequence[str],
+        count: Callable[[], int],
+        compose: Callable[[Composer], list[Answer]],
+        renderer: Callable[[Header], Renderer],
+    ) -> Response:
+        """Plan and compose the answers, and send them when they are due.
+
+        Args:
+            request: The HTTP request.
+            parsed: Its body.
+            headers: Its X-* headers.
+            texts: The prompt.
+            count: Counts the prompt's tokens.
+            compose: Decides what the choices say.
+            renderer: Makes what writes them.
+        """
+        plan = plan_generation(parsed, headers, SETTINGS)
+        composer = Composer(parsed, plan, self.generator, texts)
+        if parsed.is_plain:
+            answers = compose(composer)
+        else:
+            answers = await asyncio.to_thread(compose, composer)
+        plan = plan.timed_as(max(answer.slots for answer in answers))
+        if headers.ttft_jitter is not None or headers.itl_jitter is not None:
+            plan = plan.timed_at(draw_offsets(plan, headers, parsed.seed))
+        if not parsed.stream:
+            refuse_beyond_timeout(plan, SETTINGS.timeout_s)
+        header = Header(
+            random_id(parsed.ID_PREFIX), int(time.time()), parsed.model, SYSTEM_FINGERPRINT
+        )
+        counted = not parsed.stream or parsed.include_usage
+        generation = Generation(
+            request=parsed,
+            plan=plan,
+            answers=answers,
+            renderer=renderer(header),
+            prompt_tokens=start_counting(sum(map(len, texts)), count) if counted else None,
+            start_s=request.scope["start_s"],
+            id=header.id,
+            cached_tokens=headers.cached_tokens,
+            report=headers.emulation_report,
+        )
+        if parsed.stream:
+            return EventStream(generation.blocks(self.generator), openai_headers(request))
+        async with ended_by_disconnect(request.receive):
+            body = await generation.whole()
         return json_response(request, body)
 
     async def list_models(self, request: Request) -> Response:

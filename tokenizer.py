@@ -1,6 +1,5 @@
 """Encodings, token counts, the text that is emitted, and the generator of timed tokens."""
 
-import asyncio
 import hashlib
 import math
 import os
@@ -11,10 +10,12 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
+
+from clock import sleep_until
 
 # --------------------------------------------------------------------------------------
 # Encodings
@@ -89,6 +90,12 @@ def encoding_name(model: str) -> str:
     return name if name in VOCABULARIES else DEFAULT_ENCODING
 
 
+@lru_cache(maxsize=1024)
+def encoding_for(model: str) -> tiktoken.Encoding:
+    """Return the encoding that counts the tokens of `model`."""
+    return tiktoken.get_encoding(encoding_name(model))
+
+
 # --------------------------------------------------------------------------------------
 # Token counts
 # --------------------------------------------------------------------------------------
@@ -103,14 +110,58 @@ _IMAGE_TOKENS = (
 )
 _UNKNOWN_IMAGE_SIZE = (1024, 1024)
 
+# Roles, names and tool call ids come again and again.
+_MAX_CHARACTERS_CACHED = 16
+# A list of a long text's tokens would be built under the interpreter lock; an array is not.
+_MAX_CHARACTERS_IN_A_LIST = 4096
+
+
+class FunctionDefinition(Protocol):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def description(self) -> str | None:
+        """What it does."""
+
+    @property
+    def parameters(self) -> dict[str, Any] | None:
+        """The JSON schema of its arguments."""
+
 
 def count_tokens(text: str, model: str) -> int:
     """Return the number of tokens of `text`; special tokens in it count as ordinary text.
 
     The interpreter lock is free while tiktoken works, so a thread may count a long text.
     """
-    encoding = tiktoken.get_encoding(encoding_name(model))
-    return int(encoding.encode_to_numpy(text, disallowed_special=()).size)
+    if len(text) <= _MAX_CHARACTERS_CACHED:
+        return _count_cached(text, model)
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+        return len(encoding_for(model).encode_ordinary(text))
+    return int(encoding_for(model).encode_to_numpy(text, disallowed_special=()).size)
+
+
+@lru_cache(maxsize=4096)
+def _count_cached(text: str, model: str) -> int:
+    return len(encoding_for(model).encode_ordinary(text))
+
+
+def split_tokens(text: str, model: str) -> list[str]:
+    """Return the tokens of an ASCII text, each as a text of its own."""
+    encoding = encoding_for(model)
+    return [encoding.decode([token]) for token in encoding.encode_ordinary(text)]
+
+
+def decode_tokens(tokens: Sequence[int], model: str) -> str:
+    """Return the text of token ids.
+
+    Raises:
+        KeyError: The encoding of `model` does not have one of them.
+    """
+    return encoding_for(model).decode(list(tokens))
 
 
 def count_prompt_tokens(model: str, texts: Iterable[str], messages: int, named: int) -> int:
@@ -125,6 +176,34 @@ def count_prompt_tokens(model: str, texts: Iterable[str], messages: int, named: 
     per_message, per_name = (4, -1) if model == "gpt-3.5-turbo-0301" else (3, 1)
     tokens = sum(count_tokens(text, model) for text in texts)
     return 3 + messages * per_message + named * per_name + tokens
+
+
+def count_function_tokens(model: str, functions: Iterable[FunctionDefinition]) -> int:
+    """Return the prompt tokens of function definitions, by the rule of OpenAI's cookbook."""
+    per_function = 7 if encoding_name(model) == "o200k_base" else 10
+    tokens = [per_function + _count_definition(function, model) for function in functions]
+    return sum(tokens) + 12 if tokens else 0
+
+
+def _count_definition(function: FunctionDefinition, model: str) -> int:
+    tokens = count_tokens(f"{function.name}:{_undotted(function.description)}", model)
+    properties = (function.parameters or {}).get("properties")
+    if not isinstance(properties, dict) or not properties:
+        return tokens
+    return tokens + 3 + sum(_count_property(*item, model) for item in properties.items())
+
+
+def _count_property(name: str, schema: object, model: str) -> int:
+    keywords = schema if isinstance(schema, dict) else {}
+    line = f"{name}:{keywords.get('type', '')}:{_undotted(keywords.get('description'))}"
+    tokens = 3 + count_tokens(line, model)
+    if isinstance(items := keywords.get("enum"), list):
+        tokens += sum(3 + count_tokens(str(item), model) for item in items) - 3
+    return tokens
+
+
+def _undotted(text: str | None) -> str:
+    return str(text or "").removesuffix(".")
 
 
 def count_image_tokens(
@@ -214,6 +293,7 @@ _WORDS = {
     """,
     "time": "afternoon autumn evening morning night spring summer winter",
 }
+COMMON_WORDS = [f" {word}" for text in _WORDS.values() for word in text.split()]
 _CORPUS_SENTENCES = 8192
 _CORPUS_SEED = 2022
 
@@ -260,6 +340,8 @@ class Corpus:
 # Bounds what one write holds, and how long a stream with many due tokens keeps the others waiting.
 MAX_EVENTS_PER_WRITE = 256
 
+T = TypeVar("T")
+
 
 class Schedule(Protocol):
     """When each token is due, in seconds after the start."""
@@ -270,15 +352,9 @@ class Schedule(Protocol):
     def due_count(self, elapsed_s: float) -> int:
         """Return how many tokens are due at `elapsed_s`."""
 
-
-async def sleep_until(instant_s: float) -> None:
-    """Sleep until ``time.monotonic()`` has reached `instant_s`; never shorter.
-
-    Event loops round a delay to their 1 ms grain, in either direction, so that what is left is
-    rounded up and looked at again.
-    """
-    while (left_s := instant_s - time.monotonic()) > 0:  # noqa: ASYNC110 - time is no event
-        await asyncio.sleep(math.ceil(left_s * 1000) / 1000)
+    @property
+    def total_s(self) -> float:
+        """When the last token is due."""
 
 
 class TokenGenerator:
@@ -287,37 +363,34 @@ class TokenGenerator:
     def __init__(self) -> None:
         load_encodings()
         self._corpus = Corpus()
-        self._rng = random.Random()
+        self.rng = random.Random()
 
-    def write(self, length: int) -> list[str]:
-        """Return a new text as its tokens, exactly `length` of them in every encoding."""
-        return self._corpus.passage(length, self._rng)
+    def write(self, length: int, rng: random.Random | None = None) -> list[str]:
+        """Return a text as its tokens, exactly `length` of them in every encoding.
+
+        Each text is a new one, but the same state of `rng` gives the same text.
+        """
+        return self._corpus.passage(length, rng or self.rng)
 
     async def generate(
-        self, tokens: Sequence[str], schedule: Schedule, start_s: float, batch_size: int = 1
-    ) -> AsyncGenerator[Sequence[str]]:
-        """Yield the texts of events when they are due: all that are due, and at once.
+        self, events: Sequence[T], schedule: Schedule, start_s: float, tokens_per_event: int = 1
+    ) -> AsyncGenerator[Sequence[T]]:
+        """Yield events when they are due: all that are due, and at once.
 
-        An event holds `batch_size` tokens and is due with the first of them. The iteration ends
-        when the last token is due.
+        An event is due with the first of its tokens. The iteration ends when the last token is.
 
         Args:
-            tokens: The text.
+            events: One for each token, or for each batch of tokens.
             schedule: When each token is due.
             start_s: The start on ``time.monotonic()``, in seconds.
-            batch_size: Tokens for each event.
+            tokens_per_event: The size of a batch.
         """
-        batches = (
-            tokens
-            if batch_size == 1
-            else ["".join(tokens[i : i + batch_size]) for i in range(0, len(tokens), batch_size)]
-        )
         sent = 0
-        while sent < len(batches):
-            await sleep_until(start_s + schedule.due_s(sent * batch_size))
-            due = -(-schedule.due_count(time.monotonic() - start_s) // batch_size)
+        while sent < len(events):
+            await sleep_until(start_s + schedule.due_s(sent * tokens_per_event))
+            due = -(-schedule.due_count(time.monotonic() - start_s) // tokens_per_event)
             upto = min(max(due, sent + 1), sent + MAX_EVENTS_PER_WRITE)
-            yield batches[sent:upto]
+            yield events[sent:upto]
             sent = upto
-            await asyncio.sleep(0)
-        await sleep_until(start_s + schedule.due_s(len(tokens) - 1))
+        if tokens_per_event > 1 or not events:
+            await sleep_until(start_s + schedule.total_s)

@@ -1,0 +1,253 @@
+"""One awaitable, "sleep until this instant", true to some 10 us where event loops round to 1 ms."""
+
+import asyncio
+import ctypes
+import logging
+import math
+import os
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from time import monotonic
+from typing import Protocol
+
+# How long sleeps that are behind may keep the loop before those in time get it again.
+TURN_S = 0.001
+_MAX_SLEEPS_PER_TURN = 64
+
+logger = logging.getLogger("bentoml.openai_emulator")
+
+
+async def sleep_until(instant_s: float) -> None:
+    """Sleep until ``time.monotonic()`` has reached `instant_s`; never shorter.
+
+    Sleeps end in the order of their instants. One whose instant has already passed still gives the
+    other tasks a turn, and waits behind the sleeps that are in time: tasks that are always behind
+    delay the punctual ones by about `TURN_S` in all, and share what is left evenly.
+
+    >>> asyncio.run(sleep_until(monotonic() + 0.02))
+    """
+    clock = running_clock()
+    if instant_s <= monotonic():
+        await clock.turn()
+        return
+    waiter = clock.wait(instant_s)
+    try:
+        await waiter
+    except asyncio.CancelledError:
+        clock.forget(waiter)
+        raise
+
+
+# --------------------------------------------------------------------------------------
+# Clocks, one for each event loop
+# --------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The sleeps of one event loop: a heap of those to come, a queue of those that are behind.
+
+    It refers to its loop only while somebody sleeps, so that a loop that is done can be collected.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sleeps: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._started = 0
+        self._cancelled = 0
+        self._behind: deque[asyncio.Future[None]] = deque()
+        self._taking_turns = False
+        self._turned_s = 0.0
+        self._sleeps_per_turn = 1
+        self._alarm = _alarm(loop, self._ring)
+
+    def __len__(self) -> int:
+        """Return how many sleeps are kept, with those that were cancelled and not yet purged."""
+        return len(self._sleeps) + len(self._behind)
+
+    def wait(self, instant_s: float) -> asyncio.Future[None]:
+        """Return a future that is done when `instant_s` has come."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._started += 1
+        heappush(self._sleeps, (instant_s, self._started, waiter))
+        if self._sleeps[0][2] is waiter:
+            self._alarm.set(instant_s)
+        return waiter
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """Note that a sleep was cancelled. At most half of the sleeps kept are such garbage."""
+        if not waiter.cancelled():
+            return  # its instant had come, and it has left the heap
+        self._cancelled += 1
+        if self._cancelled > len(self._sleeps) // 2:
+            self._sleeps = [sleep for sleep in self._sleeps if not sleep[2].done()]
+            heapify(self._sleeps)
+            self._cancelled = 0
+            if not self._sleeps:
+                self._alarm.clear()
+
+    def _ring(self) -> None:
+        """End the sleeps whose instant has come; set the alarm for the next one."""
+        sleeps, now_s = self._sleeps, monotonic()
+        while sleeps and sleeps[0][0] <= now_s:
+            waiter = heappop(sleeps)[2]
+            if waiter.done():
+                self._cancelled -= 1
+            else:
+                waiter.set_result(None)
+        if sleeps:
+            self._alarm.set(sleeps[0][0])
+        else:
+            self._alarm.clear()
+
+    def turn(self) -> asyncio.Future[None]:
+        """Return a future that is done when a task that is behind may go on."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._behind.append(waiter)
+        if not self._taking_turns:
+            self._taking_turns = True
+            self._turned_s = monotonic()
+            loop.call_soon(self._take_turns)
+        return waiter
+
+    def _take_turns(self) -> None:
+        """Let the tasks that have been behind for longest go on: as many as fill a turn."""
+        if not self._behind:
+            self._taking_turns = False
+            return
+        now_s = monotonic()
+        took_s, self._turned_s = now_s - self._turned_s, now_s
+        if took_s > TURN_S:
+            self._sleeps_per_turn = max(self._sleeps_per_turn // 2, 1)
+        elif took_s < TURN_S / 2:
+            self._sleeps_per_turn = min(self._sleeps_per_turn * 2, _MAX_SLEEPS_PER_TURN)
+        for _ in range(min(self._sleeps_per_turn, len(self._behind))):
+            waiter = self._behind.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        asyncio.get_running_loop().call_soon(self._take_turns)
+
+
+_clocks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = weakref.WeakKeyDictionary()
+
+
+def running_clock() -> Clock:
+    """Return the clock of the running event loop."""
+    loop = asyncio.get_running_loop()
+    clock = _clocks.get(loop)
+    if clock is None:
+        clock = _clocks[loop] = Clock(loop)
+    return clock
+
+
+# --------------------------------------------------------------------------------------
+# Alarms
+# --------------------------------------------------------------------------------------
+
+
+class _Alarm(Protocol):
+    """Calls back when an instant has come; setting it again replaces the instant."""
+
+    def set(self, instant_s: float) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+def _alarm(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> _Alarm:
+    """Return the best alarm that this system has."""
+    if sys.platform == "linux":
+        try:
+            return _TimerfdAlarm(loop, ring)
+        except OSError as error:
+            logger.warning("no timerfd, so that times are true to 1 ms only: %s", error)
+    return _LoopAlarm(ring)
+
+
+class _LoopAlarm:
+    """An alarm made of the loop's timers, whose grain is 1 ms; it may ring early."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, instant_s: float) -> None:
+        """Ring at `instant_s`, rounded up to the loop's grain."""
+        self.clear()
+        delay_s = math.ceil((instant_s - monotonic()) * 1000) / 1000
+        self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0), self._ring)
+
+    def clear(self) -> None:
+        """Do not ring."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _TimerfdAlarm:
+    """An alarm made of a Linux timerfd on CLOCK_MONOTONIC, the clock of ``time.monotonic()``.
+
+    It is never read: to set or to clear it takes back that it has expired. The descriptor is
+    closed when the loop is collected.
+
+    Raises:
+        OSError: The system gives no timerfd.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
+        fd, self._set_ns = _timerfd()
+        weakref.finalize(loop, os.close, fd)
+        loop.add_reader(fd, ring)
+
+    def set(self, instant_s: float) -> None:
+        """Ring at `instant_s`, rounded up to 1 ns; at once if it has passed."""
+        self._set_ns(int(instant_s * 1e9) + 1)
+
+    def clear(self) -> None:
+        """Do not ring."""
+        self._set_ns(0)
+
+
+def _timerfd() -> tuple[int, Callable[[int], None]]:
+    """Return a timerfd and what sets it to an instant in ns, or stops it if that is 0."""
+    if sys.version_info >= (3, 13):
+        fd = os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
+
+        def set_ns(instant_ns: int) -> None:
+            os.timerfd_settime_ns(fd, flags=os.TFD_TIMER_ABSTIME, initial=instant_ns)
+
+        return fd, set_ns
+    return _timerfd_by_ctypes()
+
+
+class _Itimerspec(ctypes.Structure):
+    """struct itimerspec of timerfd_settime(2), without its inner structs."""
+
+    _fields_ = (
+        ("interval_s", ctypes.c_long),
+        ("interval_ns", ctypes.c_long),
+        ("value_s", ctypes.c_long),
+        ("value_ns", ctypes.c_long),
+    )
+
+
+def _timerfd_by_ctypes() -> tuple[int, Callable[[int], None]]:
+    """Do what `_timerfd` does, before Python 3.13."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # TFD_NONBLOCK and TFD_CLOEXEC are O_NONBLOCK and O_CLOEXEC by definition.
+    fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "timerfd_create failed")
+    settime = ctypes.CDLL(None).timerfd_settime
+    settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    spec = _Itimerspec()
+    address = ctypes.addressof(spec)
+    absolute = 1  # TFD_TIMER_ABSTIME
+
+    def set_ns(instant_ns: int) -> None:
+        spec.value_s, spec.value_ns = divmod(instant_ns, 1_000_000_000)
+        settime(fd, absolute, address, None)
+
+    return fd, set_ns

@@ -1,0 +1,87 @@
+"""When the tokens of one answer left, beside when they were due."""
+
+import math
+import time
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """When each token is due, in seconds after the start."""
+
+    def due_s(self, index: int) -> float:
+        """Return when token `index` is due."""
+
+
+class Pace:
+    """Watches the events of a stream leave.
+
+    Args:
+        schedule: When each token is due.
+        start_s: The start on ``time.monotonic()``, in seconds.
+        tokens_per_event: Tokens in each event, which is due with the first of them.
+        keep_gaps: Whether to keep every gap, for its percentiles.
+    """
+
+    __slots__ = (
+        "_last_due_s",
+        "_schedule",
+        "_start_s",
+        "_tokens_per_event",
+        "events",
+        "first_s",
+        "gaps_s",
+        "itl_lag_s",
+        "largest_gap_s",
+        "last_s",
+        "worst_lag_s",
+    )
+
+    def __init__(
+        self, schedule: Schedule, start_s: float, tokens_per_event: int, *, keep_gaps: bool
+    ) -> None:
+        self._schedule = schedule
+        self._start_s = start_s
+        self._tokens_per_event = tokens_per_event
+        self._last_due_s = 0.0
+        self.events = 0
+        self.first_s = 0.0
+        self.last_s = 0.0
+        self.largest_gap_s = 0.0
+        self.itl_lag_s = 0.0
+        self.worst_lag_s = 0.0
+        self.gaps_s: list[float] | None = [] if keep_gaps else None
+
+    def mark(self, events: int) -> None:
+        """Note that `events` more events have just left, together."""
+        elapsed_s = time.monotonic() - self._start_s
+        stride = self._tokens_per_event
+        due_s = self._schedule.due_s(self.events * stride)
+        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - due_s)
+        if self.events == 0:
+            self.first_s = elapsed_s
+        else:
+            gap_s = elapsed_s - self.last_s
+            self.largest_gap_s = max(self.largest_gap_s, gap_s)
+            self.itl_lag_s = max(self.itl_lag_s, gap_s - (due_s - self._last_due_s))
+        if self.gaps_s is not None:
+            first = [elapsed_s - self.last_s] if self.events else []
+            self.gaps_s += first + [0.0] * (events - 1)
+        self.events += events
+        self.last_s = elapsed_s
+        self._last_due_s = (
+            due_s if events == 1 else self._schedule.due_s((self.events - 1) * stride)
+        )
+
+    @property
+    def mean_itl_s(self) -> float | None:
+        """The mean time from token to token, None with fewer than two events."""
+        if self.events < 2:
+            return None
+        return (self.last_s - self.first_s) / (self.events - 1) / self._tokens_per_event
+
+    def gap_percentile_s(self, percent: float) -> float | None:
+        """Return a percentile of the gaps between events by nearest rank, None without gaps."""
+        if not self.gaps_s:
+            return None
+        ranked = sorted(self.gaps_s)
+        return ranked[math.ceil(len(ranked) * percent / 100) - 1]

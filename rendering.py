@@ -1,0 +1,404 @@
+"""JSON and server-sent events of chat and legacy completions."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from answers import Answer, Call, Segment
+from schemas import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChoiceLogprobs,
+    ChunkChoice,
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    Delta,
+    FinishReason,
+    ResponseMessage,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
+
+EVENT_END = "}\n\n"
+DONE = "data: [DONE]\n\n"
+
+_SLOT = "<slot>"
+_NO_LOGPROBS = '"logprobs":null'
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What every chunk of one answer says of it."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class Renderer(Protocol):
+    """How one API writes an answer, whole and in parts."""
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+        """Return the whole answer as JSON."""
+
+    def lead(self, answer: Answer, segment: Segment) -> str:
+        """Return the events that leave together with a segment's first token."""
+
+    def token(self, answer: Answer, segment: Segment) -> str:
+        """Return the event of one token, with `_SLOT` for its text."""
+
+    def logprobs(self, answer: Answer, entries: list[TokenLogprob], offset: int, /) -> str:
+        """Return the log probabilities of one event as JSON; `offset` counts characters."""
+
+    def finish(self, answer: Answer) -> str:
+        """Return the event that ends a choice."""
+
+    def usage(self, usage: Usage) -> str:
+        """Return the event that holds the usage."""
+
+
+class TokenEvent:
+    """The event of one token of a segment, made ready for text and log probabilities.
+
+    Only these two differ between the events of a segment, so that the rest is rendered once.
+    """
+
+    def __init__(self, rendered: str) -> None:
+        self.head, _, tail = rendered.rpartition(_SLOT)
+        self.tail = tail
+        self._middle, _, self._end = tail.partition(_NO_LOGPROBS)
+
+    def render(self, text: str, logprobs: str | None = None) -> str:
+        """Return the event with `text`, which need not be escaped, and `logprobs` as JSON."""
+        escaped = json.dumps(text)[1:-1]
+        if logprobs is None:
+            return f"{self.head}{escaped}{self.tail}"
+        return f'{self.head}{escaped}{self._middle}"logprobs":{logprobs}{self._end}'
+
+
+class ChatRenderer:
+    """Writes chat completions.
+
+    Args:
+        header: What every chunk says.
+        include_usage: Whether every chunk has a usage, which is null in all but the last.
+    """
+
+    def __init__(self, header: Header, *, include_usage: bool) -> None:
+        self._header = header
+        self._omitted = None if include_usage else {"usage"}
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+        """Return the whole answer as JSON."""
+        header = self._header
+        completion = ChatCompletion(
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            choices=[
+                Choice(
+                    index=answer.index,
+                    message=_message(answer),
+                    logprobs=_chat_logprobs(answer),
+                    finish_reason=answer.finish_reason,
+                )
+                for answer in answers
+            ],
+            usage=usage,
+            system_fingerprint=header.system_fingerprint,
+        )
+        return completion.model_dump_json().encode()
+
+    def lead(self, answer: Answer, segment: Segment) -> str:
+        """Return the role in front of a choice's first token, and the name in front of a call."""
+        delta: Delta = {}
+        if segment is answer.segments[0]:
+            content = None if segment.call else ""
+            delta = {"role": "assistant", "content": content, "refusal": None}
+        if segment.call:
+            delta |= _call_delta(segment.call, named=True, arguments="")
+        return self._event(answer.index, delta) if delta else ""
+
+    def token(self, answer: Answer, segment: Segment) -> str:
+        """Return the event of one token, with `_SLOT` for its text."""
+        if segment.call:
+            delta = _call_delta(segment.call, named=False, arguments=_SLOT)
+        elif segment.reasoning:
+            delta = Delta(reasoning_content=_SLOT)
+        else:
+            delta = Delta(content=_SLOT)
+        return self._event(answer.index, delta)
+
+    def logprobs(self, _: Answer, entries: list[TokenLogprob], __: int) -> str:
+        """Return the log probabilities of one event as JSON."""
+        return ChoiceLogprobs(content=entries).model_dump_json()
+
+    def finish(self, answer: Answer) -> str:
+        """Return the event that ends a choice."""
+        return self._event(answer.index, {}, answer.finish_reason)
+
+    def usage(self, usage: Usage) -> str:
+        """Return the event that holds the usage, and no choice."""
+        return self._chunk([], usage)
+
+    def _event(self, index: int, delta: Delta, finish_reason: FinishReason | None = None) -> str:
+        return self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=finish_reason)])
+
+    def _chunk(self, choices: list[ChunkChoice], usage: Usage | None = None) -> str:
+        header = self._header
+        chunk = ChatCompletionChunk(
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            system_fingerprint=header.system_fingerprint,
+            choices=choices,
+            usage=usage,
+        )
+        return f"data: {chunk.model_dump_json(exclude=self._omitted)}\n\n"
+
+
+def _message(answer: Answer) -> ResponseMessage:
+    content = "".join(s.text for s in answer.segments if not s.call and not s.reasoning)
+    calls = [segment for segment in answer.segments if segment.call]
+    message: ResponseMessage = {
+        "role": "assistant",
+        "content": None if calls else content,
+        "refusal": None,
+        "annotations": [],
+    }
+    if answer.segments[0].reasoning:
+        message["reasoning_content"] = answer.segments[0].text
+    for segment in calls:
+        if segment.call:
+            call = _call_delta(segment.call, named=True, arguments=segment.text)
+            if "function_call" in call:
+                message["function_call"] = call["function_call"]
+            for delta in call.get("tool_calls", ()):
+                del delta["index"]
+                message.setdefault("tool_calls", []).append(delta)
+    return message
+
+
+def _call_delta(call: Call, *, named: bool, arguments: str) -> Delta:
+    """Return a call, or without its name a part of its arguments."""
+    if call.kind == "function_call":
+        return {"function_call": {**({"name": call.name} if named else {}), "arguments": arguments}}
+    delta: ToolCallDelta = {"index": call.index}
+    if named:
+        delta |= {"id": call.id, "type": call.kind}
+    if call.kind == "function":
+        delta["function"] = {**({"name": call.name} if named else {}), "arguments": arguments}
+    else:
+        delta["custom"] = {**({"name": call.name} if named else {}), "input": arguments}
+    return {"tool_calls": [delta]}
+
+
+def _chat_logprobs(answer: Answer) -> ChoiceLogprobs | None:
+    if answer.logprobs is None:
+        return None
+    return ChoiceLogprobs(content=[answer.logprobs.entry(t) for t in answer.segments[-1].tokens])
+
+
+class CompletionRenderer:
+    """Writes legacy completions.
+
+    Args:
+        header: What every chunk says.
+        include_usage: Whether every chunk has a usage, which is null in all but the last.
+        echoes: For each choice the prompt that comes before its text.
+    """
+
+    def __init__(self, header: Header, echoes: Sequence[str], *, include_usage: bool) -> None:
+        self._header = header
+        self._echoes = echoes
+        self._omitted = None if include_usage else {"usage"}
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+        """Return the whole answer as JSON."""
+        choices = [
+            CompletionChoice(
+                text=self._echoes[answer.index] + answer.segments[-1].text,
+                index=answer.index,
+                logprobs=self._logprobs(answer),
+                finish_reason=answer.finish_reason,
+            )
+            for answer in answers
+        ]
+        return self._completion(choices, usage).model_dump_json().encode()
+
+    def lead(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
+        """Return the prompt, if it is to be echoed."""
+        echo = self._echoes[answer.index]
+        return self._chunk([CompletionChoice(text=echo, index=answer.index)]) if echo else ""
+
+    def token(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
+        """Return the event of one token, with `_SLOT` for its text."""
+        return self._chunk([CompletionChoice(text=_SLOT, index=answer.index)])
+
+    def logprobs(self, answer: Answer, entries: list[TokenLogprob], offset: int) -> str:
+        """Return the log probabilities of one event as JSON; `offset` counts characters."""
+        echoed = len(self._echoes[answer.index])
+        return _legacy_logprobs(entries, echoed + offset).model_dump_json()
+
+    def finish(self, answer: Answer) -> str:
+        """Return the event that ends a choice."""
+        end = CompletionChoice(text="", index=answer.index, finish_reason=answer.finish_reason)
+        return self._chunk([end])
+
+    def usage(self, usage: Usage) -> str:
+        """Return the event that holds the usage, and no choice."""
+        return self._chunk([], usage)
+
+    def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> str:
+        chunk = self._completion(choices, usage)
+        return f"data: {chunk.model_dump_json(exclude=self._omitted)}\n\n"
+
+    def _completion(self, choices: list[CompletionChoice], usage: Usage | None) -> Completion:
+        header = self._header
+        return Completion(
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            choices=choices,
+            usage=usage,
+            system_fingerprint=header.system_fingerprint,
+        )
+
+    def _logprobs(self, answer: Answer) -> CompletionLogprobs | None:
+        if answer.logprobs is None:
+            return None
+        entries = [answer.logprobs.entry(token) for token in answer.segments[-1].tokens]
+        return _legacy_logprobs(entries, len(self._echoes[answer.index]))
+
+
+def _legacy_logprobs(entries: Sequence[TokenLogprob], offset: int) -> CompletionLogprobs:
+    offsets = [offset]
+    for entry in entries[:-1]:
+        offsets.append(offsets[-1] + len(entry.token))
+    return CompletionLogprobs(
+        tokens=[entry.token for entry in entries],
+        token_logprobs=[entry.logprob for entry in entries],
+        top_logprobs=[{top.token: top.logprob for top in e.top_logprobs} for e in entries],
+        text_offset=offsets[: len(entries)],
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Streams
+# --------------------------------------------------------------------------------------
+
+
+class PlainStream:
+    """The events of one answer of plain text: all that is due is joined in one step."""
+
+    def __init__(self, renderer: Renderer, answer: Answer, batch_size: int) -> None:
+        segment = answer.segments[0]
+        tokens = segment.tokens
+        self.events: Sequence[Any] = (
+            tokens
+            if batch_size == 1
+            else ["".join(tokens[i : i + batch_size]) for i in range(0, len(tokens), batch_size)]
+        )
+        event = TokenEvent(renderer.token(answer, segment))
+        self._lead = renderer.lead(answer, segment)
+        self._end = renderer.finish(answer)
+        self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
+
+    def render(self, events: Sequence[Any]) -> str:
+        """Return the next events of the stream."""
+        lead, self._lead = self._lead, ""
+        return f"{lead}{self._head}{self._between.join(events)}{self._tail}"
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
+        return self._lead + self._end
+
+
+class MixedStream:
+    """The events of any answers: choices, reasoning, tool calls, log probabilities, held text."""
+
+    def __init__(self, renderer: Renderer, answers: Sequence[Answer], batch_size: int) -> None:
+        slots = max(answer.slots for answer in answers)
+        self.events: Sequence[Any] = range(batch_size - 1, slots + batch_size - 1, batch_size)
+        self._cursors = [_Cursor(renderer, answer, batch_size, slots) for answer in answers]
+
+    def render(self, events: Sequence[Any]) -> str:
+        """Return the next events of the stream, in the order in which they are due."""
+        return "".join(cursor.advance(slot) for slot in events for cursor in self._cursors)
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
+        return "".join(cursor.advance(sys.maxsize) for cursor in self._cursors)
+
+
+class _Cursor:
+    """How far one answer of a mixed stream has come."""
+
+    def __init__(
+        self, renderer: Renderer, answer: Answer, batch_size: int, slots_of_all: int
+    ) -> None:
+        self._renderer = renderer
+        self._answer = answer
+        self._batch_size = batch_size
+        # The choices that end with the stream end it together, after its last token.
+        self._ends_before = answer.slots < slots_of_all
+        self._tokens = [(segment, text) for segment in answer.segments for text in segment.tokens]
+        self._next = 0
+        self._segment: Segment | None = None
+        self._event = TokenEvent("")
+        self._offset = 0
+        self._ended = False
+
+    def advance(self, slot: int) -> str:
+        """Return the events up to `slot`, and the end of the choice if it is due."""
+        events: list[str] = []
+        while self._leaves(self._next) <= slot:
+            segment = self._tokens[self._next][0]
+            if segment is not self._segment:
+                events.append(self._enter(segment))
+            events.append(self._batch(segment, slot))
+        last_slot = self._answer.slots - 1 if self._ends_before else sys.maxsize
+        if slot >= last_slot and not self._ended:
+            self._ended = True
+            if self._segment is None:
+                events.append(self._enter(self._answer.segments[0]))
+            events.append(self._renderer.finish(self._answer))
+        return "".join(events)
+
+    def _leaves(self, token: int) -> float:
+        if token >= len(self._tokens):
+            return math.inf
+        return token if self._answer.leaves is None else self._answer.leaves[token]
+
+    def _enter(self, segment: Segment) -> str:
+        self._segment = segment
+        self._event = TokenEvent(self._renderer.token(self._answer, segment))
+        return self._renderer.lead(self._answer, segment)
+
+    def _batch(self, segment: Segment, slot: int) -> str:
+        """Return the event of the next tokens of `segment`, as many as fit and may leave."""
+        tokens: list[str] = []
+        while (
+            len(tokens) < self._batch_size
+            and self._leaves(self._next) <= slot
+            and self._tokens[self._next][0] is segment
+        ):
+            tokens.append(self._tokens[self._next][1])
+            self._next += 1
+        return self._event.render("".join(tokens), self._logprobs(segment, tokens))
+
+    def _logprobs(self, segment: Segment, tokens: Sequence[str]) -> str | None:
+        source = self._answer.logprobs
+        if source is None or segment.reasoning:
+            return None
+        offset = self._offset
+        self._offset += sum(map(len, tokens))
+        entries = [source.entry(token) for token in tokens]
+        return self._renderer.logprobs(self._answer, entries, offset)

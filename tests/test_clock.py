@@ -1,0 +1,251 @@
+"""The clock: never early, in order, bounded in memory, gone with its loop."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+import clock
+from clock import Clock, running_clock, sleep_until
+
+if sys.platform == "win32":
+    new_event_loops: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
+else:
+    import uvloop
+
+    new_event_loops = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=new_event_loops, ids=lambda new: new.__module__)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Return what runs a coroutine on an asyncio loop, and then on a uvloop loop."""
+
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(coroutine)
+
+    return run
+
+
+@pytest.fixture(params=["timerfd", "loop timers"])
+def alarm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give each test the timerfd, and then the loop's timers in its place."""
+    if request.param == "loop timers":
+        monkeypatch.setattr(clock, "_alarm", lambda _, ring: clock._LoopAlarm(ring))
+    elif sys.platform != "linux":
+        pytest.skip("only Linux has timerfd")
+    return str(request.param)
+
+
+async def lateness_s(instant_s: float) -> float:
+    """Sleep until `instant_s`, and return how much later it was then."""
+    await sleep_until(instant_s)
+    return time.monotonic() - instant_s
+
+
+@pytest.mark.usefixtures("alarm")
+def test_never_early(run: Run) -> None:
+    """No sleep ends before its instant, however many there are."""
+
+    async def main() -> None:
+        start_s = time.monotonic()
+        late_s = await asyncio.gather(
+            *(lateness_s(start_s + random.uniform(-0.01, 0.5)) for _ in range(2000))
+        )
+        assert min(late_s) >= 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("distance_s", [1e-9, 1e-7, 1e-6, 1e-5, 1e-4])
+def test_never_early_by_a_rounding(run: Run, distance_s: float) -> None:
+    """Sleeps of nanoseconds end at their instant or later, and do end."""
+
+    async def main() -> None:
+        for _ in range(200):
+            assert await lateness_s(time.monotonic() + distance_s) >= 0
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has timerfd")
+def test_finer_than_the_loop(run: Run) -> None:
+    """The median sleep ends within 0.5 ms of its instant, where the loop's own take up to 1."""
+
+    async def main() -> None:
+        late_s = [await lateness_s(time.monotonic() + 0.0023) for _ in range(100)]
+        assert statistics.median(late_s) < 0.0005
+
+    run(main())
+
+
+def test_ten_thousand_at_once(run: Run) -> None:
+    """10,000 sleeps end in the order of their instants, and leave nothing behind."""
+    ended: list[float] = []
+
+    async def sleep(instant_s: float) -> None:
+        await sleep_until(instant_s)
+        ended.append(instant_s)
+
+    async def main() -> None:
+        start_s = time.monotonic() + 0.3
+        instants_s = [start_s + random.random() / 2 for _ in range(10_000)]
+        await asyncio.gather(*map(sleep, instants_s))
+        assert len(running_clock()) == 0
+
+    run(main())
+    assert ended == sorted(ended)
+    assert len(ended) == 10_000
+
+
+def test_an_earlier_sleep_overtakes(run: Run) -> None:
+    """A sleep that begins later and ends earlier is not held up by the one before it."""
+
+    async def main() -> None:
+        now_s = time.monotonic()
+        long = asyncio.create_task(sleep_until(now_s + 60))
+        await asyncio.sleep(0)
+        assert await lateness_s(now_s + 0.01) < 1
+        assert not long.done()
+        long.cancel()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("alarm")
+def test_cancelled_sleeps_are_purged(run: Run) -> None:
+    """Cancelled sleeps never outnumber those that go on, and the others end in time."""
+
+    async def main() -> None:
+        now_s = time.monotonic()
+        survivor = asyncio.create_task(lateness_s(now_s + 1))
+        sleeps = [asyncio.create_task(sleep_until(now_s + 600 + i)) for i in range(20_000)]
+        await asyncio.sleep(0)
+        assert len(running_clock()) == 20_001
+        for sleep in sleeps:
+            sleep.cancel()
+        await asyncio.wait(sleeps)
+        assert len(running_clock()) <= 2
+        assert 0 <= await survivor < 1
+
+    run(main())
+
+
+def test_cancelled_while_it_ends(run: Run) -> None:
+    """A sleep that is cancelled after its instant has come is cancelled, and counted once."""
+
+    async def main() -> None:
+        now_s = time.monotonic()
+        first, second = (asyncio.create_task(sleep_until(now_s + 0.01)) for _ in range(2))
+        first.add_done_callback(lambda _: second.cancel())
+        await asyncio.wait([first, second])
+        others = [asyncio.create_task(sleep_until(now_s + 60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+def test_the_past_gives_others_a_turn(run: Run) -> None:
+    """A task that is always behind lets every other run."""
+
+    async def main() -> None:
+        async def behind() -> None:
+            while True:
+                await sleep_until(0)
+
+        task = asyncio.create_task(behind())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert await lateness_s(time.monotonic() + 0.01) < 0.1
+        task.cancel()
+
+    run(main())
+
+
+def test_tasks_that_are_behind_share_evenly(run: Run) -> None:
+    """Of tasks that are always behind, none gets more than a turn ahead of another."""
+    counts = [0] * 50
+
+    async def behind(index: int, end_s: float) -> None:
+        while time.monotonic() < end_s:
+            await sleep_until(0)
+            counts[index] += 1
+            time.sleep(0.0002)  # noqa: ASYNC251 - work that keeps the loop
+
+    async def main() -> None:
+        end_s = time.monotonic() + 0.5
+        await asyncio.gather(*(behind(index, end_s) for index in range(len(counts))))
+
+    run(main())
+    assert max(counts) - min(counts) <= 1
+    assert min(counts) > 10
+
+
+def test_tasks_in_time_come_before_those_behind(run: Run) -> None:
+    """50 tasks that are always behind, with 1 ms of work, delay a punctual one by 5 ms at most."""
+
+    async def behind(end_s: float) -> None:
+        while time.monotonic() < end_s:
+            await sleep_until(0)
+            time.sleep(0.001)  # noqa: ASYNC251 - work that keeps the loop
+
+    async def main() -> None:
+        start_s = time.monotonic() + 0.1
+        greedy = [asyncio.create_task(behind(start_s + 0.5)) for _ in range(50)]
+        late_s = [await lateness_s(start_s + index * 0.01) for index in range(40)]
+        await asyncio.wait(greedy)
+        assert statistics.median(late_s) < 0.005
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc and timerfd")
+def test_closed_with_the_loop(run: Run) -> None:
+    """A loop's end closes its timerfd, and frees its clock, also when sleeps were cancelled."""
+
+    async def main() -> None:
+        sleep = asyncio.create_task(sleep_until(time.monotonic() + 600))
+        await sleep_until(time.monotonic() + 0.001)
+        sleep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sleep
+
+    run(main())
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        run(main())
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert sum(isinstance(kept, Clock) for kept in gc.get_objects()) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no timerfd to miss")
+def test_no_timerfd(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the system gives no timerfd the loop's timers take its place, and the log says so."""
+
+    def refuse() -> None:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        assert 0 <= await lateness_s(time.monotonic() + 0.0123) < 1
+
+    monkeypatch.setattr(clock, "_timerfd", refuse)
+    run(main())
+    assert "Too many open files" in caplog.text

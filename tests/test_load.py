@@ -1,0 +1,38 @@
+"""Many streams at once."""
+
+import pytest
+
+from tests.server import Server
+from tests.wire import DONE, Answer, Post, chat, headers, post_together
+
+STREAMS, TTFT_MS, ITL_MS, TOKENS = 200, 200, 20, 100
+
+
+@pytest.fixture(scope="module")
+def answers(server: Server) -> list[Answer]:
+    """Run 200 streams at once."""
+    post = Post(chat(stream=True), headers(TTFT_MS, ITL_MS, TOKENS))
+    return post_together(server.address, [post] * STREAMS)
+
+
+def test_no_token_is_lost(answers: list[Answer]) -> None:
+    """Each of 200 streams has all its tokens and its end."""
+    ends = {(len(answer.content), answer.events[-1].data) for answer in answers}
+    assert ends == {(TOKENS, DONE)}
+
+
+def test_mean_itl_of_each_stream(answers: list[Answer]) -> None:
+    """The mean ITL of each of 200 streams is less than 1 % off."""
+    errors = [abs(answer.mean_itl_s * 1000 / ITL_MS - 1) for answer in answers]
+    assert max(errors) < 0.01
+
+
+def test_no_token_is_early_under_load(answers: list[Answer]) -> None:
+    """None of 20,000 tokens arrives before it is due."""
+    early = [
+        event.arrival_s
+        for answer in answers
+        for index, event in enumerate(answer.content)
+        if event.arrival_s < (TTFT_MS + index * ITL_MS) / 1000
+    ]
+    assert early == []
