@@ -801,6 +801,11 @@ class GenerationRequest(RequestModel):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
+    def wants_usage(self) -> bool:
+        """Whether anything of the answer says how many tokens the prompt has."""
+        return not self.stream or self.include_usage
+
+    @property
     def token_limit(self) -> tuple[str, int | None]:
         """The parameter that limits the answer, and the most tokens that it allows."""
         return "max_tokens", self.max_tokens

@@ -27,6 +27,7 @@ from answers import Answer, Composer
 from distributions import Jitter, due_offsets, load_traces
 from errors import header_error, invalid_header, request_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
+from metrics import TALLY
 from rendering import ChatRenderer, CompletionRenderer, Header, Renderer
 from responses import EventStream, ended_by_disconnect, json_response, openai_headers
 from schemas import (
@@ -45,6 +46,7 @@ from schemas import (
     plan_generation,
     refuse_beyond_timeout,
 )
+from shortcut import Endpoint, Shortcut
 from tokenizer import (
     TokenGenerator,
     VocabularyError,
@@ -258,9 +260,12 @@ async def handle_error(request: Request, error: Exception) -> Response:
     api_error = to_api_error(request, error)
     if request.url.path in COMPLETION_PATHS:
         code = api_error.body.code or api_error.body.type
-        metrics.ERRORS.labels(api_error.status, code).inc()
+        TALLY.add(metrics.ERRORS.labels(api_error.status, code))
         logger.info("completion status=%d error=%s", api_error.status, code)
     response = json_response(request, ErrorEnvelope(error=api_error.body), api_error.status)
+    if api_error.status == 413:
+        # What is left of the body would be read, and thrown away, for as long as it comes.
+        response.headers["connection"] = "close"
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response
@@ -271,10 +276,17 @@ async def handle_disconnect(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Answer any failure, for what does not go through Starlette."""
+    handle = handle_disconnect if isinstance(error, ClientDisconnect) else handle_error
+    return await handle(request, error)
+
+
 # --------------------------------------------------------------------------------------
 # The service
 # --------------------------------------------------------------------------------------
 
+endpoints: dict[str, Endpoint] = {}
 application = Application(
     exception_handlers={
         APIError: handle_error,
@@ -283,6 +295,7 @@ application = Application(
         ClientDisconnect: handle_disconnect,
     }
 )
+application.router.redirect_slashes = False
 
 
 @bentoml.service(
@@ -310,6 +323,9 @@ class OpenAIEmulator:
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
         }
+        endpoints.update(
+            zip(COMPLETION_PATHS, (self.chat_completions, self.completions), strict=True)
+        )
         v1 = Router(
             [
                 Route("/chat/completions", self.chat_completions, methods=["POST"]),
@@ -342,6 +358,13 @@ class OpenAIEmulator:
         gc.freeze()
         # A thread that parses or composes gives way to the streams after 0.5 ms, not 5 ms.
         sys.setswitchinterval(0.0005)
+        # No log line tells them, and each costs a look-up for each line.
+        logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
+
+    @bentoml.on_shutdown
+    def flush_metrics(self) -> None:
+        """Hand over what the metrics have added up."""
+        TALLY.flush()
 
     async def read(self, request: Request, model: type[AnyRequest]) -> AnyRequest:
         """Read and check the body of a request.
@@ -428,13 +451,12 @@ class OpenAIEmulator:
         header = Header(
             random_id(parsed.ID_PREFIX), int(time.time()), parsed.model, SYSTEM_FINGERPRINT
         )
-        counted = not parsed.stream or parsed.include_usage
         generation = Generation(
             request=parsed,
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            prompt_tokens=start_counting(sum(map(len, texts)), count) if counted else None,
+            counted=start_counting(texts, count if parsed.wants_usage else None),
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,
@@ -442,9 +464,10 @@ class OpenAIEmulator:
         )
         if parsed.stream:
             return EventStream(generation.blocks(self.generator), openai_headers(request))
-        async with ended_by_disconnect(request.receive):
-            body = await generation.whole()
-        return json_response(request, body)
+        if not generation.is_due:
+            async with ended_by_disconnect(request.receive):
+                await generation.wait()
+        return json_response(request, await generation.whole())
 
     async def list_models(self, request: Request) -> Response:
         """Answer GET /v1/models."""
@@ -453,6 +476,8 @@ class OpenAIEmulator:
     async def get_model(self, request: Request) -> Response:
         """Answer GET /v1/models/{model}."""
         name = request.path_params["model"]
+        if not name:
+            raise HTTPException(404)
         if name not in self.models:
             raise APIError(
                 f"The model '{name}' does not exist",
@@ -466,3 +491,9 @@ class OpenAIEmulator:
         """Answer GET /health."""
         uptime = round(time.monotonic() - self.started_s, 3)
         return json_response(request, Health(version=__version__, uptime=uptime))
+
+
+# bentoml.service returns a Service, which its annotation does not tell.
+OpenAIEmulator.add_asgi_middleware(  # type: ignore[attr-defined]
+    Shortcut, endpoints=endpoints, answer_error=answer_error
+)

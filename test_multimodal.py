@@ -397,4 +397,6 @@ def test_error_does_not_repeat_a_long_url(address: tuple[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, *sys.argv[1:]]))
+    # httpx has imported anyio, so that pytest cannot rewrite the asserts of its plugin.
+    unwarned = "ignore::pytest.PytestAssertRewriteWarning"
+    sys.exit(pytest.main([__file__, "-W", unwarned, *sys.argv[1:]]))
