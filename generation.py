@@ -25,6 +25,9 @@ MAX_CHARACTERS_COUNTED_INLINE = 4096
 
 MAX_NAME_LOGGED = 128
 
+# Longer answers are rendered in a thread: with log probabilities a token may take 20 us.
+MAX_TOKENS_RENDERED_INLINE = 256
+
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
@@ -91,20 +94,27 @@ class Generation:
         """Whether a whole answer can leave at once."""
         return self.elapsed_s >= self.plan.total_s and self.counted.done()
 
-    async def wait(self) -> None:
-        """Sleep until a whole answer is due and its prompt is counted."""
+    async def whole(self) -> bytes:
+        """Return the whole answer as JSON, as soon as the prompt is counted."""
+        usage = await self.usage()
+        if usage.completion_tokens <= MAX_TOKENS_RENDERED_INLINE:
+            return self.renderer.whole(self.answers, usage)
+        return await asyncio.to_thread(self.renderer.whole, self.answers, usage)
+
+    async def whole_in_time(self) -> bytes:
+        """Return the whole answer as JSON when its last token is due."""
         try:
-            await self.counted
+            body = await self.whole()
             await sleep_until(self.start_s + self.plan.total_s)
         except asyncio.CancelledError:
             self.log(CLIENT_CLOSED_REQUEST)
             raise
+        return body
 
-    async def whole(self) -> bytes:
-        """Return the whole answer as JSON, now that its last token is due."""
-        body = self.renderer.whole(self.answers, await self.usage())
+    def finish_whole(self, body: bytes) -> bytes:
+        """Note that the whole answer leaves; return it, with the report if that was asked for."""
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
-        self.count(sum(answer.tokens for answer in self.answers))
+        self.count()
         self.log(200)
         if self.report:
             return body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
@@ -124,7 +134,13 @@ class Generation:
         status = CLIENT_CLOSED_REQUEST
         TALLY.add(metrics.ACTIVE_STREAMS)
         try:
-            due = generator.generate(stream.events, plan, self.start_s, batch_size)
+            due = generator.generate(
+                stream.events,
+                plan,
+                self.start_s,
+                tokens_per_event=batch_size,
+                most=stream.events_per_write,
+            )
             async with aclosing(due):
                 async for events in due:
                     yield stream.render(events).encode()
@@ -138,7 +154,7 @@ class Generation:
             if pace.events > 1:
                 TALLY.observe(metrics.ITL_LAG, pace.itl_lag_s)
             if status == 200:
-                self.count(sum(answer.tokens for answer in self.answers))
+                self.count()
             else:
                 TALLY.add(metrics.TOKENS, self.sent_tokens)
             self.log(status)
@@ -152,9 +168,9 @@ class Generation:
             end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
         return f"{end}{DONE}".encode()
 
-    def count(self, tokens: int) -> None:
+    def count(self) -> None:
         """Add a finished answer to the metrics."""
-        TALLY.add(metrics.TOKENS, tokens)
+        TALLY.add(metrics.TOKENS, sum(answer.tokens for answer in self.answers))
         for answer in self.answers:
             TALLY.add(metrics.COMPLETED[answer.finish_reason])
 

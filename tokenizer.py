@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from fractions import Fraction
@@ -337,9 +338,6 @@ class Corpus:
 # Timed tokens
 # --------------------------------------------------------------------------------------
 
-# Bounds what one write holds, and how long a stream with many due tokens keeps the others waiting.
-MAX_EVENTS_PER_WRITE = 256
-
 T = TypeVar("T")
 
 
@@ -373,9 +371,15 @@ class TokenGenerator:
         return self._corpus.passage(length, rng or self.rng)
 
     async def generate(
-        self, events: Sequence[T], schedule: Schedule, start_s: float, tokens_per_event: int = 1
+        self,
+        events: Sequence[T],
+        schedule: Schedule,
+        start_s: float,
+        *,
+        tokens_per_event: int = 1,
+        most: int = sys.maxsize,
     ) -> AsyncGenerator[Sequence[T]]:
-        """Yield events when they are due: all that are due, and at once.
+        """Yield events when they are due: all that are due, and at once, up to `most`.
 
         An event is due with the first of its tokens. The iteration ends when the last token is.
 
@@ -384,12 +388,13 @@ class TokenGenerator:
             schedule: When each token is due.
             start_s: The start on ``time.monotonic()``, in seconds.
             tokens_per_event: The size of a batch.
+            most: How many events are yielded together at the most.
         """
         sent = 0
         while sent < len(events):
             await sleep_until(start_s + schedule.due_s(sent * tokens_per_event))
             due = -(-schedule.due_count(time.monotonic() - start_s) // tokens_per_event)
-            upto = min(max(due, sent + 1), sent + MAX_EVENTS_PER_WRITE)
+            upto = min(max(due, sent + 1), sent + most)
             yield events[sent:upto]
             sent = upto
         if tokens_per_event > 1 or not events:
