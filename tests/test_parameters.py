@@ -140,10 +140,10 @@ def test_null_is_accepted(client: openai.OpenAI, name: str) -> None:
 
 EFFORT_LEVELS = ["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 SERVICE_TIERS = ["auto", "default", "flex", "scale", "priority", "fast"]
-VALUES: list[Mapping[str, object]] = [
-    *({"reasoning_effort": e} for e in EFFORT_LEVELS),
-    *({"verbosity": level} for level in ("low", "medium", "high")),
-    *({"service_tier": t} for t in SERVICE_TIERS),
+VALUES: list[dict[str, object]] = [
+    *[dict[str, object](reasoning_effort=effort) for effort in EFFORT_LEVELS],
+    *[dict[str, object](verbosity=level) for level in ("low", "medium", "high")],
+    *[dict[str, object](service_tier=tier) for tier in SERVICE_TIERS],
     {"stop": "xyz"},
     {"stop": ["a b c", "d e f", "g h i", "j k l"]},
     {"logit_bias": {"1734": -100, "50256": 100}},
