@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
-from re import _parser as sre  # type: ignore[attr-defined]  # no public parser exists
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import regex
 from pydantic import JsonValue
+
+# Python's parser of regular expressions; there is no public one, nor types for it.
+sre: Any = import_module("re._parser")
 
 MAX_STEPS = 12_000  # schemas visited to make and to check the instance, at 1 to 3 us each
 MAX_NODES = 5_000  # values in the instance
