@@ -379,7 +379,7 @@ class ImageSource:
         if width <= 0 or height <= 0:
             raise _refusal(
                 "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
-                "but got data whose size in pixels cannot be read.",
+                f"but its size in pixels cannot be read from its first {len(data)} bytes.",
                 "image_parse_error",
             )
         return cls(width, height)
