@@ -50,6 +50,19 @@ def local_only() -> None:
         pytest.skip("starts servers of its own, so it says nothing about EMULATOR_URL")
 
 
+# What the traces of the server with one worker hold: gaps in ms.
+TRACE = (0.0, 0.0, 30.0, 10.0)
+
+
+@pytest.fixture(scope="session")
+def one_worker(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+    """Yield a server with one worker, whose figures are those of one process."""
+    traces = tmp_path_factory.mktemp("traces")
+    (traces / "burst.csv").write_text("# ms\n" + "\n".join(map(str, TRACE)))
+    with running_server("--arg", "workers=1", "--arg", f"traces={traces}") as started:
+        yield started
+
+
 @pytest.fixture(scope="session")
 def base_url(server: Server) -> str:
     """Return the address of the server under test."""

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
+from prometheus_client.samples import Sample
+from prometheus_client.parser import text_string_to_metric_families
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 60.0
@@ -34,6 +37,19 @@ class Server:
         url = httpx.URL(self.url)
         return url.host, url.port or 80
 
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The worker processes."""
+        if self.process is None:
+            return []
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "--worker-id" in child.cmdline()]
+
+    def metrics(self) -> "Metrics":
+        """Return what /metrics says now."""
+        answer = httpx.get(f"{self.url}/metrics", trust_env=False)
+        return Metrics.parse(answer.raise_for_status().text)
+
     def log(self) -> str:
         """Return all that the server has written so far."""
         return self.log_file.read_text(errors="replace") if self.log_file else ""
@@ -41,6 +57,27 @@ class Server:
     def log_tail(self) -> str:
         """Return the last lines of the log."""
         return "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Prometheus metrics: the values of all samples."""
+
+    samples: Sequence[Sample]
+
+    @classmethod
+    def parse(cls, text: str) -> "Metrics":
+        """Read Prometheus's text format."""
+        families = text_string_to_metric_families(text)
+        return cls([sample for family in families for sample in family.samples])
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples with this name and these labels, 0 if there is none."""
+        return sum(
+            sample.value
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:

@@ -7,8 +7,10 @@ write is one chunk of the transfer encoding), and keeps up with hundreds of stre
 import asyncio
 import gc
 import json
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -140,22 +142,27 @@ class Post:
     body: Mapping[str, Any]
     headers: Mapping[str, str]
 
+    def encode(self, host: str) -> bytes:
+        """Return the HTTP request."""
+        body = json.dumps(self.body).encode()
+        lines = [
+            f"POST {CHAT_PATH} HTTP/1.1",
+            f"Host: {host}",
+            "Connection: close",
+            f"Content-Length: {len(body)}",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
 
 async def _post(address: tuple[str, int], post: Post, wait_s: float) -> list[tuple[float, bytes]]:
     """Return what arrived, and when: seconds after the moment before the request left."""
     await asyncio.sleep(wait_s)
-    body = json.dumps(post.body).encode()
-    lines = [
-        f"POST {CHAT_PATH} HTTP/1.1",
-        f"Host: {address[0]}",
-        "Connection: close",
-        f"Content-Length: {len(body)}",
-        *(f"{name}: {value}" for name, value in post.headers.items()),
-    ]
+    request = post.encode(address[0])
     transport, recorder = await asyncio.get_running_loop().create_connection(_Recorder, *address)
     try:
         sent_s = time.monotonic()
-        transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        transport.write(request)
         await asyncio.wait_for(recorder.ended, ANSWER_TIMEOUT_S)
     finally:
         transport.close()
@@ -196,6 +203,18 @@ def stream(
 ) -> Answer:
     """Ask for a stream and return all of it with its times."""
     return post(address, {**chat(stream=True), **parameters}, extra)
+
+
+@contextmanager
+def unread(address: tuple[str, int], posts: Sequence[Post]) -> Iterator[list[socket.socket]]:
+    """Send requests and leave their answers in the sockets; close these at the end."""
+    with ExitStack() as stack:
+        sockets = []
+        for request in posts:
+            connection = socket.create_connection(address, ANSWER_TIMEOUT_S)
+            sockets.append(stack.enter_context(connection))
+            connection.sendall(request.encode(address[0]))
+        yield sockets
 
 
 def _parse(reads: Sequence[tuple[float, bytes]]) -> Answer:
