@@ -89,6 +89,7 @@ COMPLETED = {
     for reason in ("stop", "length", "tool_calls", "function_call")
 }
 ERRORS = Counter(f"{_PREFIX}_errors", "Requests that were refused or failed", ["status", "code"])
+ERRORS.labels(400, "invalid_value")  # so that the name is there, at 0, before the first error
 ACTIVE_STREAMS = Gauge(
     f"{_PREFIX}_active_streams", "Streams under way", multiprocess_mode="livesum"
 )

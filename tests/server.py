@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 import psutil
-from prometheus_client.samples import Sample
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 60.0
