@@ -193,8 +193,8 @@ def test_nginx_passes_tokens_on_and_loses_none(
     with running_nginx(tmp_path, *two_emulators) as url, ThreadPoolExecutor(40) as pool:
         arrivals_s = stream(url, ttft_ms=100, itl_ms=50, length=10)
         assert len(arrivals_s) >= 10
-        assert arrivals_s[0] == pytest.approx(0.1, abs=0.04)
-        assert arrivals_s[9] == pytest.approx(0.1 + 9 * 0.05, abs=0.04)
+        assert 0.1 <= arrivals_s[0] < 0.4
+        assert 0.1 + 9 * 0.05 <= arrivals_s[9] < 0.85
 
         enough = threading.Event()
 
