@@ -117,10 +117,12 @@ def test_logprobs(client: openai.OpenAI, echo: bool) -> None:
         assert top[token] == value
 
 
-def test_streamed_logprobs(client: openai.OpenAI) -> None:
+@pytest.mark.parametrize("echo", [False, True])
+def test_streamed_logprobs(client: openai.OpenAI, echo: bool) -> None:
     """The log probabilities of a stream's events are those of the whole answer."""
-    whole = ask(client, seed=2, logprobs=2).choices[0].logprobs
-    parts = [c.choices[0].logprobs for c in streamed(client, seed=2, logprobs=2)]
+    parameters = {"seed": 2, "logprobs": 2, "echo": echo}
+    whole = ask(client, **parameters).choices[0].logprobs
+    parts = [chunk.choices[0].logprobs for chunk in streamed(client, **parameters)]
     assert whole is not None
     for field in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
         joined = [value for part in parts if part for value in getattr(part, field)]
