@@ -103,11 +103,12 @@ class Generation:
     async def whole(self) -> bytes:
         """Return the whole answer as JSON, now that its last token is due."""
         body = self.renderer.whole(self.answers, await self.usage())
-        TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         self.count(sum(answer.tokens for answer in self.answers))
         self.log(200)
         if self.report:
-            return body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
+            body = body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
+        # Last of all: what comes before it is part of the lag.
+        TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
 
     async def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 import psutil
-from prometheus_client.samples import Sample
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 60.0
@@ -109,6 +109,8 @@ def running_server(
 ) -> Iterator[Server]:
     """Run ``bentoml serve`` on a free port while the body runs, and stop it by its process id.
 
+    Its BENTOML_HOME is its own unless `env` says otherwise.
+
     Raises:
         RuntimeError: The server ended, or was not ready in time; the message holds its log.
     """
@@ -119,7 +121,8 @@ def running_server(
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 bentoml("serve", target, "--port", str(port), *serve_args),
                 cwd=cwd,
-                env=clean_environment(env),
+                # BentoML empties the metrics of all servers that share its home.
+                env=clean_environment({"BENTOML_HOME": folder, **(env or {})}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
