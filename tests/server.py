@@ -109,6 +109,8 @@ def running_server(
 ) -> Iterator[Server]:
     """Run ``bentoml serve`` on a free port while the body runs, and stop it by its process id.
 
+    Its BENTOML_HOME is its own unless `env` says otherwise.
+
     Raises:
         RuntimeError: The server ended, or was not ready in time; the message holds its log.
     """
@@ -119,7 +121,8 @@ def running_server(
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 bentoml("serve", target, "--port", str(port), *serve_args),
                 cwd=cwd,
-                env=clean_environment(env),
+                # BentoML empties the metrics of all servers that share its home.
+                env=clean_environment({"BENTOML_HOME": folder, **(env or {})}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -220,6 +220,23 @@ def test_bad_setting_stops_the_start(setting: str, named: str) -> None:
     assert "Traceback" not in message
 
 
+def test_bad_trace_stops_the_start(tmp_path: Path) -> None:
+    """A trace that holds no gaps ends ``bentoml serve`` with a message that names file and line."""
+    (tmp_path / "good.csv").write_text("10\n20\n")
+    (tmp_path / "measured.csv").write_text("10\ngap\n")
+    message = failed_start("--arg", f"traces={tmp_path}")
+    assert f"{tmp_path / 'measured.csv'}:2: expected a gap in ms" in " ".join(message.split("\n"))
+    assert "Traceback" not in message
+
+
+def test_missing_traces_stop_the_start(tmp_path: Path) -> None:
+    """A folder of traces that is not there ends ``bentoml serve`` with a message that names it."""
+    message = failed_start("--arg", f"traces={tmp_path / 'absent'}")
+    assert "traces" in message
+    assert str(tmp_path / "absent") in message
+    assert "Traceback" not in message
+
+
 def test_missing_vocabulary_stops_the_start(tmp_path: Path) -> None:
     """Without vocabularies the server does not start, says what to do and downloads nothing."""
     message = failed_start(TIKTOKEN_CACHE_DIR=str(tmp_path))

@@ -216,7 +216,7 @@ def test_whole_answer_without_delay(one_worker: Server) -> None:
 
 
 def test_whole_answers_are_not_early(one_worker: Server) -> None:
-    """No whole answer arrives before its last token is due, half of them at most 10 ms after."""
+    """No whole answer arrives before it is due; the median is 10 ms late at most."""
     asked = [(20 + step, 0.5 + step / 7) for step in range(60)]
     posts = [Post(chat(), headers(*times_ms, output_length=40)) for times_ms in asked]
     answers = post_together(one_worker.address, posts, apart_s=0.004)

@@ -1,0 +1,268 @@
+"""Metrics that agree with what the clients see, in one worker and in two."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import httpx
+import pytest
+
+from tests.server import Metrics, Server, eventually, running_server
+from tests.wire import CHAT_PATH, Answer, Post, chat, headers, post, post_together, stream, unread
+
+BENTOML = "bentoml_service_request"
+OURS = "openai_emulator"
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
+@pytest.fixture(scope="module")
+def two_workers(local_only: None) -> Iterator[Server]:  # noqa: ARG001
+    """Yield a server with two workers."""
+    with running_server("--arg", "workers=2") as server:
+        yield server
+
+
+@pytest.fixture
+def added(one_worker: Server) -> Callable[..., float]:
+    """Return what tells by how much a metric has grown since the test began."""
+    before = one_worker.metrics()
+
+    def added(name: str, **labels: str) -> float:
+        return one_worker.metrics().total(name, **labels) - before.total(name, **labels)
+
+    return added
+
+
+def fails(server: Server, status: int, **parameters: object) -> None:
+    """Send a request that is answered with this status."""
+    assert post(server.address, chat(**parameters)).status == status
+
+
+# --------------------------------------------------------------------------------------
+# Times
+# --------------------------------------------------------------------------------------
+
+TTFT_MS, ITL_MS = 15, 4
+
+
+def lags_ms(metrics: Metrics) -> tuple[float, float]:
+    """Return the sums of the lags of TTFT and ITL, in ms."""
+    ttft_s, itl_s = (metrics.total(f"{OURS}_{kind}_lag_seconds_sum") for kind in ("ttft", "itl"))
+    return ttft_s * 1000, itl_s * 1000
+
+
+def seen_lags_ms(answer: Answer) -> tuple[float, float]:
+    """Return the lag of the TTFT and the largest lag of the ITL that the client saw, in ms."""
+    arrivals_ms = [event.arrival_s * 1000 for event in answer.content]
+    largest_ms = max(then - now for now, then in pairwise(arrivals_ms))
+    return arrivals_ms[0] - TTFT_MS, largest_ms - ITL_MS
+
+
+def test_lags_agree_with_the_client(one_worker: Server) -> None:
+    """The lags of TTFT and ITL in the histograms are those the client saw, to 1 ms."""
+    differences: list[tuple[float, float]] = []
+    for _ in range(20):
+        before = lags_ms(one_worker.metrics())
+        answer = stream(one_worker.address, headers(TTFT_MS, ITL_MS, 12))
+        after = lags_ms(one_worker.metrics())
+        told = [now - then for then, now in zip(before, after, strict=True)]
+        ttft_ms, itl_ms = (
+            abs(seen - told) for seen, told in zip(seen_lags_ms(answer), told, strict=True)
+        )
+        differences.append((ttft_ms, itl_ms))
+    assert all(statistics.median(each) < 1 for each in zip(*differences, strict=True))
+
+
+def test_lag_of_whole_answers_agrees_with_the_client(one_worker: Server) -> None:
+    """The lags of whole answers in the histogram are those the client saw, to 1 ms."""
+    name = f"{OURS}_whole_lag_seconds_sum"
+    differences_s: list[float] = []
+    for _ in range(10):
+        before = one_worker.metrics().total(name)
+        answer = post(one_worker.address, chat(), headers(ttft_ms=20))
+        told_s = one_worker.metrics().total(name) - before
+        differences_s.append(abs(answer.blocks[-1].arrival_s - 0.020 - told_s))
+    assert statistics.median(differences_s) < 0.001
+
+
+def test_lags_are_counted(one_worker: Server, added: Callable[..., float]) -> None:
+    """Each stream has a TTFT, each with two tokens an ITL, and each other answer a lag."""
+    posts = [
+        Post(chat(stream=streamed), headers(5, 2, length))
+        for streamed, length in [(True, 1), (True, 1), (True, 2), (True, 9), (False, 9)]
+    ]
+    post_together(one_worker.address, posts)
+    counts = [added(f"{OURS}_{kind}_lag_seconds_count") for kind in ("ttft", "itl", "whole")]
+    assert counts == [4, 2, 1]
+
+
+def test_buckets_hold_what_is_below_them(one_worker: Server) -> None:
+    """The buckets of a histogram grow up to its count."""
+    stream(one_worker.address, headers(5, 2, 20))
+    metrics = one_worker.metrics()
+    buckets = {
+        float(sample.labels["le"]): sample.value
+        for sample in metrics.samples
+        if sample.name == f"{OURS}_ttft_lag_seconds_bucket"
+    }
+    counts = [buckets[bound] for bound in sorted(buckets)]
+    assert (min(buckets), sorted(buckets)[-2]) == (50e-6, 1.0)
+    assert counts == sorted(counts)
+    assert counts[-1] == metrics.total(f"{OURS}_ttft_lag_seconds_count") > 0
+
+
+# --------------------------------------------------------------------------------------
+# Counts
+# --------------------------------------------------------------------------------------
+
+
+def test_tokens(one_worker: Server, added: Callable[..., float]) -> None:
+    """Tokens are those that were sent, of all choices, streamed and not."""
+    for parameters in ({"stream": True}, {}, {"n": 3}, {"stream": True, "n": 2}):
+        post(one_worker.address, chat(**parameters), headers(output_length=10))
+    assert added(f"{OURS}_tokens_total") == 10 + 10 + 30 + 20
+
+
+def test_tokens_of_a_stream_that_was_left(one_worker: Server, added: Callable[..., float]) -> None:
+    """Of a stream whose client went away the tokens count that had left."""
+    with unread(one_worker.address, [Post(chat(stream=True), headers(0, 60_000, 10))]) as sockets:
+        assert eventually(lambda: b'"content":"' in sockets[0].recv(10_000))
+    assert eventually(lambda: added(f"{OURS}_tokens_total") == 1)
+    assert added(f"{OURS}_completions_total") == 0
+
+
+def test_completions_by_finish_reason(one_worker: Server, added: Callable[..., float]) -> None:
+    """Completions are counted by what ended them, each choice by itself."""
+    for parameters in (
+        {"stream": True},
+        {"n": 2},
+        {"max_tokens": 2},
+        {"stream": True, "tools": [TOOL], "tool_choice": "required"},
+        {"functions": [TOOL["function"]], "function_call": {"name": "look"}},
+    ):
+        post(one_worker.address, chat(**parameters), headers())
+    counts = {
+        reason: added(f"{OURS}_completions_total", finish_reason=reason)
+        for reason in ("stop", "length", "tool_calls", "function_call")
+    }
+    assert counts == {"stop": 3, "length": 1, "tool_calls": 1, "function_call": 1}
+
+
+def test_errors_by_code(one_worker: Server, added: Callable[..., float]) -> None:
+    """Errors are counted by status and code, those of BentoML's way too."""
+    fails(one_worker, 400, n=0)
+    fails(one_worker, 400, temperature="hot")
+    httpx.get(one_worker.url + CHAT_PATH, trust_env=False)
+    counts = [
+        added(f"{OURS}_errors_total", status=status, code=code)
+        for status, code in [
+            ("400", "integer_below_min_value"),
+            ("400", "invalid_type"),
+            ("405", "method_not_supported"),
+        ]
+    ]
+    assert counts == [1, 1, 1]
+    assert added(f"{OURS}_errors_total") == 3
+
+
+def test_two_workers(two_workers: Server) -> None:
+    """Whichever worker is asked tells the sums of both within a second."""
+    posts = [Post(chat(stream=bool(index % 2)), headers(5, 1, 10)) for index in range(60)]
+    bad = [Post(chat(n=0), {})] * 10
+    answers = post_together(two_workers.address, posts + bad, apart_s=0.002)
+    assert [answer.status for answer in answers] == [200] * 60 + [400] * 10
+    log = two_workers.log()
+    assert all(log.count(f":{worker}] completion id=") for worker in (1, 2))
+
+    def told() -> list[float]:
+        metrics = two_workers.metrics()
+        return [
+            metrics.total(f"{OURS}_tokens_total"),
+            metrics.total(f"{OURS}_completions_total", finish_reason="stop"),
+            metrics.total(f"{OURS}_errors_total"),
+            metrics.total(f"{OURS}_ttft_lag_seconds_count"),
+            metrics.total(f"{OURS}_whole_lag_seconds_count"),
+            metrics.total(f"{OURS}_active_streams"),
+            metrics.total(f"{BENTOML}_total", endpoint=CHAT_PATH, http_response_code="200"),
+            metrics.total(f"{BENTOML}_total", endpoint=CHAT_PATH, http_response_code="400"),
+            metrics.total(f"{BENTOML}_in_progress", endpoint=CHAT_PATH),
+        ]
+
+    assert eventually(lambda: told() == [600, 60, 10, 30, 30, 0, 60, 10, 0], timeout_s=1)
+    assert all(told() == [600, 60, 10, 30, 30, 0, 60, 10, 0] for _ in range(10))
+
+
+# --------------------------------------------------------------------------------------
+# BentoML's
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/completions"])
+def test_bentomls_counts(one_worker: Server, added: Callable[..., float], path: str) -> None:
+    """BentoML's metrics count each answer and its duration, by path and status."""
+    with httpx.Client(base_url=one_worker.url, trust_env=False) as client:
+        for choices in (1, 0, 1):
+            body = {**chat(n=choices), "prompt": "x"}
+            client.post(path, json=body, headers=headers(ttft_ms=50, output_length=1))
+    for status, count in (("200", 2), ("400", 1)):
+        labels = {"endpoint": path, "http_response_code": status}
+        labels["runner_name"] = labels["service_name"] = OURS
+        assert added(f"{BENTOML}_total", **labels) == count
+        assert added(f"{BENTOML}_duration_seconds_count", **labels) == count
+    assert 0.1 <= added(f"{BENTOML}_duration_seconds_sum", endpoint=path) < 0.3
+    assert added(f"{BENTOML}_in_progress", endpoint=path) == 0
+
+
+def test_bentomls_requests_in_progress(one_worker: Server, added: Callable[..., float]) -> None:
+    """BentoML's metrics tell how many requests are under way."""
+    posts = [Post(chat(stream=flag), headers(ttft_ms=100_000)) for flag in (True, False, True)]
+    with unread(one_worker.address, posts):
+        assert eventually(lambda: added(f"{BENTOML}_in_progress", endpoint=CHAT_PATH) == 3)
+    assert eventually(lambda: added(f"{BENTOML}_in_progress", endpoint=CHAT_PATH) == 0)
+
+
+def test_bentomls_time_of_the_last_request(one_worker: Server) -> None:
+    """BentoML's metrics tell when the last request came."""
+
+    def stamp() -> float:
+        metrics = one_worker.metrics()
+        return metrics.total(f"{BENTOML.removesuffix('_request')}_last_request_timestamp_seconds")
+
+    before = stamp()
+    post(one_worker.address, chat(), headers(ttft_ms=60))
+    post(one_worker.address, chat(), headers())
+    assert stamp() > before
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 405), ("OPTIONS", 405), ("HEAD", 405)])
+def test_other_methods_are_counted(
+    one_worker: Server, added: Callable[..., float], method: str, status: int
+) -> None:
+    """A method that no shortcut takes is refused and counted on BentoML's way."""
+    answer = httpx.request(method, one_worker.url + CHAT_PATH, trust_env=False)
+    assert answer.status_code == status
+    labels = {"endpoint": CHAT_PATH, "http_response_code": str(status)}
+    assert eventually(lambda: added(f"{BENTOML}_total", **labels) == 1)
+
+
+def test_other_paths_are_counted(one_worker: Server, added: Callable[..., float]) -> None:
+    """Other paths go BentoML's way, those that do not exist too."""
+    for path, status in (("/v1/models", "200"), ("/v1/nothing", "404")):
+        httpx.get(one_worker.url + path, trust_env=False)
+        assert added(f"{BENTOML}_total", endpoint=path, http_response_code=status) == 1
+
+
+def test_metrics_are_prometheus_text(one_worker: Server) -> None:
+    """All of the emulator's metrics say what they are."""
+    text = httpx.get(f"{one_worker.url}/metrics", trust_env=False).text
+    kinds = {
+        "ttft_lag_seconds": "histogram",
+        "itl_lag_seconds": "histogram",
+        "whole_lag_seconds": "histogram",
+        "tokens_total": "counter",
+        "completions_total": "counter",
+        "errors_total": "counter",
+        "active_streams": "gauge",
+    }
+    stream(one_worker.address, headers())
+    assert all(f"# TYPE {OURS}_{name} {kind}" in text for name, kind in kinds.items())
