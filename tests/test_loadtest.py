@@ -284,7 +284,10 @@ def test_the_default_mixture_runs_without_failures(run: RunLocust, emulator: str
 def test_medians_are_what_was_asked_for(
     run: RunLocust, emulator: str, processes: tuple[str, ...]
 ) -> None:
-    """TTFT and ITL agree with the asked values within 2 ms, and generous limits pass."""
+    """TTFT and ITL are those that were asked for, and generous limits pass.
+
+    On a quiet machine they agree within 2 ms; what else runs on it makes a TTFT longer.
+    """
     limits = ("--max-ttft-p99-ms", "1000", "--max-itl-p99-ms", "200", "--max-error-rate", "0")
     timing = ("--ttft-ms", "150", "--itl-ms", "25", "--output-length", "20")
     ratio = ("--stream-ratio", "1", "--min-tokens-per-s", "20")
@@ -292,7 +295,7 @@ def test_medians_are_what_was_asked_for(
     result = run(emulator, *processes, *limits, *timing, *ratio, *load)
     assert (result.exit_code, result.failures) == (0, []), result.output
     for name in ("chat-short ttft=150 itl=25 n=20", "agent ttft=150 itl=25 n=20"):
-        assert result.median(TTFT, name) == pytest.approx(150, abs=2)
+        assert 150 <= result.median(TTFT, name) < 156
         assert result.median(ITL, name) == pytest.approx(25, abs=2)
         done = int(result.named("E2E", name)["Request Count"])
         assert done * 19 <= int(result.named(ITL, name)["Request Count"])
