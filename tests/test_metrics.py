@@ -1,5 +1,6 @@
 """Metrics that agree with what the clients see, in one worker and in two."""
 
+import statistics
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -57,35 +58,44 @@ def seen_lags_ms(answer: Answer) -> tuple[float, float]:
     return arrivals_ms[0] - TTFT_MS, largest_ms - ITL_MS
 
 
-def test_lags_agree_with_the_client(one_worker: Server) -> None:
-    """The lags of TTFT and ITL in the histograms are those the client saw, to 1 ms.
+def medians_of_a_quiet_round(measure: Callable[[], tuple[float, ...]]) -> list[float]:
+    """Return the median of each of 20 differences in ms; of three rounds at most, the best.
 
-    What the client saw has the way of the request and of the answer on top, and what else the
-    machine does: the quietest of 20 tells.
+    What else the machine does only ever adds to what the client sees.
     """
-    differences: list[tuple[float, float]] = []
-    for _ in range(20):
+    rounds: list[list[float]] = []
+    while not rounds or (len(rounds) < 3 and max(rounds[-1]) >= 1):
+        differences = [measure() for _ in range(20)]
+        rounds.append([statistics.median(each) for each in zip(*differences, strict=True)])
+    return min(rounds, key=max)
+
+
+def test_lags_agree_with_the_client(one_worker: Server) -> None:
+    """The lags of TTFT and ITL in the histograms are those the client saw, to 1 ms."""
+
+    def measure() -> tuple[float, ...]:
         before = lags_ms(one_worker.metrics())
-        answer = stream(one_worker.address, headers(TTFT_MS, ITL_MS, 12))
+        asked = Post(chat(stream=True), headers(TTFT_MS, ITL_MS, 12))
+        [answer] = post_together(one_worker.address, [asked], settle_s=0.01)
         after = lags_ms(one_worker.metrics())
         told = [now - then for then, now in zip(before, after, strict=True)]
-        ttft_ms, itl_ms = (
-            abs(seen - told) for seen, told in zip(seen_lags_ms(answer), told, strict=True)
-        )
-        differences.append((ttft_ms, itl_ms))
-    assert all(min(each) < 1 for each in zip(*differences, strict=True))
+        return tuple(abs(a - b) for a, b in zip(seen_lags_ms(answer), told, strict=True))
+
+    assert max(medians_of_a_quiet_round(measure)) < 1
 
 
 def test_lag_of_whole_answers_agrees_with_the_client(one_worker: Server) -> None:
-    """The lags of whole answers in the histogram are those the client saw, to 1 ms at the best."""
+    """The lags of whole answers in the histogram are those the client saw, to 1 ms."""
     name = f"{OURS}_whole_lag_seconds_sum"
-    differences_s: list[float] = []
-    for _ in range(20):
+
+    def measure() -> tuple[float, ...]:
         before = one_worker.metrics().total(name)
-        answer = post(one_worker.address, chat(), headers(ttft_ms=20))
+        asked = Post(chat(), headers(ttft_ms=20, output_length=1))
+        [answer] = post_together(one_worker.address, [asked], settle_s=0.01)
         told_s = one_worker.metrics().total(name) - before
-        differences_s.append(abs(answer.blocks[-1].arrival_s - 0.020 - told_s))
-    assert min(differences_s) < 0.001
+        return (abs(answer.blocks[-1].arrival_s - 0.020 - told_s) * 1000,)
+
+    assert max(medians_of_a_quiet_round(measure)) < 1
 
 
 def test_lags_are_counted(one_worker: Server, added: Callable[..., float]) -> None:

@@ -155,12 +155,16 @@ class Post:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def _post(address: tuple[str, int], post: Post, wait_s: float) -> list[tuple[float, bytes]]:
+async def _post(
+    address: tuple[str, int], post: Post, wait_s: float, settle_s: float = 0
+) -> list[tuple[float, bytes]]:
     """Return what arrived, and when: seconds after the moment before the request left."""
     await asyncio.sleep(wait_s)
     request = post.encode(address[0])
     transport, recorder = await asyncio.get_running_loop().create_connection(_Recorder, *address)
     try:
+        if settle_s:
+            await asyncio.sleep(settle_s)
         sent_s = time.monotonic()
         transport.write(request)
         await asyncio.wait_for(recorder.ended, ANSWER_TIMEOUT_S)
@@ -170,13 +174,16 @@ async def _post(address: tuple[str, int], post: Post, wait_s: float) -> list[tup
 
 
 def post_together(
-    address: tuple[str, int], posts: Sequence[Post], apart_s: float = 0
+    address: tuple[str, int], posts: Sequence[Post], apart_s: float = 0, settle_s: float = 0
 ) -> list[Answer]:
-    """Send requests without waiting for answers, and return the answers in the same order."""
+    """Send requests without waiting for answers, and return the answers in the same order.
+
+    Each goes out `settle_s` after its connection was made: the server has accepted it by then.
+    """
 
     async def gather() -> list[list[tuple[float, bytes]]]:
         waits_s = [apart_s * index for index in range(len(posts))]
-        return await asyncio.gather(*map(_post, repeat(address), posts, waits_s))
+        return await asyncio.gather(*map(_post, repeat(address), posts, waits_s, repeat(settle_s)))
 
     # A collection over the test run's objects would be measured as the server's delay.
     gc.collect()
