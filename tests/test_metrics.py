@@ -93,9 +93,10 @@ def test_lag_of_whole_answers_agrees_with_the_client(one_worker: Server) -> None
         asked = Post(chat(), headers(ttft_ms=20, output_length=1))
         [answer] = post_together(one_worker.address, [asked], settle_s=0.01)
         told_s = one_worker.metrics().total(name) - before
-        return (abs(answer.blocks[-1].arrival_s - 0.020 - told_s) * 1000,)
+        return ((answer.blocks[-1].arrival_s - 0.020 - told_s) * 1000,)
 
-    assert max(medians_of_a_quiet_round(measure)) < 1
+    # The client never sees less than the server tells: the way to it comes on top.
+    assert 0 <= medians_of_a_quiet_round(measure)[0] < 1
 
 
 def test_lags_are_counted(one_worker: Server, added: Callable[..., float]) -> None:
