@@ -189,7 +189,7 @@ class Composer:
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
         param = "response_format.json_schema.schema"
         tokens = self._instance(schema, self._rng(index, "json"), param)
-        answer = self._content(index, *self._cut(tokens, "stop"), logprobs)
+        answer = self._content(index, *_cut(tokens, "stop", self._plan.token_limit), logprobs)
         answer.segments[-1].is_json = True
         return answer
 
@@ -203,8 +203,7 @@ class Composer:
                 tokens: list[str] = self._generator.write(self._plan.output_tokens, rng)
             else:
                 tokens = self._instance(planned.schema, rng, planned.param)
-            if left is not None and len(tokens) > left:
-                tokens, finish = tokens[:left], "length"
+            tokens, finish = _cut(tokens, finish, left)
             call = Call(number, call_id(rng), planned.kind, planned.name)
             segments.append(Segment(tokens, call))
             if finish == "length":
@@ -221,12 +220,6 @@ class Composer:
                 f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema"
             ) from None
         return split_tokens(text, self._request.model)
-
-    def _cut(self, tokens: list[str], finish: FinishReason) -> tuple[list[str], FinishReason]:
-        limit = self._plan.token_limit
-        if limit is None or len(tokens) <= limit:
-            return tokens, finish
-        return tokens[:limit], "length"
 
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
@@ -254,6 +247,15 @@ class Composer:
             [*range(offset), *(offset + slot for slot in held.leaves)],
             logprobs,
         )
+
+
+def _cut(
+    tokens: list[str], finish: FinishReason, limit: int | None
+) -> tuple[list[str], FinishReason]:
+    """Return at most `limit` tokens, and "length" if that cut them."""
+    if limit is None or len(tokens) <= limit:
+        return tokens, finish
+    return tokens[:limit], "length"
 
 
 # --------------------------------------------------------------------------------------

@@ -84,12 +84,15 @@ def other_server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
         yield started
 
 
+def sdk_client(url: str) -> openai.OpenAI:
+    """Return the official client, set up as the specification shows."""
+    return openai.OpenAI(api_key="dummy-key", base_url=f"{url}/v1", max_retries=0)
+
+
 @pytest.fixture
 def other_client(other_server: Server) -> Iterator[openai.OpenAI]:
     """Yield the official client of the other server."""
-    with openai.OpenAI(
-        api_key="dummy-key", base_url=f"{other_server.url}/v1", max_retries=0
-    ) as sync_client:
+    with sdk_client(other_server.url) as sync_client:
         yield sync_client
 
 
@@ -103,9 +106,7 @@ def http(base_url: str) -> Iterator[httpx.Client]:
 @pytest.fixture
 def client(base_url: str) -> Iterator[openai.OpenAI]:
     """Yield the official client, set up as the specification shows."""
-    with openai.OpenAI(
-        api_key="dummy-key", base_url=f"{base_url}/v1", max_retries=0
-    ) as sync_client:
+    with sdk_client(base_url) as sync_client:
         yield sync_client
 
 
