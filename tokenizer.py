@@ -294,7 +294,7 @@ _WORDS = {
     """,
     "time": "afternoon autumn evening morning night spring summer winter",
 }
-COMMON_WORDS = [f" {word}" for text in _WORDS.values() for word in text.split()]
+COMMON_WORDS = list(dict.fromkeys(f" {word}" for text in _WORDS.values() for word in text.split()))
 _CORPUS_SENTENCES = 8192
 _CORPUS_SEED = 2022
 

@@ -316,12 +316,12 @@ def test_fingerprint_is_stable(client: openai.OpenAI, other_client: openai.OpenA
 @pytest.mark.parametrize("top", [None, 0, 1, 5, 20])
 def test_logprobs(client: openai.OpenAI, top: int | None) -> None:
     """Each token has one entry: itself, its bytes, its probability, and the likeliest tokens."""
-    answer = complete(client, headers(output_length=50), logprobs=True, top_logprobs=top)
+    answer = complete(client, headers(output_length=200), logprobs=True, top_logprobs=top)
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None
     assert logprobs.content is not None
     assert "".join(entry.token for entry in logprobs.content) == text_of(answer)
-    assert len(logprobs.content) == 50
+    assert len(logprobs.content) == 200
     for entry in logprobs.content:
         assert token_count(entry.token, "cl100k_base") == 1
         assert entry.bytes == list(entry.token.encode())

@@ -9,7 +9,7 @@ import gc
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,16 +155,12 @@ class Post:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def _post(
-    address: tuple[str, int], post: Post, wait_s: float, settle_s: float = 0
-) -> list[tuple[float, bytes]]:
+async def _post(address: tuple[str, int], post: Post, wait_s: float) -> list[tuple[float, bytes]]:
     """Return what arrived, and when: seconds after the moment before the request left."""
     await asyncio.sleep(wait_s)
     request = post.encode(address[0])
     transport, recorder = await asyncio.get_running_loop().create_connection(_Recorder, *address)
     try:
-        if settle_s:
-            await asyncio.sleep(settle_s)
         sent_s = time.monotonic()
         transport.write(request)
         await asyncio.wait_for(recorder.ended, ANSWER_TIMEOUT_S)
@@ -174,16 +170,22 @@ async def _post(
 
 
 def post_together(
-    address: tuple[str, int], posts: Sequence[Post], apart_s: float = 0, settle_s: float = 0
+    address: tuple[str, int],
+    posts: Sequence[Post],
+    apart_s: float = 0,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[Answer]:
     """Send requests without waiting for answers, and return the answers in the same order.
 
-    Each goes out `settle_s` after its connection was made: the server has accepted it by then.
+    `meanwhile` runs in a thread, from the moment when the first request leaves.
     """
 
     async def gather() -> list[list[tuple[float, bytes]]]:
         waits_s = [apart_s * index for index in range(len(posts))]
-        return await asyncio.gather(*map(_post, repeat(address), posts, waits_s, repeat(settle_s)))
+        running = asyncio.create_task(asyncio.to_thread(meanwhile))
+        answers = await asyncio.gather(*map(_post, repeat(address), posts, waits_s))
+        await running
+        return answers
 
     # A collection over the test run's objects would be measured as the server's delay.
     gc.collect()
