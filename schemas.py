@@ -3,22 +3,15 @@
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
-import base64
-import io
 import math
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
-import imagesize
 from annotated_types import Len, MaxLen, MinLen
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -31,9 +24,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType, TypedDict
 
-MAX_TTFT_MS = 600_000
-MAX_ITL_MS = 60_000
-MAX_OUTPUT_LENGTH = 131_072
+from attachments import AttachmentError, ImageSource
+from settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS, Settings
+
 MAX_SSE_BATCH_SIZE = 1024
 MAX_CHOICES = 128
 MAX_TOOL_CALLS = 128
@@ -41,82 +34,12 @@ MAX_TOKENS_OF_ALL_CHOICES = 2**18
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
-DEFAULT_MODELS = (
-    "gpt-3.5-turbo",
-    "gpt-3.5-turbo-0301",
-    "gpt-3.5-turbo-0613",
-    "gpt-3.5-turbo-16k",
-    "gpt-4",
-    "gpt-4-0314",
-    "gpt-4-0613",
-    "gpt-4-32k",
-    "text-davinci-003",
-    "text-davinci-002",
-)
-
 # --------------------------------------------------------------------------------------
-# Settings and headers
+# Headers
 # --------------------------------------------------------------------------------------
-
-
-def _split_on_commas(value: object) -> object:
-    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
-
-
-def _split_into_pairs(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return dict(item.strip().partition("=")[::2] for item in value.split(","))
 
 
 _Text = Annotated[str, MinLen(1)]
-_TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
-
-
-class Settings(BaseModel):
-    """What the operator sets with ``bentoml serve ... --arg name=value``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    ttft_ms: float = Field(100, ge=0, le=MAX_TTFT_MS, description="TTFT without X-TTFT-MS, in ms")
-    itl_ms: float = Field(50, ge=0, le=MAX_ITL_MS, description="ITL without X-ITL-MS, in ms")
-    output_length: int = Field(
-        20, ge=1, le=MAX_OUTPUT_LENGTH, description="tokens without X-OUTPUT-LENGTH"
-    )
-    max_output_length: int = Field(
-        MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
-    )
-    models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
-        DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
-    )
-    strict_models: bool = Field(False, description="answer 404 for a model that is not listed")
-    strict_parameters: bool = Field(
-        False, description="answer 400 for a parameter that OpenAI does not have"
-    )
-    reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = (
-        Field({}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512")
-    )
-    reasoning_content: bool = Field(
-        False, description="stream the reasoning tokens as delta.reasoning_content"
-    )
-    traces: Path | None = Field(
-        None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
-    )
-    workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
-    timeout_s: float = Field(
-        300, gt=0, le=3600, description="longest wait for the first byte of an answer, in s"
-    )
-    max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
-
-    @model_validator(mode="after")
-    def _default_fits_limit(self) -> Self:
-        if self.output_length > self.max_output_length:
-            raise ValueError(
-                f"output_length must be at most max_output_length ({self.max_output_length}), "
-                f"but is {self.output_length}"
-            )
-        return self
-
 
 _NUMBERS = (
     "ttft_ms",
@@ -315,78 +238,13 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
-_DATA_URL = re.compile(r"data:([^;,]*)(;base64)?,", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSource:
-    """Where an image comes from, and its size in pixels where that can be known.
-
-    The picture itself is dropped as soon as its size was read: nothing looks at it again.
-    """
-
-    width: int | None = None
-    height: int | None = None
-
-    @classmethod
-    def parse(cls, url: object) -> "ImageSource":
-        """Check an image URL; the size of a base64 image is read from its file header.
-
-        Raises:
-            PydanticCustomError: Not a string, not base64, not an image of a supported type,
-                or a scheme other than http, https and data.
-        """
-        if not isinstance(url, str):
-            raise PydanticCustomError("string_type", "not a string")
-        if url[:5].lower() == "data:":
-            return cls._parse_data_url(url)
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise _refusal(
-                "Invalid image URL. Expected an http(s) URL or a base64 data URL "
-                f"(data:image/png;base64,...), but got '{_shorten(url)}' instead.",
-                "invalid_image_url",
-            )
-        return cls()
-
-    @classmethod
-    def _parse_data_url(cls, url: str) -> "ImageSource":
-        head = _DATA_URL.match(url)
-        if head is None or not head[2]:
-            raise _refusal(
-                "Invalid image data URL. Expected 'data:image/png;base64,' and base64 data, "
-                f"but got '{_shorten(url)}' instead.",
-                "invalid_image_url",
-            )
-        if head[1].lower() not in IMAGE_TYPES:
-            raise _refusal(
-                f"Invalid image type. Expected one of {', '.join(IMAGE_TYPES)}, "
-                f"but got '{_shorten(head[1])}' instead.",
-                "invalid_image_format",
-            )
-        try:
-            data = base64.b64decode(url[head.end() :], validate=True)
-        except ValueError as error:
-            raise _refusal(
-                f"Invalid base64 image data. Expected base64 text, but got: {error}.",
-                "invalid_base64",
-            ) from None
-        width, height = imagesize.get(io.BytesIO(data))
-        if width <= 0 or height <= 0:
-            raise _refusal(
-                "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
-                f"but its size in pixels cannot be read from its first {len(data)} bytes.",
-                "image_parse_error",
-            )
-        return cls(width, height)
-
-
-def _shorten(text: str, limit: int = 64) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."
+def _parse_image_url(url: object) -> ImageSource:
+    if not isinstance(url, str):
+        raise PydanticCustomError("string_type", "not a string")
+    try:
+        return ImageSource.parse(url)
+    except AttachmentError as error:
+        raise _refusal(str(error), error.code) from None
 
 
 class ImageURL(RequestModel):
@@ -394,7 +252,7 @@ class ImageURL(RequestModel):
 
     url: Annotated[
         ImageSource,
-        PlainValidator(ImageSource.parse),
+        PlainValidator(_parse_image_url),
         WithJsonSchema({"type": "string", "format": "uri"}),
     ]
     detail: Literal["auto", "low", "high"] | None = "auto"

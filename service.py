@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 import api_docs
 import metrics
 from answers import Answer, Composer
-from data_urls import shorten_pictures
+from attachments import shorten_attachments
 from distributions import Jitter, due_offsets, load_traces
 from errors import header_error, invalid_header, request_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
@@ -43,10 +43,10 @@ from schemas import (
     Model,
     ModelList,
     Prompt,
-    Settings,
     plan_generation,
     refuse_beyond_timeout,
 )
+from settings import Settings
 from shortcut import Endpoint, Shortcut
 from tokenizer import (
     TokenGenerator,
@@ -148,7 +148,7 @@ def parse_large_body(body: bytearray, model: type[AnyRequest]) -> AnyRequest:
     Raises:
         APIError: Not JSON, or not what the schema asks for.
     """
-    return parse_body(shorten_pictures(body), model)
+    return parse_body(shorten_attachments(body), model)
 
 
 def parse_headers(request: Request) -> EmulationHeaders:

@@ -1,37 +1,30 @@
 """Make a plausible JSON instance of a JSON schema: tool-call arguments and structured answers.
 
 No library serves: jsf ignores if/then and fails on ``$ref: "#"``, hypothesis-jsonschema takes up to
-seconds and cannot recurse. Nor can a generator, a validator or rstr be given a budget, and the
-schemas come from clients; so both halves are here, and every step they take is counted.
+seconds and cannot recurse. Nor can a generator or a validator be given a budget, and the schemas
+come from clients; so both halves are here, and every step they take is counted.
 """
 
 import json
 import math
 import random
 import re
-import string
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
-from importlib import import_module
 from typing import Any, TypeAlias
 
-import regex
 from pydantic import JsonValue
 
-# Python's parser of regular expressions; there is no public one, nor types for it.
-sre: Any = import_module("re._parser")
+from schema_texts import FORMATS, HINTS, WORDS, Pattern, words
 
 MAX_STEPS = 12_000  # schemas visited to make and to check the instance, at 1 to 3 us each
 MAX_NODES = 5_000  # values in the instance
 MAX_LEVELS = 80  # keeps well inside Python's recursion limit
 MAX_TEXT = 65_536  # characters of one string
 MAX_NUMBER = 10**300  # floats overflow soon after
-MAX_PATTERN = 5_000  # items of a pattern
-MAX_PATTERN_GROUPS = 50
-MAX_PATTERN_LITERAL = 200  # regex takes the cube of it to prepare, past any timeout
 MAX_PATTERN_S = 0.05  # spent on matching, for a whole instance
 
 # Where optional properties are filled and lists are longer than they must be.
@@ -41,7 +34,6 @@ TRIES = 32
 
 Schema: TypeAlias = Mapping[str, Any] | bool
 Json: TypeAlias = Any  # parsed JSON, whose type is told by looking
-Tree: TypeAlias = Any  # what re's parser returns; it is not typed
 Part: TypeAlias = tuple[Schema, str]  # a schema and the path where it stands
 Spot: TypeAlias = list[tuple[Mapping[str, Any], str]]  # schemas that one value must satisfy
 
@@ -217,199 +209,6 @@ def _exact(number: float) -> Fraction:
 
 
 # --------------------------------------------------------------------------------------
-# Text
-# --------------------------------------------------------------------------------------
-
-_TEXT = """
-    apple river green light paper morning simple garden silver bright letter window music
-    travel gentle market story table ocean coffee winter clear bridge forest quiet round golden
-    mountain street summer fresh early picture plain valley teacher modern station
-"""
-_WORDS = _TEXT.split()
-_HINTS = {
-    "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
-    "city": ("Boston", "Paris", "Tokyo", "Oslo"),
-    "country": ("Canada", "France", "Japan", "Norway"),
-    "name": ("Alice", "Omar", "Mei", "Sofia"),
-}
-
-
-def _date(rng: random.Random) -> str:
-    return f"{rng.randint(1990, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
-
-
-def _time(rng: random.Random) -> str:
-    return f"{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}Z"
-
-
-def _uuid(rng: random.Random) -> str:
-    digits = f"{rng.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-
-
-def _host(rng: random.Random) -> str:
-    return f"{rng.choice(_WORDS)}.example.com"
-
-
-# How each format is made, and by what it is told from the others where alternatives differ in it.
-_FORMATS: dict[str, tuple[Callable[[random.Random], str], str]] = {
-    "date": (_date, r"\d{4}-\d\d-\d\d"),
-    "time": (_time, r"\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"),
-    "date-time": (
-        lambda rng: f"{_date(rng)}T{_time(rng)}",
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)",
-    ),
-    "duration": (lambda rng: f"P{rng.randint(1, 30)}D", r"P(\d+[YMWD])*(T(\d+[HMS])+)?"),
-    "email": (lambda rng: f"{rng.choice(_WORDS)}@{_host(rng)}", r"[^@\s]+@[^@\s]+"),
-    "hostname": (_host, r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"),
-    "ipv4": (lambda rng: f"192.0.2.{rng.randint(1, 254)}", r"\d{1,3}(\.\d{1,3}){3}"),
-    "ipv6": (lambda rng: f"2001:db8::{rng.randint(1, 65535):x}", r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"),
-    "uri": (
-        lambda rng: f"https://{_host(rng)}/{rng.choice(_WORDS)}",
-        r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]*",
-    ),
-    "uri-reference": (lambda rng: f"/{rng.choice(_WORDS)}", r"[^\s<>\"{}|\\^`]*"),
-    "uuid": (_uuid, r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
-    "json-pointer": (lambda rng: f"/{rng.choice(_WORDS)}", r"(/([^~/]|~[01])*)*"),
-    "regex": (lambda rng: f"^{rng.choice(_WORDS)}$", r"[^\\()\[\]{}*+?]*"),
-}
-
-
-def _words(low: int, high: int, rng: random.Random) -> str:
-    text = rng.choice(_WORDS)
-    goal = max(low, min(high, rng.randint(5, 20)))
-    while len(text) < goal:
-        text += f" {rng.choice(_WORDS)}"
-    whole = text if len(text) <= high else text[: max(low, text.rfind(" ", 0, high + 1))]
-    return (whole or text[:high]).strip().ljust(low, "s")
-
-
-class _PatternText:
-    """Writes a text that matches a regular expression, look-around and word borders left aside."""
-
-    def __init__(
-        self, rng: random.Random, slack: int, eager: bool, spend: Callable[[], None]
-    ) -> None:
-        self._rng = rng
-        self._slack = slack  # characters that repeats may still add to the shortest text
-        self._eager = eager
-        self._spend = spend
-        self._groups: dict[int, str] = {}
-        mixed = string.ascii_letters + string.digits + "!@#$%&*-_."
-        self._any = string.ascii_lowercase if eager else mixed
-
-    def write(self, tree: Tree) -> str:
-        return "".join(self._item(str(kind), value) for kind, value in tree)
-
-    def _item(self, kind: str, value: Tree) -> str:
-        self._spend()
-        if kind.endswith("_REPEAT"):
-            return self._repeat(*value)
-        if kind == "SUBPATTERN":
-            self._groups[value[0]] = text = self.write(value[3])
-            return text
-        if kind == "BRANCH":
-            return self.write(self._rng.choice(value[1]))
-        if kind == "ATOMIC_GROUP":
-            return self.write(value)
-        if kind == "GROUPREF":
-            return self._groups.get(value, "")
-        return self._character(kind, value)
-
-    def _repeat(self, low: int, high: int, tree: Tree) -> str:
-        width = max(1, tree.getwidth()[0])
-        more = min(int(high) - low, self._slack // width)
-        more = more if self._eager else self._rng.randint(0, more)
-        self._slack -= more * width
-        return "".join(self.write(tree) for _ in range(low + more))
-
-    def _character(self, kind: str, value: Tree) -> str:
-        if kind == "LITERAL":
-            return chr(value)
-        if kind == "ANY":
-            return self._rng.choice(self._any)
-        if kind == "NOT_LITERAL":
-            return self._rng.choice(self._any.replace(chr(value), ""))
-        return self._one_of(value) if kind == "IN" else ""
-
-    def _one_of(self, members: Tree) -> str:
-        if str(members[0][0]) == "NEGATE":
-            wrong = [member for member in members if str(member[0]) != "NEGATE"]
-            pool = self._any + string.punctuation + " "
-            return self._rng.choice([c for c in pool if not _in_class(c, wrong)] or [""])
-        kind, value = self._rng.choice(members)
-        if str(kind) == "RANGE":
-            return chr(self._rng.randint(*value))
-        if str(kind) == "LITERAL":
-            return chr(value)
-        pool = self._any + string.digits + " _-"
-        return self._rng.choice([c for c in pool if _in_class(c, [(kind, value)])])
-
-
-def _unrolled(tree: Tree) -> int:
-    """Return the items of a pattern when each repeat is written out, as compiling does."""
-    size = 0
-    for kind, value in tree:
-        if str(kind).endswith("_REPEAT"):
-            low, high, inner = value
-            times = high if isinstance(high, int) and high < sre.MAXREPEAT else low + 1
-            size += _unrolled(inner) * times
-        elif str(kind) == "BRANCH":
-            size += sum(map(_unrolled, value[1]))
-        elif str(kind) in ("SUBPATTERN", "ASSERT", "ASSERT_NOT", "ATOMIC_GROUP"):
-            size += _unrolled(value if str(kind) == "ATOMIC_GROUP" else value[-1])
-        size += 1
-    return size
-
-
-def _longest_literal(tree: Tree) -> int:
-    """Return the length of the longest run of plain characters, groups taken as part of it."""
-    return max(map(len, re.findall("L+", "".join(_outline(tree)))), default=0)
-
-
-def _outline(tree: Tree) -> Iterator[str]:
-    """Yield an L for each plain character of a pattern, and a dot for what ends a run of them."""
-    for kind, value in tree:
-        if str(kind) in ("LITERAL", "AT"):
-            yield "L"
-        elif str(kind) == "SUBPATTERN":
-            yield from _outline(value[-1])
-        elif str(kind) == "BRANCH":
-            for branch in value[1]:
-                yield from (".", *_outline(branch), ".")
-        elif str(kind) == "ATOMIC_GROUP":
-            yield from _outline(value)
-        elif str(kind) in ("ASSERT", "ASSERT_NOT"):
-            yield from (".", *_outline(value[-1]), ".")
-        elif str(kind).endswith("_REPEAT"):
-            inner = "".join(_outline(value[2]))
-            yield inner * value[0] if value[0] == value[1] else f".{inner}."
-        else:
-            yield "."
-
-
-_CLASSES: dict[str, Callable[[str], bool]] = {
-    "DIGIT": str.isdigit,
-    "SPACE": str.isspace,
-    "WORD": lambda c: c.isalnum() or c == "_",
-}
-
-
-def _in_class(character: str, members: Tree) -> bool:
-    """Return whether `character` is in one of the literals, ranges and classes of a [...]."""
-
-    def is_in(kind: str, value: Tree) -> bool:
-        if kind == "LITERAL":
-            return bool(ord(character) == value)
-        if kind == "RANGE":
-            return bool(value[0] <= ord(character) <= value[1])
-        name = str(value).removeprefix("CATEGORY_").removeprefix("UNI_")
-        return _CLASSES[name.removeprefix("NOT_")](character) != name.startswith("NOT_")
-
-    return any(is_in(str(kind), value) for kind, value in members)
-
-
-# --------------------------------------------------------------------------------------
 # The two halves
 # --------------------------------------------------------------------------------------
 
@@ -423,7 +222,7 @@ class _Maker:
         self._steps = 0
         self._nodes = 0
         self._pattern_s = MAX_PATTERN_S
-        self._patterns: dict[str, tuple[Tree, regex.Pattern[str]]] = {}
+        self._patterns: dict[str, Pattern] = {}
         self._known: set[int] = set()
         self._heights: dict[tuple[int, int], float] = {}
 
@@ -466,29 +265,20 @@ class _Maker:
             raise SchemaError(f"{reference!r} leads to something that is no schema", path)
         return found, ".".join(steps[1:])
 
-    def _pattern(self, pattern: str, path: str) -> tuple[Tree, regex.Pattern[str]]:
+    def _pattern(self, pattern: str, path: str) -> Pattern:
         if pattern not in self._patterns:
-            limit = (
-                f"the pattern is above the limits of {MAX_PATTERN} characters once unrolled, "
-                f"{MAX_PATTERN_GROUPS} groups or {MAX_PATTERN_LITERAL} plain characters in a row"
-            )
-            if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
-                raise SchemaError(limit, path)
             try:
-                tree = sre.parse(pattern)
-                if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
-                    raise SchemaError(limit, path)
-                self._patterns[pattern] = tree, regex.compile(pattern)
-            except (re.error, regex.error, OverflowError) as error:
-                raise SchemaError(f"the pattern is not understood: {error}", path) from None
+                self._patterns[pattern] = Pattern.parse(pattern)
+            except ValueError as error:
+                raise SchemaError(str(error), path) from None
         return self._patterns[pattern]
 
     def _matches(self, pattern: str, text: str, path: str) -> bool:
         self._spend(path)
-        compiled = self._pattern(pattern, path)[1]
+        parsed = self._pattern(pattern, path)
         start_s = time.perf_counter()
         try:
-            return compiled.search(text, timeout=max(self._pattern_s, 1e-4)) is not None
+            return parsed.matches(text, timeout_s=max(self._pattern_s, 1e-4))
         except TimeoutError:
             raise SchemaError("matching the pattern takes too long", path) from None
         finally:
@@ -696,29 +486,28 @@ class _Maker:
 
     def _texts(self, spot: Spot, low: int, high: int) -> Iterator[str]:
         for schema, _ in spot:
-            if schema.get("format") in _FORMATS:
-                yield _FORMATS[schema["format"]][0](self._rng)
-        hints = _HINTS.get(spot[-1][1].rpartition(".")[2].lower()) if spot else None
+            if schema.get("format") in FORMATS:
+                yield FORMATS[schema["format"]][0](self._rng)
+        hints = HINTS.get(spot[-1][1].rpartition(".")[2].lower()) if spot else None
         if hints:
             yield self._rng.choice(hints)
-        yield _words(low, high, self._rng)
+        yield words(low, high, self._rng)
         for schema, path in spot:
             if "pattern" in schema:
                 yield from self._pattern_texts(schema["pattern"], low, high, path)
 
     def _pattern_texts(self, pattern: str, low: int, high: int, path: str) -> Iterator[str]:
-        tree = self._pattern(pattern, _join(path, "pattern"))[0]
-        shortest = tree.getwidth()[0]
-        if shortest > min(high, MAX_TEXT):
+        parsed = self._pattern(pattern, _join(path, "pattern"))
+        if parsed.shortest > min(high, MAX_TEXT):
             raise _UnsatisfiableError("the pattern's texts are too long", _join(path, "pattern"))
         spend = partial(self._spend, path)
         for turn in range(2 * TRIES):
-            goal = max(low, min(high, shortest + 3 * (1 + turn // 8)))
-            text = _PatternText(self._rng, max(0, goal - shortest), turn % 2 == 0, spend)
-            made = text.write(tree)
+            goal = max(low, min(high, parsed.shortest + 3 * (1 + turn // 8)))
+            slack = max(0, goal - parsed.shortest)
+            made = parsed.write(self._rng, slack, eager=turn % 2 == 0, spend=spend)
             yield made
             if len(made) < low:
-                yield made + _words(low - len(made), low - len(made), self._rng)
+                yield made + words(low - len(made), low - len(made), self._rng)
 
     # -- arrays -----------------------------------------------------------------------
 
@@ -834,7 +623,7 @@ class _Maker:
                 pick = [self._rng.choice(patterns)] if patterns and turn % 2 == 0 else []
                 yield str(self.make([({"type": "string"}, ""), *rules, *pick], RICH_DEPTH, level))
             else:
-                word = self._rng.choice(_WORDS)
+                word = self._rng.choice(WORDS)
                 yield word if turn < TRIES else f"{word}_{turn}"
 
     # -- checking ---------------------------------------------------------------------
@@ -892,8 +681,8 @@ class _Maker:
     def _text_rules(self, schema: Mapping[str, Any], value: str, path: str) -> Iterator[bool]:
         if "pattern" in schema:
             yield self._matches(schema["pattern"], value, _join(path, "pattern"))
-        if schema.get("format") in _FORMATS:
-            yield re.fullmatch(_FORMATS[schema["format"]][1], value) is not None
+        if schema.get("format") in FORMATS:
+            yield re.fullmatch(FORMATS[schema["format"]][1], value) is not None
 
     def _array_rules(
         self, schema: Mapping[str, Any], value: list[Any], path: str, level: int

@@ -14,10 +14,10 @@ from schemas import (
     ChatCompletionRequest,
     EmulationHeaders,
     GenerationPlan,
-    Settings,
     plan_generation,
     refuse_beyond_timeout,
 )
+from settings import Settings
 from tests.wire import chat
 
 FEW = settings(max_examples=200, deadline=None)

@@ -12,7 +12,7 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import DEFAULT_MODELS, MAX_OUTPUT_LENGTH
+from settings import DEFAULT_MODELS, MAX_OUTPUT_LENGTH
 from tests.server import REPOSITORY
 from tests.wire import token_count
 from tokenizer import (

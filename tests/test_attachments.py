@@ -1,14 +1,15 @@
-"""Large pictures, which are cut before the JSON parser sees them."""
+"""Large pictures, sounds and files, which are cut before the JSON parser sees them."""
 
 import base64
 import json
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_urls import KEPT, shorten_pictures
+from attachments import KEPT, STEP, shorten_attachments
 from test_multimodal import data_url, image, png
 from tests.wire import CHAT_PATH, chat, headers
 
@@ -26,7 +27,7 @@ def body(url: str, key: str = "url", **more: object) -> bytearray:
 def test_large_picture_is_cut() -> None:
     """A picture of over 1 MiB of base64 keeps its first MiB, and all around it stays."""
     whole = body(f"data:image/png;base64,{BIG}", user="after")
-    cut = json.loads(shorten_pictures(whole))
+    cut = json.loads(shorten_attachments(whole))
     assert cut == json.loads(body(f"data:image/png;base64,{BIG[:KEPT]}", user="after"))
 
 
@@ -34,14 +35,40 @@ def test_several_pictures_are_cut() -> None:
     """Each of several pictures is cut."""
     parts = [image(f"data:image/{kind};base64,{BIG}") for kind in ("png", "jpeg", "gif")]
     whole = bytearray(json.dumps(parts).encode())
-    urls = [part["image_url"]["url"] for part in json.loads(shorten_pictures(whole))]
+    urls = [part["image_url"]["url"] for part in json.loads(shorten_attachments(whole))]
     assert urls == [f"data:image/{kind};base64,{BIG[:KEPT]}" for kind in ("png", "jpeg", "gif")]
+
+
+@pytest.mark.parametrize("gap", range(STEP - 300, STEP + 300, 7))
+def test_head_is_found_wherever_it_stands(gap: int) -> None:
+    """A picture is cut wherever its head falls between the steps of the search."""
+    whole = body(f"data:image/png;base64,{BIG}", model="m" * gap)
+    assert len(shorten_attachments(whole)) == len(whole) - len(BIG) + KEPT
+
+
+@pytest.mark.parametrize(
+    ("part", "start"),
+    [
+        ({"type": "input_audio", "input_audio": {"format": "wav", "data": BIG}}, ""),
+        ({"type": "file", "file": {"filename": "a.pdf", "file_data": BIG}}, ""),
+        (
+            {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{BIG}"}},
+            "data:application/pdf;base64,",
+        ),
+    ],
+)
+def test_sounds_and_files_are_cut(part: dict[str, Any], start: str) -> None:
+    """Sounds and files keep their first MiB, with or without the head of a data URL."""
+    whole = bytearray(json.dumps([part, "after"]).encode())
+    kept = json.dumps([part, "after"]).replace(start + BIG, start + BIG[:KEPT])
+    assert shorten_attachments(whole) == kept.encode()
 
 
 UNTOUCHED = {
     "small": body(f"data:image/png;base64,{BIG[:KEPT]}"),
     "text": bytearray(json.dumps(chat(f"data:image/png;base64,{BIG}")).encode()),
     "quoted": bytearray(json.dumps(chat(f'"url": "data:image/png;base64,{BIG}"')).encode()),
+    "sound that is not base64": bytearray(json.dumps({"data": f"{BIG}-AAA"}).encode()),
     "another key": body(f"data:image/png;base64,{BIG}", key="uri"),
     "not base64": body(f"data:image/png;base64,{BIG}!AAA"),
     "padding within": body(f"data:image/png;base64,{BIG[:65532]}AA=={BIG}"),
@@ -53,20 +80,34 @@ UNTOUCHED = {
 @pytest.mark.parametrize("kind", UNTOUCHED)
 def test_all_else_is_left_alone(kind: str) -> None:
     """What is no large picture under a key url, or is not base64, is passed on as it came."""
-    assert shorten_pictures(UNTOUCHED[kind]) == UNTOUCHED[kind]
+    assert shorten_attachments(UNTOUCHED[kind]) == UNTOUCHED[kind]
 
 
-PIECES = ['"', "url", '"url"', ":", " ", "data:", "image/png", ";base64,", "\\", "AAAA", "{", "}"]
+PIECES = [
+    '"',
+    "url",
+    '"url"',
+    '"data"',
+    ":",
+    " ",
+    "data:",
+    "image/png",
+    ";base64,",
+    "\\",
+    "AAAA",
+    "{",
+    "}",
+]
 
 
 @given(pieces=st.lists(st.sampled_from([*PIECES, BIG]), max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_nothing_but_base64_is_lost(pieces: list[str]) -> None:
-    """Whatever comes, only letters of base64 are cut, and never from a body without pictures."""
+    """Whatever comes, only letters of base64 are cut, and never from a body without attachments."""
     raw = bytearray("".join(pieces).encode())
-    cut = bytes(shorten_pictures(raw))
+    cut = bytes(shorten_attachments(raw))
     assert cut.replace(b"A", b"") == bytes(raw).replace(b"A", b"")
-    if b'"data:' not in raw:
+    if b'"url"' not in raw and b'"data"' not in raw:
         assert cut == raw
 
 

@@ -1,0 +1,160 @@
+"""Pictures, sounds and files that come as base64: large ones cost the streams beside them nothing.
+
+JSON and base64 hold Python's interpreter lock for tens of milliseconds over 20 MB, and all streams
+of the worker wait. Here every step is short, so that a thread gives way between them.
+"""
+
+import binascii
+import io
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import imagesize
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
+
+# A picture's size stands near its start; a JPEG may have a preview and colour profiles before it.
+KEPT = 1 << 20
+STEP = 1 << 16
+
+_DATA_URL = re.compile(r"data:([^;,]{0,128})(;base64)?,", re.IGNORECASE)
+_ATTACHMENT = re.compile(
+    rb'"(?:url|data|file_data)"\s{0,64}:\s{0,64}"(?:data:[^"\\,]{0,128};base64,)?', re.IGNORECASE
+)
+_MAX_HEAD = 512
+
+
+class AttachmentError(ValueError):
+    """An attachment is refused; ``code`` is OpenAI's for it."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Where an image comes from, and its size in pixels where that can be known.
+
+    The picture itself is dropped as soon as its size was read: nothing looks at it again.
+    """
+
+    width: int | None = None
+    height: int | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> "ImageSource":
+        """Check an image URL; the size of a base64 image is read from its file header.
+
+        Raises:
+            AttachmentError: Not base64, not an image of a supported type, or a scheme other than
+                http, https and data.
+        """
+        if url[:5].lower() == "data:":
+            return cls._parse_data_url(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise AttachmentError(
+                "Invalid image URL. Expected an http(s) URL or a base64 data URL "
+                f"(data:image/png;base64,...), but got '{_shorten(url)}' instead.",
+                "invalid_image_url",
+            )
+        return cls()
+
+    @classmethod
+    def _parse_data_url(cls, url: str) -> "ImageSource":
+        head = _DATA_URL.match(url)
+        if head is None or not head[2]:
+            raise AttachmentError(
+                "Invalid image data URL. Expected 'data:image/png;base64,' and base64 data, "
+                f"but got '{_shorten(url)}' instead.",
+                "invalid_image_url",
+            )
+        if head[1].lower() not in IMAGE_TYPES:
+            raise AttachmentError(
+                f"Invalid image type. Expected one of {', '.join(IMAGE_TYPES)}, "
+                f"but got '{_shorten(head[1])}' instead.",
+                "invalid_image_format",
+            )
+        try:
+            data = _decode_start(url, head.end())
+        except ValueError as error:
+            raise AttachmentError(
+                f"Invalid base64 image data. Expected base64 text, but got: {error}.",
+                "invalid_base64",
+            ) from None
+        width, height = imagesize.get(io.BytesIO(data))
+        if width <= 0 or height <= 0:
+            raise AttachmentError(
+                "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
+                f"but its size in pixels cannot be read from its first {len(data)} bytes.",
+                "image_parse_error",
+            )
+        return cls(width, height)
+
+
+def shorten_attachments(body: bytearray) -> bytes | bytearray:
+    """Cut the base64 of each large attachment in a request's JSON after 1 MiB.
+
+    That is each string under a key ``url``, ``data`` or ``file_data`` that is base64, with or
+    without the head of a data URL. One that is not base64, or has no end, is left as it is, so that
+    it gets the same error as a short one.
+    """
+    parts: list[memoryview] = []
+    view, copied, at = memoryview(body), 0, 0
+    while head := _next_head(body, at):
+        at = start = head.end()
+        end = _find_quote(body, start)
+        if end - start > KEPT and _is_base64(view[start:end]):
+            parts.append(view[copied : start + KEPT])
+            at = copied = end
+    return b"".join([*parts, view[copied:]]) if parts else body
+
+
+def _next_head(body: bytearray, start: int) -> re.Match[bytes] | None:
+    """Find what stands in front of the next attachment's base64."""
+    for at in range(start, len(body), STEP):
+        found = _ATTACHMENT.search(body, at, at + STEP + _MAX_HEAD)
+        if found and found.start() < at + STEP:
+            return found
+    return None
+
+
+def _find_quote(body: bytearray, start: int) -> int:
+    """Return where the next quotation mark is, -1 if there is none."""
+    for at in range(start, len(body), STEP):
+        if (found := body.find(b'"', at, at + STEP)) >= 0:
+            return found
+    return -1
+
+
+def _is_base64(text: memoryview) -> bool:
+    try:
+        _decode_start(text, 0)
+    except ValueError:
+        return False
+    return True
+
+
+def _decode_start(text: str | memoryview, start: int) -> bytes:
+    """Check that `text` is base64 from `start` on, and return what its first 1 MiB stands for.
+
+    Raises:
+        ValueError: It is not base64, or has padding before its end.
+    """
+    kept = b""
+    for at in range(start, len(text), STEP):
+        data = binascii.a2b_base64(text[at : at + STEP], strict_mode=True)
+        if len(data) < STEP // 4 * 3 and at + STEP < len(text):
+            raise ValueError("Excess data after padding")
+        if at - start < KEPT:
+            kept += data
+    return kept
+
+
+def _shorten(text: str, limit: int = 64) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."

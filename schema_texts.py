@@ -1,0 +1,274 @@
+"""The strings of JSON instances: words, formats, and texts that match a pattern.
+
+rstr, the library for the last, has no budget, and the patterns come from clients.
+"""
+
+import random
+import re
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Self, TypeAlias
+
+import regex
+
+# Python's parser of regular expressions; there is no public one, nor types for it.
+sre: Any = import_module("re._parser")
+
+MAX_PATTERN = 5_000  # characters of a pattern, and its items once repeats are written out
+MAX_PATTERN_GROUPS = 50
+MAX_PATTERN_LITERAL = 200  # regex takes the cube of it to prepare, past any timeout
+
+Tree: TypeAlias = Any  # what re's parser returns; it is not typed
+
+# --------------------------------------------------------------------------------------
+# Words and formats
+# --------------------------------------------------------------------------------------
+
+_TEXT = """
+    apple river green light paper morning simple garden silver bright letter window music
+    travel gentle market story table ocean coffee winter clear bridge forest quiet round golden
+    mountain street summer fresh early picture plain valley teacher modern station
+"""
+WORDS = _TEXT.split()
+HINTS = {
+    "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
+    "city": ("Boston", "Paris", "Tokyo", "Oslo"),
+    "country": ("Canada", "France", "Japan", "Norway"),
+    "name": ("Alice", "Omar", "Mei", "Sofia"),
+}
+
+
+def _date(rng: random.Random) -> str:
+    return f"{rng.randint(1990, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+
+
+def _time(rng: random.Random) -> str:
+    return f"{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}Z"
+
+
+def _uuid(rng: random.Random) -> str:
+    digits = f"{rng.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
+
+
+def _host(rng: random.Random) -> str:
+    return f"{rng.choice(WORDS)}.example.com"
+
+
+# How each format is made, and by what it is told from the others where alternatives differ in it.
+FORMATS: dict[str, tuple[Callable[[random.Random], str], str]] = {
+    "date": (_date, r"\d{4}-\d\d-\d\d"),
+    "time": (_time, r"\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"),
+    "date-time": (
+        lambda rng: f"{_date(rng)}T{_time(rng)}",
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)",
+    ),
+    "duration": (lambda rng: f"P{rng.randint(1, 30)}D", r"P(\d+[YMWD])*(T(\d+[HMS])+)?"),
+    "email": (lambda rng: f"{rng.choice(WORDS)}@{_host(rng)}", r"[^@\s]+@[^@\s]+"),
+    "hostname": (_host, r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"),
+    "ipv4": (lambda rng: f"192.0.2.{rng.randint(1, 254)}", r"\d{1,3}(\.\d{1,3}){3}"),
+    "ipv6": (lambda rng: f"2001:db8::{rng.randint(1, 65535):x}", r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"),
+    "uri": (
+        lambda rng: f"https://{_host(rng)}/{rng.choice(WORDS)}",
+        r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]*",
+    ),
+    "uri-reference": (lambda rng: f"/{rng.choice(WORDS)}", r"[^\s<>\"{}|\\^`]*"),
+    "uuid": (_uuid, r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
+    "json-pointer": (lambda rng: f"/{rng.choice(WORDS)}", r"(/([^~/]|~[01])*)*"),
+    "regex": (lambda rng: f"^{rng.choice(WORDS)}$", r"[^\\()\[\]{}*+?]*"),
+}
+
+
+def words(low: int, high: int, rng: random.Random) -> str:
+    """Return a few words that are `low` to `high` characters long together."""
+    text = rng.choice(WORDS)
+    goal = max(low, min(high, rng.randint(5, 20)))
+    while len(text) < goal:
+        text += f" {rng.choice(WORDS)}"
+    whole = text if len(text) <= high else text[: max(low, text.rfind(" ", 0, high + 1))]
+    return (whole or text[:high]).strip().ljust(low, "s")
+
+
+# --------------------------------------------------------------------------------------
+# Patterns
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression, to write texts with and to match them."""
+
+    tree: Tree
+    compiled: regex.Pattern[str]
+
+    @classmethod
+    def parse(cls, pattern: str) -> Self:
+        """Read a pattern.
+
+        Raises:
+            ValueError: It is not understood, or above the ``MAX_`` constants.
+        """
+        limit = ValueError(
+            f"the pattern is above the limits of {MAX_PATTERN} characters once unrolled, "
+            f"{MAX_PATTERN_GROUPS} groups or {MAX_PATTERN_LITERAL} plain characters in a row"
+        )
+        if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
+            raise limit
+        try:
+            tree = sre.parse(pattern)
+            if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
+                raise limit
+            return cls(tree, regex.compile(pattern))
+        except (re.error, regex.error, OverflowError) as error:
+            raise ValueError(f"the pattern is not understood: {error}") from None
+
+    @property
+    def shortest(self) -> int:
+        """The length of the shortest text that matches."""
+        return int(self.tree.getwidth()[0])
+
+    def write(
+        self, rng: random.Random, slack: int, *, eager: bool, spend: Callable[[], None]
+    ) -> str:
+        """Return a text that matches, look-around and word borders left aside.
+
+        Args:
+            rng: Decides every choice.
+            slack: How many characters repeats may add to the shortest text.
+            eager: Repeat as often as `slack` allows, and use plain letters where any will do.
+            spend: Called for each item of the pattern; it raises when that is too many.
+        """
+        return _Writer(rng, slack, eager, spend).write(self.tree)
+
+    def matches(self, text: str, timeout_s: float) -> bool:
+        """Tell whether the pattern is found in `text`.
+
+        Raises:
+            TimeoutError: It takes longer than `timeout_s`.
+        """
+        return self.compiled.search(text, timeout=timeout_s) is not None
+
+
+class _Writer:
+    def __init__(
+        self, rng: random.Random, slack: int, eager: bool, spend: Callable[[], None]
+    ) -> None:
+        self._rng = rng
+        self._slack = slack  # what repeats may still add
+        self._eager = eager
+        self._spend = spend
+        self._groups: dict[int, str] = {}
+        mixed = string.ascii_letters + string.digits + "!@#$%&*-_."
+        self._any = string.ascii_lowercase if eager else mixed
+
+    def write(self, tree: Tree) -> str:
+        return "".join(self._item(str(kind), value) for kind, value in tree)
+
+    def _item(self, kind: str, value: Tree) -> str:
+        self._spend()
+        if kind.endswith("_REPEAT"):
+            return self._repeat(*value)
+        if kind == "SUBPATTERN":
+            self._groups[value[0]] = text = self.write(value[3])
+            return text
+        if kind == "BRANCH":
+            return self.write(self._rng.choice(value[1]))
+        if kind == "ATOMIC_GROUP":
+            return self.write(value)
+        if kind == "GROUPREF":
+            return self._groups.get(value, "")
+        return self._character(kind, value)
+
+    def _repeat(self, low: int, high: int, tree: Tree) -> str:
+        width = max(1, tree.getwidth()[0])
+        more = min(int(high) - low, self._slack // width)
+        more = more if self._eager else self._rng.randint(0, more)
+        self._slack -= more * width
+        return "".join(self.write(tree) for _ in range(low + more))
+
+    def _character(self, kind: str, value: Tree) -> str:
+        if kind == "LITERAL":
+            return chr(value)
+        if kind == "ANY":
+            return self._rng.choice(self._any)
+        if kind == "NOT_LITERAL":
+            return self._rng.choice(self._any.replace(chr(value), ""))
+        return self._one_of(value) if kind == "IN" else ""
+
+    def _one_of(self, members: Tree) -> str:
+        if str(members[0][0]) == "NEGATE":
+            wrong = [member for member in members if str(member[0]) != "NEGATE"]
+            pool = self._any + string.punctuation + " "
+            return self._rng.choice([c for c in pool if not _in_class(c, wrong)] or [""])
+        kind, value = self._rng.choice(members)
+        if str(kind) == "RANGE":
+            return chr(self._rng.randint(*value))
+        if str(kind) == "LITERAL":
+            return chr(value)
+        pool = self._any + string.digits + " _-"
+        return self._rng.choice([c for c in pool if _in_class(c, [(kind, value)])])
+
+
+def _unrolled(tree: Tree) -> int:
+    """Return the items of a pattern when each repeat is written out, as compiling does."""
+    size = 0
+    for kind, value in tree:
+        if str(kind).endswith("_REPEAT"):
+            low, high, inner = value
+            times = high if isinstance(high, int) and high < sre.MAXREPEAT else low + 1
+            size += _unrolled(inner) * times
+        elif str(kind) == "BRANCH":
+            size += sum(map(_unrolled, value[1]))
+        elif str(kind) in ("SUBPATTERN", "ASSERT", "ASSERT_NOT", "ATOMIC_GROUP"):
+            size += _unrolled(value if str(kind) == "ATOMIC_GROUP" else value[-1])
+        size += 1
+    return size
+
+
+def _longest_literal(tree: Tree) -> int:
+    """Return the length of the longest run of plain characters, groups taken as part of it."""
+    return max(map(len, re.findall("L+", "".join(_outline(tree)))), default=0)
+
+
+def _outline(tree: Tree) -> Iterator[str]:
+    """Yield an L for each plain character of a pattern, and a dot for what ends a run of them."""
+    for kind, value in tree:
+        if str(kind) in ("LITERAL", "AT"):
+            yield "L"
+        elif str(kind) == "SUBPATTERN":
+            yield from _outline(value[-1])
+        elif str(kind) == "BRANCH":
+            for branch in value[1]:
+                yield from (".", *_outline(branch), ".")
+        elif str(kind) == "ATOMIC_GROUP":
+            yield from _outline(value)
+        elif str(kind) in ("ASSERT", "ASSERT_NOT"):
+            yield from (".", *_outline(value[-1]), ".")
+        elif str(kind).endswith("_REPEAT"):
+            inner = "".join(_outline(value[2]))
+            yield inner * value[0] if value[0] == value[1] else f".{inner}."
+        else:
+            yield "."
+
+
+_CLASSES: dict[str, Callable[[str], bool]] = {
+    "DIGIT": str.isdigit,
+    "SPACE": str.isspace,
+    "WORD": lambda c: c.isalnum() or c == "_",
+}
+
+
+def _in_class(character: str, members: Tree) -> bool:
+    """Return whether `character` is in one of the literals, ranges and classes of a [...]."""
+
+    def is_in(kind: str, value: Tree) -> bool:
+        if kind == "LITERAL":
+            return bool(ord(character) == value)
+        if kind == "RANGE":
+            return bool(value[0] <= ord(character) <= value[1])
+        name = str(value).removeprefix("CATEGORY_").removeprefix("UNI_")
+        return _CLASSES[name.removeprefix("NOT_")](character) != name.startswith("NOT_")
+
+    return any(is_in(str(kind), value) for kind, value in members)

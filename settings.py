@@ -1,0 +1,83 @@
+"""What the operator sets, and the limits of what each caller sets."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from annotated_types import MinLen
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_TTFT_MS = 600_000
+MAX_ITL_MS = 60_000
+MAX_OUTPUT_LENGTH = 131_072
+
+DEFAULT_MODELS = (
+    "gpt-3.5-turbo",
+    "gpt-3.5-turbo-0301",
+    "gpt-3.5-turbo-0613",
+    "gpt-3.5-turbo-16k",
+    "gpt-4",
+    "gpt-4-0314",
+    "gpt-4-0613",
+    "gpt-4-32k",
+    "text-davinci-003",
+    "text-davinci-002",
+)
+
+
+def _split_on_commas(value: object) -> object:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+
+
+def _split_into_pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return dict(item.strip().partition("=")[::2] for item in value.split(","))
+
+
+_Text = Annotated[str, MinLen(1)]
+_TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+
+
+class Settings(BaseModel):
+    """What the operator sets with ``bentoml serve ... --arg name=value``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    ttft_ms: float = Field(100, ge=0, le=MAX_TTFT_MS, description="TTFT without X-TTFT-MS, in ms")
+    itl_ms: float = Field(50, ge=0, le=MAX_ITL_MS, description="ITL without X-ITL-MS, in ms")
+    output_length: int = Field(
+        20, ge=1, le=MAX_OUTPUT_LENGTH, description="tokens without X-OUTPUT-LENGTH"
+    )
+    max_output_length: int = Field(
+        MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
+    )
+    models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
+        DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
+    )
+    strict_models: bool = Field(False, description="answer 404 for a model that is not listed")
+    strict_parameters: bool = Field(
+        False, description="answer 400 for a parameter that OpenAI does not have"
+    )
+    reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = (
+        Field({}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512")
+    )
+    reasoning_content: bool = Field(
+        False, description="stream the reasoning tokens as delta.reasoning_content"
+    )
+    traces: Path | None = Field(
+        None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
+    )
+    workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
+    timeout_s: float = Field(
+        300, gt=0, le=3600, description="longest wait for the first byte of an answer, in s"
+    )
+    max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
+
+    @model_validator(mode="after")
+    def _default_fits_limit(self) -> Self:
+        if self.output_length > self.max_output_length:
+            raise ValueError(
+                f"output_length must be at most max_output_length ({self.max_output_length}), "
+                f"but is {self.output_length}"
+            )
+        return self
