@@ -624,8 +624,6 @@ class StreamOptions(RequestModel):
 class GenerationRequest(RequestModel):
     """What chat and legacy completions share."""
 
-    # OpenAI does not have these two; vLLM does, and load generators send them.
-    EXTENSIONS: ClassVar = frozenset({"ignore_eos", "min_tokens"})
     ID_PREFIX: ClassVar = ""
 
     model: str = Field(min_length=1)
@@ -652,6 +650,16 @@ class GenerationRequest(RequestModel):
                 param="stream_options",
             )
         return self
+
+    @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that vLLM has and OpenAI does not; load generators send them."""
+        names = ("ignore_eos", "min_tokens")
+        used: list[str] = [name for name in names if name in self.model_fields_set]
+        options = self.stream_options
+        if options is not None and "continuous_usage_stats" in options.model_fields_set:
+            used.append("stream_options.continuous_usage_stats")
+        return used
 
     @property
     def include_usage(self) -> bool:

@@ -137,8 +137,8 @@ def parse_body(body: bytes | bytearray, model: type[AnyRequest]) -> AnyRequest:
         request = model.model_validate(data, extra="forbid" if strict else "ignore")
     except ValidationError as error:
         raise request_error(error) from None
-    if strict and (extensions := model.EXTENSIONS & request.model_fields_set):
-        raise unknown_parameter(min(extensions))
+    if strict and request.extensions:
+        raise unknown_parameter(request.extensions[0])
     return request
 
 

@@ -142,6 +142,23 @@ def test_limit(client: openai.OpenAI) -> None:
     assert (token_count(choice.text, ENCODING), choice.finish_reason) == (3, "length")
 
 
+@pytest.mark.parametrize(
+    ("extensions", "tokens"),
+    [
+        ({"ignore_eos": True, "max_tokens": 33}, 33),
+        ({"min_tokens": 40}, 40),
+        ({"min_tokens": 4, "max_tokens": 30}, 20),
+    ],
+)
+def test_extensions_of_vllm(
+    client: openai.OpenAI, extensions: dict[str, object], tokens: int
+) -> None:
+    """ignore_eos makes the answer as long as the limit, and min_tokens at least that long."""
+    timing = {"X-TTFT-MS": "0", "X-ITL-MS": "0"}
+    [choice] = ask(client, timing, extra_body=extensions).choices
+    assert token_count(choice.text, ENCODING) == tokens
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_same_clock(http: Any, stream: bool) -> None:  # noqa: ANN401
     """Legacy answers take ttft + (n - 1) * itl like the others, streamed and whole."""

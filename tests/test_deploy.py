@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -20,7 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from compose_spec import PyCompose
 from kubernetes_validate import validate
 
-from tests.server import REPOSITORY, Server, running_server
+from tests.server import REPOSITORY, Server, free_port, running_server
 
 DEPLOY = REPOSITORY / "deploy"
 KUBERNETES = sorted(DEPLOY.glob("kubernetes/*.yaml"))
@@ -113,12 +112,6 @@ def test_every_metric_of_the_dashboard_exists(server: Server) -> None:
 # --------------------------------------------------------------------------------------
 # nginx in front of two emulators
 # --------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

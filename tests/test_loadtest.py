@@ -25,7 +25,7 @@ from loadtest.options import Options
 from loadtest.report import ITL, TOKENS, TTFT, bucket, log_stream, log_times, log_tokens, rows
 from loadtest.stream import ChatStream, StreamError
 from tests.chat_stub import content, ending, running_stub, stream_of
-from tests.server import REPOSITORY, running_server
+from tests.server import REPOSITORY, free_port, running_server
 
 Row = dict[str, str]
 
@@ -271,12 +271,12 @@ RunLocust = Callable[..., Run]
 
 def test_the_default_mixture_runs_without_failures(run: RunLocust, emulator: str) -> None:
     """Every scenario of the mixture reports its rows, and nothing fails."""
-    result = run(emulator, "-u", "20", "-r", "20", "-t", "6s")
+    result = run(emulator, "-u", "20", "-r", "20", "-t", "8s", "--stream-ratio", "1")
     assert (result.exit_code, result.failures) == (0, []), result.output
     kinds = {(row["Type"], row["Name"].split(" ")[0]) for row in result.rows}
     scenarios = ("chat", "chat-short", "chat-long", "retrieval", "agent", "steady-rate")
     assert kinds >= {(kind, name) for kind in (TTFT, ITL, TOKENS) for name in scenarios}
-    assert ("E2E", "vision-base64") in kinds
+    assert {("E2E", "vision-base64"), ("E2E", "vision-url")} & kinds
     assert not any("burst" in name or "high-throughput" in name for _, name in kinds)
 
 
@@ -354,7 +354,7 @@ def test_a_slow_server_does_not_slow_the_steady_rate(run: RunLocust) -> None:
 
 def test_the_web_ui_has_options_table_and_charts(emulator: str) -> None:
     """Form, table, samples and script are served by locust's own web server."""
-    port = 8197
+    port = free_port()
     arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", "2")
     process = subprocess.Popen(  # noqa: S603 - our own command line
         locust_command(emulator, *arguments, "ShortChatUser"),

@@ -117,6 +117,13 @@ def test_wrong_types(client: openai.OpenAI, name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["include_usage", "include_obfuscation", "continuous_usage_stats"])
+def test_wrong_types_of_stream_options(client: openai.OpenAI, name: str) -> None:
+    """Each option of a stream is a boolean."""
+    error = refused(client, chat(stream=True, stream_options={name: "yes"}))
+    assert (error.param, error.code) == (f"stream_options.{name}", "invalid_type")
+
+
 @pytest.mark.parametrize("value", [1.5, True, [], {}])
 def test_integers_are_integers(client: openai.OpenAI, value: object) -> None:
     """Neither a decimal, nor a boolean, nor an array, nor an object is taken for an integer."""
@@ -351,6 +358,12 @@ def test_values_are_refused(client: openai.OpenAI, fault: str) -> None:
     assert message_of(error) == message
 
 
+@pytest.mark.parametrize("tier", [None, "auto", "flex", "priority"])
+def test_service_tier_of_the_answer(client: openai.OpenAI, tier: str | None) -> None:
+    """Whatever tier was asked for, the answer was served by the default one."""
+    assert complete(client, service_tier=tier).service_tier == "default"
+
+
 # --------------------------------------------------------------------------------------
 # Messages
 # --------------------------------------------------------------------------------------
@@ -480,6 +493,18 @@ def test_messages_are_refused(
     assert (error.param, error.code) == (path, code)
 
 
+@pytest.mark.parametrize("shape", ["audio", "file", "uploaded file"])
+def test_audio_and_files_are_not_counted(client: openai.OpenAI, shape: str) -> None:
+    """A sound or a file beside a text leaves the prompt tokens as the text alone has them."""
+    attached: Any = MESSAGES[shape]["content"]
+    counts = []
+    for parts in ([TEXT], [TEXT, *attached], [*attached, TEXT]):
+        usage = complete(client, messages=[{"role": "user", "content": parts}]).usage
+        assert usage is not None
+        counts.append(usage.prompt_tokens)
+    assert len(set(counts)) == 1
+
+
 # --------------------------------------------------------------------------------------
 # The rest of the errors
 # --------------------------------------------------------------------------------------
@@ -570,6 +595,14 @@ def test_unknown_parameters_are_refused_in_strict_mode(
     assert isinstance(error, openai.BadRequestError)
     assert (error.param, error.code) == (name, "unknown_parameter")
     assert message_of(error) == f"Unknown parameter: '{name}'."
+
+
+def test_continuous_usage_is_refused_in_strict_mode(other_client: openai.OpenAI) -> None:
+    """With strict_parameters stream_options may not have vLLM's option either."""
+    options = {"continuous_usage_stats": True}
+    error = refused(other_client, chat(stream=True, stream_options=options))
+    name = "stream_options.continuous_usage_stats"
+    assert (error.param, error.code) == (name, "unknown_parameter")
 
 
 def test_unknown_keys_of_messages_are_refused_in_strict_mode(other_client: openai.OpenAI) -> None:

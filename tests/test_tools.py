@@ -251,6 +251,24 @@ def test_custom_tool(client: openai.OpenAI) -> None:
     assert token_count(call.custom.input, "cl100k_base") == 5
 
 
+def test_custom_tools_are_not_counted(client: openai.OpenAI) -> None:
+    """A custom tool costs no prompt tokens, as no one has said how many it should."""
+    usages = [complete(client, **tools).usage for tools in ({}, {"tools": [custom("shout")]})]
+    assert len({usage.prompt_tokens for usage in usages if usage}) == 1
+
+
+def test_calls_have_no_logprobs(client: openai.OpenAI) -> None:
+    """Log probabilities are those of text, so that a call has none, whole or streamed."""
+    asked: dict[str, Any] = {
+        "tools": [function()],
+        "tool_choice": "required",
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    assert complete(client, **asked).choices[0].logprobs is None
+    assert {chunk.choices[0].logprobs for chunk in chunks(client, **asked)} == {None}
+
+
 @pytest.mark.parametrize(
     ("choice", "calls", "called"),
     [("none", 1, False), ("auto", 0, False), ("auto", 2, True), ({"name": "f"}, 0, True)],
