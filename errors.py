@@ -39,6 +39,13 @@ def invalid_header(name: str, problem: str) -> APIError:
     return APIError(f"Invalid '{name}': {problem} instead.", param=name, code="invalid_value")
 
 
+def server_error() -> APIError:
+    """Tell of a fault of our own; what it was is in the log."""
+    return APIError(
+        "The server had an error while processing your request.", status=500, type="server_error"
+    )
+
+
 def unknown_parameter(param: str) -> APIError:
     """Refuse a parameter that OpenAI does not have."""
     return APIError(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")

@@ -1,6 +1,7 @@
 """HTTP answers: JSON and event streams with OpenAI's headers, ended when the client goes away."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,6 +11,11 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from errors import server_error
+from schemas import ErrorEnvelope
+
+logger = logging.getLogger("bentoml.openai_emulator")
 
 
 def openai_headers(request: Request) -> dict[str, str]:
@@ -61,6 +67,8 @@ async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
 class EventStream(Response):
     """A stream of server-sent events; it ends at once when the client goes away.
 
+    A fault of our own ends it with an event that holds the error, and without ``[DONE]``.
+
     Args:
         blocks: What leaves together, each block in one write.
         headers: Response headers beside those of every event stream.
@@ -83,4 +91,9 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         except ClientDisconnect:
             pass
+        except Exception:
+            logger.exception("a stream broke off")
+            event = f"data: {ErrorEnvelope(error=server_error().body).model_dump_json()}\n\n"
+            body = event.encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

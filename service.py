@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
@@ -26,8 +26,9 @@ import metrics
 from answers import Answer, Composer
 from attachments import shorten_attachments
 from distributions import Jitter, due_offsets, load_traces
-from errors import header_error, invalid_header, request_error, unknown_parameter
+from errors import header_error, invalid_header, request_error, server_error, unknown_parameter
 from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_counting
+from http_upgrade import ignore_offers
 from metrics import TALLY
 from rendering import ChatRenderer, CompletionRenderer, Header, Renderer
 from responses import EventStream, ended_by_disconnect, json_response, openai_headers
@@ -71,8 +72,9 @@ MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
 COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions")
 
-# Larger bodies are parsed in a thread, so that other streams go on.
-MAX_BYTES_PARSED_INLINE = 65_536
+# Larger requests are read, and longer answers made, in a thread, so that other streams go on.
+MAX_BYTES_READ_INLINE = 65_536
+MAX_TOKENS_COMPOSED_INLINE = 16_384
 
 HEADER_NAMES = {
     str(field.alias).lower().encode(): field.alias
@@ -82,6 +84,8 @@ HEADER_NAMES = {
 logger = logging.getLogger("bentoml.openai_emulator")
 
 AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Application(Starlette):
@@ -151,6 +155,23 @@ def parse_large_body(body: bytearray, model: type[AnyRequest]) -> AnyRequest:
     return parse_body(shorten_attachments(body), model)
 
 
+def is_large(request: Request) -> bool:
+    """Tell whether to look through a request whose body has been read takes long."""
+    return bool(request.scope["size"] > MAX_BYTES_READ_INLINE)
+
+
+async def off_loop_if(
+    large: bool,
+    function: Callable[Arguments, Result],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """Call `function`, in a thread if that would keep the streams waiting."""
+    if large:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
+
+
 def parse_headers(request: Request) -> EmulationHeaders:
     """Read and check the X-* headers.
 
@@ -177,7 +198,7 @@ def draw_offsets(
         APIError: A header names no distribution.
     """
     return due_offsets(
-        max(plan.hidden_tokens + plan.output_tokens, 1),
+        plan.hidden_tokens + max(plan.output_tokens, 1),
         plan.ttft_s,
         plan.itl_s,
         ttft_jitter=parse_jitter("X-TTFT-JITTER", headers.ttft_jitter),
@@ -258,11 +279,7 @@ def to_api_error(request: Request, error: Exception) -> APIError:
                 code="method_not_supported",
             )
         case _:
-            return APIError(
-                "The server had an error while processing your request.",
-                status=500,
-                type="server_error",
-            )
+            return server_error()
 
 
 async def handle_error(request: Request, error: Exception) -> Response:
@@ -369,6 +386,11 @@ class OpenAIEmulator:
         # No log line tells them, and each costs a look-up for each line.
         logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
 
+    @bentoml.on_startup
+    def ignore_offers_of_http2(self) -> None:
+        """Serve clients that offer to change to HTTP/2."""
+        ignore_offers()
+
     @bentoml.on_shutdown
     def flush_metrics(self) -> None:
         """Hand over what the metrics have added up."""
@@ -381,10 +403,9 @@ class OpenAIEmulator:
             APIError: Too large, malformed, or for a model that does not exist.
         """
         body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000))
-        if len(body) > MAX_BYTES_PARSED_INLINE:
-            parsed = await asyncio.to_thread(parse_large_body, body, model)
-        else:
-            parsed = parse_body(body, model)
+        request.scope["size"] = len(body)
+        large = is_large(request)
+        parsed = await off_loop_if(large, parse_large_body if large else parse_body, body, model)
         if SETTINGS.strict_models and parsed.model not in self.models:
             raise APIError(
                 f"The model `{parsed.model}` does not exist or you do not have access to it.",
@@ -397,7 +418,7 @@ class OpenAIEmulator:
         """Answer POST /v1/chat/completions."""
         chat = await self.read(request, ChatCompletionRequest)
         headers = parse_headers(request)
-        prompt = chat.prompt()
+        prompt = await off_loop_if(is_large(request), chat.prompt)
         return await self.generate(
             request,
             chat,
@@ -411,16 +432,16 @@ class OpenAIEmulator:
     async def completions(self, request: Request) -> Response:
         """Answer the legacy POST /v1/completions."""
         legacy = await self.read(request, CompletionRequest)
+        headers = parse_headers(request)
+        echoed = await off_loop_if(is_large(request), echoes, legacy)
         return await self.generate(
             request,
             legacy,
-            parse_headers(request),
+            headers,
             texts=legacy.texts,
             count=partial(count_legacy_prompt, legacy),
             compose=lambda composer: composer.legacy(legacy),
-            renderer=partial(
-                CompletionRenderer, echoes=echoes(legacy), include_usage=legacy.include_usage
-            ),
+            renderer=partial(CompletionRenderer, echoes=echoed, include_usage=legacy.include_usage),
         )
 
     async def generate(
@@ -447,10 +468,8 @@ class OpenAIEmulator:
         """
         plan = plan_generation(parsed, headers, SETTINGS)
         composer = Composer(parsed, plan, self.generator, texts)
-        if parsed.is_plain:
-            answers = compose(composer)
-        else:
-            answers = await asyncio.to_thread(compose, composer)
+        short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
+        answers = await off_loop_if(not (parsed.is_plain and short), compose, composer)
         plan = plan.timed_as(max(answer.slots for answer in answers))
         if headers.ttft_jitter is not None or headers.itl_jitter is not None:
             offsets = await asyncio.to_thread(draw_offsets, plan, headers, parsed.seed)
@@ -465,7 +484,7 @@ class OpenAIEmulator:
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            counted=start_counting(texts, count if parsed.wants_usage else None),
+            counted=start_counting(request.scope["size"], count if parsed.wants_usage else None),
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,

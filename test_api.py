@@ -962,11 +962,22 @@ def test_serves_after_errors(http: httpx.Client) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_long_prompts_do_not_delay_streams(address: Address) -> None:
-    """While prompts of 4 MB are counted, running streams go on: counting one takes 0.3 s or so."""
+SENTENCE = "The quick brown fox jumps over the lazy dog. "
+LINK = {"type": "image_url", "image_url": {"url": "https://x/y"}}
+LONG: dict[str, dict[str, Any]] = {
+    "prompt": chat(SENTENCE * 300_000),
+    "tool": chat(
+        tools=[{"type": "function", "function": {"name": "f", "description": SENTENCE * 300_000}}]
+    ),
+    "images": chat(messages=[{"role": "user", "content": [LINK] * 60_000}]),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_long_prompts_do_not_delay_streams(address: Address, kind: str) -> None:
+    """While megabytes are read and counted, running streams go on."""
     running = Post(chat(stream=True), headers(itl_ms=10, output_length=150))
-    prompt = "The quick brown fox jumps over the lazy dog. " * 90_000
-    long = Post(chat(prompt), headers(ttft_ms=200, output_length=1))
+    long = Post(LONG[kind], headers(ttft_ms=200, output_length=1))
     answers = post_together(address, [*[running] * 6, long, long])
     assert [answer.status for answer in answers] == [200] * 8
     assert max(largest_gap_s(answer) for answer in answers[:6]) < 0.2

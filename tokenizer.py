@@ -136,13 +136,18 @@ class FunctionDefinition(Protocol):
 def count_tokens(text: str, model: str) -> int:
     """Return the number of tokens of `text`; special tokens in it count as ordinary text.
 
-    The interpreter lock is free while tiktoken works, so a thread may count a long text.
+    The interpreter lock is free while tiktoken works, so a thread may count a long text. A run of
+    a million spaces or so, which tiktoken cannot split, is counted in halves, each on its own.
     """
     if len(text) <= _MAX_CHARACTERS_CACHED:
         return _count_cached(text, model)
     if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
         return len(encoding_for(model).encode_ordinary(text))
-    return int(encoding_for(model).encode_to_numpy(text, disallowed_special=()).size)
+    try:
+        return int(encoding_for(model).encode_to_numpy(text, disallowed_special=()).size)
+    except ValueError:
+        half = len(text) // 2
+        return count_tokens(text[:half], model) + count_tokens(text[half:], model)
 
 
 @lru_cache(maxsize=4096)

@@ -47,6 +47,16 @@ def report_of(answer: Answer) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_jitter_of_an_answer_that_is_all_reasoning(one_worker: Server, streamed: bool) -> None:
+    """Where hidden reasoning uses up the limit, the answer is empty, with jitter as without."""
+    jitter = {"X-ITL-JITTER": "exponential", "X-REASONING-LENGTH": "10"}
+    body = chat(stream=streamed, max_tokens=5)
+    answer = post(one_worker.address, body, {**headers(), **jitter, "X-EMULATION-REPORT": "true"})
+    assert answer.status == 200
+    assert report_of(answer)["ttft_ms"]["actual"] is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_keep_the_drawn_schedule(one_worker: Server, kind: str) -> None:
     """No token is earlier than was drawn for the seed; the median is 5 ms late at most."""

@@ -158,6 +158,13 @@ def test_every_name_has_an_encoding(model: str) -> None:
 # --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", [" " * 1_000_000, "\t " * 500_000, " " * 999_999 + "x"])
+def test_runs_of_spaces_that_tiktoken_cannot_split(text: str) -> None:
+    """A million spaces, which overflow the stack of tiktoken's regex engine, are counted."""
+    piece = text[: len(text) // 8]
+    assert count_tokens(text, "gpt-4o") == pytest.approx(8 * count_tokens(piece, "gpt-4o"), abs=16)
+
+
 @given(text=st.text(max_size=300), model=st.sampled_from(["gpt-4", "gpt-4o", "text-davinci-003"]))
 @settings(max_examples=100, deadline=None)
 def test_counts_are_tiktokens(text: str, model: str) -> None:

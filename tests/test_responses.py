@@ -1,0 +1,81 @@
+"""Answers that go wrong on the way, and requests that come in odd ways."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+from http_upgrade import without_offer
+from responses import EventStream
+from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, chat
+
+
+async def broken_blocks() -> AsyncGenerator[bytes]:
+    """Yield one block, and fail."""
+    yield b"data: {}\n\n"
+    raise RuntimeError("out of paper")
+
+
+def test_fault_within_a_stream_is_told() -> None:
+    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly."""
+    sent: list[Any] = []
+
+    async def run() -> None:
+        async def receive() -> dict[str, Any]:
+            never: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+            return await never
+
+        async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
+            sent.append(message)
+
+        await EventStream(broken_blocks(), {})({}, receive, send)
+
+    asyncio.run(run())
+    start, first, error, end = sent
+    assert (start["status"], first["body"]) == (200, b"data: {}\n\n")
+    assert json.loads(error["body"].removeprefix(b"data: ")) == {
+        "error": {
+            "message": "The server had an error while processing your request.",
+            "type": "server_error",
+            "param": None,
+            "code": None,
+        }
+    }
+    assert (end["body"], end["more_body"]) == (b"", False)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one packet", "body in a second packet"])
+def test_offer_of_http2_is_ignored(address: tuple[str, int], apart: bool) -> None:
+    """Requests that offer HTTP/2, as those of Java's HttpClient do, are served."""
+    body = json.dumps(chat("upgrade: h2c", max_tokens=1)).encode()
+    connection = HTTPConnection(*address, timeout=ANSWER_TIMEOUT_S)
+    for _ in range(2):
+        connection.putrequest("POST", CHAT_PATH)
+        connection.putheader("Connection", "Upgrade, HTTP2-Settings")
+        connection.putheader("Upgrade", "h2c")
+        connection.putheader("HTTP2-Settings", "AAEAAEAA")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(None if apart else body)
+        if apart:
+            connection.send(body)
+        response = connection.getresponse()
+        assert (response.status, json.load(response)["object"]) == (200, "chat.completion")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "passed_on"),
+    [
+        (b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nA: b\r\n\r\nx", b"POST / HTTP/1.1\r\nA: b\r\n\r\nx"),
+        (b"POST / HTTP/1.1\r\nupgrade:h2c \r\n\r\n", b"POST / HTTP/1.1\r\n\r\n"),
+        (b"POST / HTTP/1.1\r\nA: Upgrade: h2c\r\n\r\n", None),
+        (b"POST / HTTP/1.1\r\nA: b\r\n\r\n\r\nUpgrade: h2c\r\n", None),
+        (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", None),
+    ],
+)
+def test_nothing_but_the_offer_is_taken_out(request_: bytes, passed_on: bytes | None) -> None:
+    """Only a header of that name and value is taken out, and nothing of a body."""
+    assert without_offer(request_) == (passed_on or request_)
