@@ -102,13 +102,26 @@ class Application(Starlette):
 # --------------------------------------------------------------------------------------
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
+async def read_body(request: Request, limit: int, timeout_s: float) -> bytearray:
     """Return the request's body.
 
     Raises:
-        APIError: The body is, or says that it is, larger than `limit` bytes.
+        APIError: The body is, or says that it is, larger than `limit` bytes, or has not arrived
+            after `timeout_s` seconds.
         ClientDisconnect: The client went away.
     """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _receive_body(request, limit)
+    except TimeoutError:
+        raise APIError(
+            f"The request body did not arrive within {timeout_s:g} s.",
+            status=408,
+            code="request_timeout",
+        ) from None
+
+
+async def _receive_body(request: Request, limit: int) -> bytearray:
     declared = int(request.headers.get("content-length", 0))
     body = bytearray()
     while max(declared, len(body)) <= limit:
@@ -290,7 +303,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
         TALLY.add(metrics.ERRORS.labels(api_error.status, code))
         logger.info("completion status=%d error=%s", api_error.status, code)
     response = json_response(request, ErrorEnvelope(error=api_error.body), api_error.status)
-    if api_error.status == 413:
+    if api_error.status in (408, 413):
         # What is left of the body would be read, and thrown away, for as long as it comes.
         response.headers["connection"] = "close"
     if isinstance(error, HTTPException) and error.headers:
@@ -402,7 +415,7 @@ class OpenAIEmulator:
         Raises:
             APIError: Too large, malformed, or for a model that does not exist.
         """
-        body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000))
+        body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000), SETTINGS.timeout_s)
         request.scope["size"] = len(body)
         large = is_large(request)
         parsed = await off_loop_if(large, parse_large_body if large else parse_body, body, model)

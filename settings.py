@@ -69,7 +69,10 @@ class Settings(BaseModel):
     )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
-        300, gt=0, le=3600, description="longest wait for the first byte of an answer, in s"
+        300,
+        gt=0,
+        le=3600,
+        description="longest wait for a body, and for the first byte of an answer, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
 

@@ -1,11 +1,13 @@
 """What the operator sets with ``--arg``, at the start and at the end of a real server."""
 
+import json
 import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -174,6 +176,18 @@ def test_larger_chunked_body_is_refused(http: httpx.Client) -> None:
         for size in (MAX_BODY, MAX_BODY + 1)
     )
     assert (fitting, larger) == (200, 413)
+
+
+def test_body_that_does_not_arrive_is_refused(custom: Server) -> None:
+    """A client that never sends the body it has announced is told so, and let go."""
+    connection = HTTPConnection(*custom.address, timeout=30)
+    connection.putrequest("POST", CHAT_PATH)
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b"{")
+    response = connection.getresponse()
+    assert (response.status, response.getheader("connection")) == (408, "close")
+    assert json.load(response)["error"]["code"] == "request_timeout"
+    connection.close()
 
 
 def test_workers_are_set(custom: Server) -> None:
