@@ -397,13 +397,11 @@ def _offered_calls(request: ChatCompletionRequest) -> tuple[list[PlannedCall], b
         for i, tool in enumerate(request.tools)
     ]
     match request.tool_choice:
-        case FunctionChoice(function=NamedTool(name=name)):
-            return [_named(offered, name, "function", "tool_choice")], True
-        case CustomChoice(custom=NamedTool(name=name)):
-            return [_named(offered, name, "custom", "tool_choice")], True
+        case FunctionChoice() | CustomChoice() as choice:
+            return [_named(offered, choice.name, choice.type, "tool_choice")], True
         case AllowedToolsChoice(allowed_tools=allowed):
-            names = [(tool.get(str(tool.get("type"))) or {}).get("name") for tool in allowed.tools]
-            chosen = [call for call in offered if call.name in names]
+            names = {(tool.type, tool.name) for tool in allowed.tools}
+            chosen = [call for call in offered if (call.kind, call.name) in names]
             if not chosen:
                 raise APIError(
                     "Invalid value for 'tool_choice': none of the allowed tools was specified in "

@@ -509,24 +509,43 @@ class NamedTool(RequestModel):
 
 
 class FunctionChoice(RequestModel):
-    """The one function that must be called."""
+    """One function, by its name."""
 
     type: Literal["function"]
     function: NamedTool
 
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.name
+
 
 class CustomChoice(RequestModel):
-    """The one custom tool that must be called."""
+    """One custom tool, by its name."""
 
     type: Literal["custom"]
     custom: NamedTool
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.custom.name
+
+
+AllowedTool = TypeAliasType(
+    "AllowedTool",
+    Annotated[
+        Annotated[FunctionChoice, Tag("<function>")] | Annotated[CustomChoice, Tag("<custom>")],
+        _variant("type", "function", "custom"),
+    ],
+)
 
 
 class AllowedTools(RequestModel):
     """The tools that may be called, or of which one must be."""
 
     mode: Literal["auto", "required"]
-    tools: list[dict[str, Any]]
+    tools: list[AllowedTool]
 
 
 class AllowedToolsChoice(RequestModel):

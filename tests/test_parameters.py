@@ -317,6 +317,22 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str | None, str]] = {
         "Invalid value for 'tool_choice': none of the allowed tools was specified in the 'tools' "
         "parameter.",
     ),
+    "malformed allowed tool": (
+        {
+            "tools": [FUNCTION],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "auto",
+                    "tools": [{"type": "function", "function": "f"}],
+                },
+            },
+        },
+        "tool_choice.allowed_tools.tools[0].function",
+        "invalid_type",
+        "Invalid type for 'tool_choice.allowed_tools.tools[0].function': "
+        "expected an object, but got a string instead.",
+    ),
     "unknown function": (
         {"functions": [FUNCTION["function"]], "function_call": {"name": "g"}},
         "function_call",

@@ -207,6 +207,14 @@ def test_tool_choice(client: openai.OpenAI, choice: object, calls: int, called: 
     assert token_count(text_of(answer), "cl100k_base") == (0 if called else 5)
 
 
+def test_allowed_tools_are_told_apart_by_kind(client: openai.OpenAI) -> None:
+    """Of a function and a custom tool of one name, the one of the allowed kind is called."""
+    choice = allowed("required")
+    choice["allowed_tools"]["tools"] = [named("f", "custom")]
+    answer = complete(client, tools=[function("f"), custom("f")], tool_choice=choice)
+    assert [call.type for call in answer.choices[0].message.tool_calls or ()] == ["custom"]
+
+
 def test_one_call_at_a_time(client: openai.OpenAI) -> None:
     """With parallel_tool_calls false there is one call, however many are asked for."""
     tools = [function("f"), function("g")]
