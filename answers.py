@@ -201,6 +201,8 @@ class Composer:
         for number, planned in enumerate(calls):
             if planned.schema is None:
                 tokens: list[str] = self._generator.write(self._plan.output_tokens, rng)
+                # The plan has cut it already.
+                finish = "length" if self._plan.finish_reason == "length" else finish
             else:
                 tokens = self._instance(planned.schema, rng, planned.param)
             tokens, finish = _cut(tokens, finish, left)

@@ -259,6 +259,17 @@ def test_custom_tool(client: openai.OpenAI) -> None:
     assert token_count(call.custom.input, "cl100k_base") == 5
 
 
+@pytest.mark.parametrize(("limit", "finish"), [(3, "length"), (5, "tool_calls")])
+def test_custom_call_cut_by_the_limit(client: openai.OpenAI, limit: int, finish: str) -> None:
+    """A limit cuts the text of a custom tool, with the reason length if it was to be longer."""
+    tools = {"tools": [custom("shout")], "tool_choice": "required"}
+    choice = complete(client, max_completion_tokens=limit, **tools).choices[0]
+    [call] = choice.message.tool_calls or []
+    assert call.type == "custom"
+    assert token_count(call.custom.input, "cl100k_base") == limit
+    assert choice.finish_reason == finish
+
+
 def test_custom_tools_are_not_counted(client: openai.OpenAI) -> None:
     """A custom tool costs no prompt tokens, as no one has said how many it should."""
     usages = [complete(client, **tools).usage for tools in ({}, {"tools": [custom("shout")]})]
