@@ -194,11 +194,16 @@ class Composer:
         return answer
 
     def _calls(self, index: int, calls: Sequence["PlannedCall"]) -> Answer:
-        rng = self._rng(index, "tools")
         left = self._plan.token_limit
+        if left == 0:
+            return self._content(index, [], "length", None)
+        rng = self._rng(index, "tools")
         finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
         segments = self._reasoning_segments(index)
         for number, planned in enumerate(calls):
+            if left == 0:
+                finish = "length"
+                break
             if planned.schema is None:
                 tokens: list[str] = self._generator.write(self._plan.output_tokens, rng)
                 # The plan has cut it already.

@@ -249,6 +249,35 @@ def test_calls_cut_by_the_limit(client: openai.OpenAI) -> None:
     assert answer.choices[0].finish_reason == "length"
 
 
+def test_no_call_begins_without_a_token(client: openai.OpenAI) -> None:
+    """Where the limit ends with a call there is no empty one after it, whole or streamed."""
+    asked: dict[str, Any] = {"seed": 1, "tools": [function()], "tool_choice": "required"}
+    first = complete(client, asking(1), **asked)
+    assert first.usage is not None
+    limited = asked | {"max_completion_tokens": first.usage.completion_tokens}
+    whole, streamed = complete(client, asking(3), **limited), chunks(client, asking(3), **limited)
+    heads = [delta for delta in deltas(streamed) if "id" in (delta.get("tool_calls") or [{}])[0]]
+    assert calls_of(whole) == calls_of(first)
+    assert len(heads) == 1
+    assert whole.choices[0].finish_reason == streamed[-1].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_no_call_after_reasoning_up_to_the_limit(
+    client: openai.OpenAI, other_client: openai.OpenAI, is_shown: bool
+) -> None:
+    """Where reasoning takes all the limit, hidden or shown, there is no call but an empty text."""
+    server = other_client if is_shown else client
+    asked: dict[str, Any] = {"tools": [function()], "tool_choice": "required", "max_tokens": 7}
+    thinking = {**headers(), "X-REASONING-LENGTH": "9"}
+    choice = complete(server, thinking, **asked).choices[0]
+    streamed = chunks(server, thinking, **asked)
+    assert (choice.message.tool_calls, choice.message.content) == (None, "")
+    assert [delta["content"] for delta in deltas(streamed) if "content" in delta] == [""]
+    assert all("tool_calls" not in delta for delta in deltas(streamed))
+    assert choice.finish_reason == streamed[-1].choices[0].finish_reason == "length"
+
+
 def test_custom_tool(client: openai.OpenAI) -> None:
     """A custom tool is called with free text of the asked length."""
     tools = [function(), custom("shout")]
