@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas import (
+    MAX_TOKENS_OF_ALL_CHOICES,
     AllowedToolsChoice,
     APIError,
     ChatCompletionRequest,
@@ -23,6 +24,7 @@ from schemas import (
     NamedTool,
     TokenLogprob,
     TopLogprob,
+    too_many_tokens,
 )
 from structured import SchemaError, dumps, instance
 from tokenizer import COMMON_WORDS, TokenGenerator, split_tokens
@@ -124,8 +126,14 @@ class Answer:
         )
 
 
+class ComposingCancelledError(Exception):
+    """Nobody waits for the answers any more."""
+
+
 class Composer:
     """Decides what the choices of one request say.
+
+    Composing may take seconds, in a thread; `cancel` ends it from another one.
 
     Args:
         request: A chat or a legacy completion request.
@@ -145,9 +153,28 @@ class Composer:
         self._plan = plan
         self._generator = generator
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
+        self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
+        self._is_cancelled = False
         self._seed: str | None = None
         if request.seed is not None:
             self._seed = "\0".join([str(request.seed), request.model, *material])
+
+    def cancel(self) -> None:
+        """Make composing in another thread raise `ComposingCancelledError` after its next text."""
+        self._is_cancelled = True
+
+    def _spend(self, tokens: int, source: str) -> None:
+        """Count tokens of the answers; `source` is what asked for them.
+
+        Raises:
+            APIError: All choices together have too many.
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
+        if self._is_cancelled:
+            raise ComposingCancelledError
+        self._tokens_left -= tokens
+        if self._tokens_left < 0:
+            raise too_many_tokens(self._request, source)
 
     def _rng(self, choice: int, purpose: str) -> random.Random:
         """Return the source of one choice's randomness: the seed's, else the generator's."""
@@ -156,7 +183,11 @@ class Composer:
         return random.Random(f"{purpose}\0{choice}\0{self._seed}")
 
     def legacy(self, request: CompletionRequest) -> list[Answer]:
-        """Return the choices of a legacy completion: text, n for each prompt."""
+        """Return the choices of a legacy completion: text, n for each prompt.
+
+        Raises:
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
         top = request.logprobs
         return [
             self._text(index, None if top is None else Logprobs(self._rng(index, "logprobs"), top))
@@ -166,10 +197,17 @@ class Composer:
     def _text(self, index: int, logprobs: Logprobs | None) -> Answer:
         """Return an answer in plain English, of the planned length unless a stop ends it."""
         tokens = self._generator.write(self._plan.output_tokens, self._rng(index, "text"))
+        self._spend(len(tokens), "prompt")
         return self._content(index, tokens, self._plan.finish_reason, logprobs)
 
     def chat(self, request: ChatCompletionRequest, asked_calls: int) -> list[Answer]:
-        """Return the choices of a chat: tool calls, JSON or text, as the request asks."""
+        """Return the choices of a chat: tool calls, JSON or text, as the request asks.
+
+        Raises:
+            APIError: A named tool is not among the tools, nothing satisfies a schema, or all
+                choices together have too many tokens.
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
         calls = tool_calls(request, asked_calls)
         schema = _response_schema(request)
         return [
@@ -188,8 +226,10 @@ class Composer:
 
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
         param = "response_format.json_schema.schema"
-        tokens = self._instance(schema, self._rng(index, "json"), param)
-        answer = self._content(index, *_cut(tokens, "stop", self._plan.token_limit), logprobs)
+        made = self._instance(schema, self._rng(index, "json"), param)
+        tokens, finish = _cut(made, "stop", self._plan.token_limit)
+        self._spend(len(tokens), "response_format")
+        answer = self._content(index, tokens, finish, logprobs)
         answer.segments[-1].is_json = True
         return answer
 
@@ -211,6 +251,7 @@ class Composer:
             else:
                 tokens = self._instance(planned.schema, rng, planned.param)
             tokens, finish = _cut(tokens, finish, left)
+            self._spend(len(tokens), "X-TOOL-CALLS")
             call = Call(number, call_id(rng), planned.kind, planned.name)
             segments.append(Segment(tokens, call))
             if finish == "length":

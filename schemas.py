@@ -998,8 +998,8 @@ def plan_generation(
     """Decide the length and the times of one answer of plain text.
 
     Raises:
-        APIError: The answer would be longer than the server allows, or ``min_tokens`` exceeds
-            the client's own limit.
+        APIError: The answer with its reasoning, or all choices together, would be longer than the
+            server allows, or ``min_tokens`` exceeds the client's own limit.
     """
     ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
     itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
@@ -1013,13 +1013,11 @@ def plan_generation(
     length = _output_length(request, headers, settings)
     visible_limit = None if limit is None else limit - reasoning
     tokens = length if visible_limit is None else min(length, visible_limit)
-    if tokens * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
-        raise APIError(
-            f"Invalid 'n': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
-            f"but got {request.choices} choices of {tokens}.",
-            param="n",
-            code="integer_above_max_value",
-        )
+    if reasoning + tokens > settings.max_output_length:
+        source = "reasoning_effort" if headers.reasoning_length is None else "X-REASONING-LENGTH"
+        raise _too_long(source, reasoning + tokens, settings)
+    if (reasoning + tokens) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
+        raise too_many_tokens(request, "prompt")
     return GenerationPlan(
         output_tokens=int(tokens),
         finish_reason="length" if length > tokens else "stop",
@@ -1055,13 +1053,28 @@ def _output_length(
         length, source = least, "min_tokens"
     tokens = length if limit is None else min(length, limit)
     if tokens > settings.max_output_length:
-        raise APIError(
-            f"Invalid '{source}': expected at most {settings.max_output_length} tokens, "
-            f"which is the most this server generates, but got {tokens}.",
-            param=source,
-            code="integer_above_max_value",
-        )
+        raise _too_long(source, tokens, settings)
     return length
+
+
+def _too_long(source: str, tokens: float, settings: Settings) -> APIError:
+    return APIError(
+        f"Invalid '{source}': expected at most {settings.max_output_length} tokens, reasoning "
+        f"included, which is the most this server generates, but got {tokens}.",
+        param=source,
+        code="integer_above_max_value",
+    )
+
+
+def too_many_tokens(request: GenerationRequest, source: str) -> APIError:
+    """Refuse more tokens than all choices may have; `source` asked for them where ``n`` is 1."""
+    param = "n" if (request.n or 1) > 1 else source
+    return APIError(
+        f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
+        "but got more.",
+        param=param,
+        code="integer_above_max_value",
+    )
 
 
 def refuse_beyond_timeout(plan: GenerationPlan, timeout_s: float) -> None:

@@ -1,6 +1,7 @@
 """What the choices of a chat say and when: n, stop, seed, log probabilities, reasoning, usage."""
 
 import math
+import random
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from answers import hold_back
+from answers import Composer, ComposingCancelledError, hold_back
+from schemas import ChatCompletionRequest, EmulationHeaders, plan_generation
+from settings import Settings
 from tests.sdk import chunks, complete, text_of
 from tests.wire import Answer, chat, headers, post, stream, token_count
+from tokenizer import TokenGenerator
 
 Address = tuple[str, int]
 
@@ -81,11 +85,48 @@ def test_stream_of_choices_is_whole(client: openai.OpenAI) -> None:
     assert streamed[-1].usage == whole.usage
 
 
-def test_too_many_tokens_in_all_choices(client: openai.OpenAI) -> None:
-    """Choices of more than a million tokens together are refused."""
+SHOUT = {"type": "custom", "custom": {"name": "shout"}}
+LONG = {"type": "object", "properties": {"a": {"type": "string", "minLength": 60_000}}}
+LONG_TOOL = {"type": "function", "function": {"name": "f", "parameters": LONG}}
+LONG_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": LONG}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters", "param"),
+    [
+        ({"X-OUTPUT-LENGTH": "131072"}, {"n": 3}, "n"),
+        ({"X-OUTPUT-LENGTH": "1", "X-REASONING-LENGTH": "131071"}, {"n": 3}, "n"),
+        ({"X-TOOL-CALLS": "128"}, {"tools": [LONG_TOOL]}, "X-TOOL-CALLS"),
+        ({"X-TOOL-CALLS": "128"}, {"tools": [LONG_TOOL], "n": 2}, "n"),
+        ({}, {"response_format": LONG_FORMAT, "n": 128}, "n"),
+    ],
+)
+def test_too_many_tokens_in_all_choices(
+    client: openai.OpenAI, asked: dict[str, str], parameters: dict[str, object], param: str
+) -> None:
+    """More than 262,144 tokens of text, reasoning, calls or JSON in all choices are refused."""
     with pytest.raises(openai.BadRequestError) as caught:
-        complete(client, headers(output_length=131_072), n=9)
-    assert (caught.value.param, caught.value.code) == ("n", "integer_above_max_value")
+        complete(client, {"X-TTFT-MS": "0", "X-ITL-MS": "0", **asked}, **parameters)
+    assert (caught.value.param, caught.value.code) == (param, "integer_above_max_value")
+
+
+@pytest.mark.parametrize("parameters", [{}, {"tools": [SHOUT], "tool_choice": "required"}])
+def test_composing_is_cancelled(parameters: dict[str, object]) -> None:
+    """Composing ends before the next text once it is cancelled."""
+    request = ChatCompletionRequest.model_validate(chat(n=9, **parameters))
+    plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
+    written = []
+
+    class Generator(TokenGenerator):
+        def write(self, length: int, rng: random.Random | None = None) -> list[str]:
+            written.append(length)
+            composer.cancel()
+            return super().write(length, rng)
+
+    composer = Composer(request, plan, Generator(), [])
+    with pytest.raises(ComposingCancelledError):
+        composer.chat(request, 9)
+    assert len(written) == 1
 
 
 # --------------------------------------------------------------------------------------
