@@ -35,6 +35,10 @@ _JSON_OBJECT_SCHEMA = {
     "required": ["title", "answer"],
 }
 
+# Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
+OPENING = 64
+MAX_REDRAWS = 4096
+
 CallKind = Literal["function", "custom", "function_call"]
 
 
@@ -155,6 +159,8 @@ class Composer:
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
         self._is_cancelled = False
+        self._openings: set[tuple[str, ...]] = set()
+        self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
         if request.seed is not None:
             self._seed = "\0".join([str(request.seed), request.model, *material])
@@ -196,9 +202,24 @@ class Composer:
 
     def _text(self, index: int, logprobs: Logprobs | None) -> Answer:
         """Return an answer in plain English, of the planned length unless a stop ends it."""
-        tokens = self._generator.write(self._plan.output_tokens, self._rng(index, "text"))
+        tokens = self._words(index)
         self._spend(len(tokens), "prompt")
         return self._content(index, tokens, self._plan.finish_reason, logprobs)
+
+    def _words(self, index: int) -> list[str]:
+        """Return a text that no other choice for the prompt has, unless there are too few."""
+        length, rng = self._plan.output_tokens, self._rng(index, "text")
+        tokens = self._generator.write(length, rng)
+        n = self._request.n or 1
+        if n == 1:
+            return tokens
+        if index % n == 0:
+            self._openings.clear()
+        while self._redraws_left and tuple(tokens[:OPENING]) in self._openings:
+            self._redraws_left -= 1
+            tokens = self._generator.write(length, rng)
+        self._openings.add(tuple(tokens[:OPENING]))
+        return tokens
 
     def chat(self, request: ChatCompletionRequest, asked_calls: int) -> list[Answer]:
         """Return the choices of a chat: tool calls, JSON or text, as the request asks.

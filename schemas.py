@@ -708,7 +708,7 @@ class GenerationRequest(RequestModel):
     @property
     def is_plain(self) -> bool:
         """Whether the answer takes no more work than to pick a text."""
-        return not self.stop
+        return self.choices == 1 and not self.stop
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -822,7 +822,7 @@ class ChatCompletionRequest(GenerationRequest):
     @property
     def is_plain(self) -> bool:
         """Whether the answer takes no more work than to pick a text."""
-        return not (self.stop or self.response_format or self.tools or self.functions)
+        return super().is_plain and not (self.response_format or self.tools or self.functions)
 
     @property
     def offered_functions(self) -> tuple[FunctionDefinition, ...]:

@@ -42,6 +42,22 @@ def test_choices_are_exact_and_differ(client: openai.OpenAI) -> None:
     assert len(set(texts)) == 5
 
 
+@pytest.mark.parametrize(("n", "length"), [(128, 5), (128, 2), (12, 1)])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_short_choices_differ(client: openai.OpenAI, n: int, length: int, seed: int | None) -> None:
+    """Many choices of few tokens have texts of their own too, where there are so many texts."""
+    answer = complete(client, headers(output_length=length), n=n, seed=seed)
+    assert len({text_of(answer, index) for index in range(n)}) == n
+
+
+def test_more_choices_than_texts(client: openai.OpenAI) -> None:
+    """Where there are fewer texts than choices some choices say the same."""
+    answer = complete(client, headers(output_length=1), n=128)
+    texts = [text_of(answer, index) for index in range(128)]
+    assert [token_count(text, "cl100k_base") for text in texts] == [1] * 128
+    assert len(set(texts)) == 15
+
+
 def test_usage_counts_all_choices(client: openai.OpenAI) -> None:
     """Usage counts the prompt once and the tokens of every choice."""
     one, five = (complete(client, headers(output_length=40), n=n).usage for n in (1, 5))
@@ -298,6 +314,7 @@ WEATHER = {
 SEEDED: dict[str, dict[str, object]] = {
     "text": {},
     "choices": {"n": 3},
+    "short choices": {"n": 50, "max_tokens": 2},
     "stop": {"stop": "e "},
     "log probabilities": {"logprobs": True, "top_logprobs": 3},
     "calls": {"tools": [WEATHER], "tool_choice": "required"},
