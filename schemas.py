@@ -255,17 +255,23 @@ class ImageURL(RequestModel):
         PlainValidator(_parse_image_url),
         WithJsonSchema({"type": "string", "format": "uri"}),
     ]
-    detail: Literal["auto", "low", "high"] | None = "auto"
+    detail: Literal["auto", "low", "high", "original"] | None = "auto"
 
 
-class TextPart(RequestModel):
+class PromptPart(RequestModel):
+    """What the parts of a prompt share: accepted and ignored, there is no cache."""
+
+    prompt_cache_breakpoint: Any = None
+
+
+class TextPart(PromptPart):
     """A piece of text."""
 
     type: Literal["text"]
     text: str
 
 
-class ImagePart(RequestModel):
+class ImagePart(PromptPart):
     """A picture for a vision model."""
 
     type: Literal["image_url"]
@@ -279,7 +285,7 @@ class InputAudio(RequestModel):
     format: Literal["wav", "mp3"]
 
 
-class AudioPart(RequestModel):
+class AudioPart(PromptPart):
     """A sound for an audio model; accepted, and not counted."""
 
     type: Literal["input_audio"]
@@ -294,7 +300,7 @@ class InputFile(RequestModel):
     filename: str | None = None
 
 
-class FilePart(RequestModel):
+class FilePart(PromptPart):
     """A document; accepted, and not counted."""
 
     type: Literal["file"]
@@ -787,7 +793,9 @@ class ChatCompletionRequest(GenerationRequest):
     store: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
+    moderation: Any = None
     prediction: Any = None
     modalities: Any = None
     audio: Any = None
