@@ -211,7 +211,7 @@ class Composer:
         length, rng = self._plan.output_tokens, self._rng(index, "text")
         tokens = self._generator.write(length, rng)
         n = self._request.n or 1
-        if n == 1:
+        if n == 1 or not tokens:
             return tokens
         if index % n == 0:
             self._openings.clear()

@@ -737,6 +737,7 @@ class Prompt:
 
 
 _PROMPT_SCHEMAS = [
+    {"type": "null"},
     {"type": "string"},
     {"type": "array", "items": {"type": "string"}},
     {"type": "array", "items": {"type": "integer"}},
@@ -745,7 +746,9 @@ _PROMPT_SCHEMAS = [
 
 
 def _parse_prompts(value: object) -> tuple[str | tuple[int, ...], ...]:
-    """Read one prompt or several, each a text or a list of token ids."""
+    """Read one prompt or several, each a text or a list of token ids; null is an empty text."""
+    if value is None:
+        return ("",)
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and value:
@@ -877,6 +880,7 @@ class CompletionRequest(GenerationRequest):
         PlainValidator(_parse_prompts),
         WithJsonSchema({"anyOf": _PROMPT_SCHEMAS}),
     ]
+    max_tokens: int | None = Field(None, ge=0)
     suffix: str | None = None
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
@@ -1024,7 +1028,7 @@ def plan_generation(
     if reasoning + tokens > settings.max_output_length:
         source = "reasoning_effort" if headers.reasoning_length is None else "X-REASONING-LENGTH"
         raise _too_long(source, reasoning + tokens, settings)
-    if (reasoning + tokens) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
+    if max(reasoning + tokens, 1) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
         raise too_many_tokens(request, "prompt")
     return GenerationPlan(
         output_tokens=int(tokens),
