@@ -231,6 +231,18 @@ KEYWORDS: list[Schema] = [
     {"type": "array", "contains": {"type": "integer"}, "maxContains": 1, "minItems": 3},
     {"type": "object", "minProperties": 6},
     {"type": "object", "minProperties": 2, "patternProperties": {"^x_[a-z]+$": {"type": "null"}}},
+    {
+        "patternProperties": {"^x_": {"type": "integer"}},
+        "additionalProperties": False,
+        "minProperties": 2,
+        "type": "object",
+    },
+    {
+        "patternProperties": {"_id$": {"type": "integer"}},
+        "additionalProperties": False,
+        "minProperties": 60,
+        "type": "object",
+    },
     {"minProperties": 3, "propertyNames": {"pattern": "^[a-z]{4}$"}, "type": "object"},
     {"properties": {"a": True, "b": True, "c": True}, "maxProperties": 2, "required": ["c"]},
     {"type": "object", "required": ["a"], "dependentRequired": {"a": ["b"], "b": ["c"]}},
@@ -246,6 +258,24 @@ KEYWORDS: list[Schema] = [
     {"anyOf": [False, {"type": "integer", "minimum": 2, "maximum": 1}, {"const": "ok"}]},
     {"type": "integer", "minimum": 1, "maximum": 3, "not": {"enum": [1, 3]}},
     {"not": {"type": ["string", "object", "number"]}},
+    {"type": "object", "properties": {"a": {"type": "string"}}, "not": {"required": ["a"]}},
+    {
+        "type": "object",
+        "properties": {"a": True, "b": True, "c": True},
+        "minProperties": 2,
+        "not": {"required": ["a"]},
+    },
+    {
+        "type": "object",
+        "properties": {"o": {"type": "object", "properties": {"a": True}}},
+        "required": ["o"],
+        "not": {"properties": {"o": {"required": ["a"]}}},
+    },
+    {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+    },
     {
         "properties": {"country": {"enum": ["us", "nl"]}, "code": {"type": "string"}},
         "required": ["country", "code"],
