@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
+import regex
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -312,6 +313,25 @@ def test_decimal_multiples_have_no_float_error() -> None:
     assert made == {0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1}
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^\p{Lu}\p{Ll}+( \p{L}+)*$",
+        r"^[\p{L}\p{N}._-]{3,9}$",
+        r"^[^\p{L}\[]{3}$",
+        r"^(?<year>\d{4})-(?<month>\d\d)$",
+        r"^(?<quote>['\"])[(?<a>]+\1$",
+        r"^\(\?<\\p{1}$",
+    ],
+)
+def test_patterns_of_ecmascript(pattern: str) -> None:
+    """Unicode classes and named groups, which Python does not have, are written all the same."""
+    for seed in SEEDS:
+        made = instance({"type": "string", "pattern": pattern}, random.Random(seed))
+        assert isinstance(made, str)
+        assert regex.search(pattern, made), made
+
+
 def test_if_is_taken_both_ways() -> None:
     """An enumeration that decides an `if` is not stuck at one value."""
     schema = next(schema for schema in KEYWORDS if "then" in schema)
@@ -448,6 +468,7 @@ def _age(schema: object) -> Schema:
         (_age({"$ref": "#/$defs/nowhere"}), "properties.age.$ref"),
         (_age({"$ref": "https://example.com/schema"}), "properties.age.$ref"),
         (_age({"type": "string", "pattern": "("}), "properties.age.pattern"),
+        (_age({"type": "string", "pattern": "\\p{Script=Greek}"}), "properties.age.pattern"),
         (_age({"type": "string", "enum": []}), "properties.age.enum"),
         (_age({"enum": ["a"], "type": "integer"}), "properties.age"),
         (_age({"anyOf": [{"type": "nope"}, {"type": "null"}]}), "properties.age.anyOf.0.type"),
