@@ -351,7 +351,8 @@ def hold_back(
     """End a text before the first complete stop sequence, and hold back what could become one.
 
     As on a real server, text that may be the start of a stop sequence leaves when it is known not
-    to be, or with the end of the answer. The rest of a token that a stop cuts is `split` anew.
+    to be, or with the end of the answer. What a stop leaves of a token is `split` anew, into no
+    more tokens than were made.
 
     >>> hold_back(["a", "b", "c", "d"], ["bx"], list).leaves
     [0, 2, 2, 3]
@@ -364,7 +365,13 @@ def hold_back(
     end = slot = 0
     for token in tokens[:slots]:
         whole = cut is None or end + len(token) <= cut
-        kept += [token] if whole else split(token[: cut - end]) if cut and end < cut else []
+        if whole:
+            kept.append(token)
+        elif cut and end < cut:
+            parts, most = split(token[: cut - end]), slots - len(kept)
+            kept += (
+                parts if len(parts) <= most else [*parts[: most - 1], "".join(parts[most - 1 :])]
+            )
         end += len(token)
         while slot < slots - 1 and (safe[slot] < end or not whole):
             slot += 1

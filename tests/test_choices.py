@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import openai
 import pytest
+import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
@@ -159,6 +160,14 @@ def text(address: Address) -> str:
     return stream(address, headers(output_length=LENGTH), seed=SEED).text
 
 
+def made_until(text: str, stop: str) -> int:
+    """Return how many tokens it takes to make the stop sequence complete."""
+    encoding = tiktoken.get_encoding("cl100k_base")
+    tokens = [encoding.decode([token]) for token in encoding.encode(text)]
+    end = text.index(stop) + len(stop)
+    return next(n for n in range(len(tokens) + 1) if len("".join(tokens[:n])) >= end)
+
+
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_stop_ends_the_text(address: Address, text: str, data: st.DataObject) -> None:
@@ -173,10 +182,11 @@ def test_stop_ends_the_text(address: Address, text: str, data: st.DataObject) ->
         stream_options={"include_usage": True},
     )
     finish, last = answer.chunks[-2:]
+    used = last["usage"]["completion_tokens"]
     assert answer.text == text.partition(stop)[0]
     assert finish["choices"][0]["finish_reason"] == "stop"
-    assert last["usage"]["completion_tokens"] == len(answer.content)
-    assert last["usage"]["completion_tokens"] == token_count(answer.text, "cl100k_base")
+    assert used == len(answer.content)
+    assert used == min(token_count(answer.text, "cl100k_base"), made_until(text, stop))
 
 
 def test_stop_of_a_whole_answer(client: openai.OpenAI, text: str) -> None:
@@ -186,6 +196,14 @@ def test_stop_of_a_whole_answer(client: openai.OpenAI, text: str) -> None:
     assert text_of(answer) == text.partition(stop)[0]
     assert answer.choices[0].finish_reason == "stop"
     assert tokens_used(answer) == token_count(text_of(answer), "cl100k_base")
+
+
+def test_stop_within_a_token_keeps_the_limit(client: openai.OpenAI) -> None:
+    """What a stop leaves of a token counts as one, though its letters alone would be more."""
+    answer = complete(client, n=64, seed=1, stop=["e", "o"], max_tokens=1)
+    texts = [text_of(answer, index) for index in range(64)]
+    assert any(token_count(text, "cl100k_base") > 1 for text in texts)
+    assert tokens_used(answer) == sum(map(bool, texts))
 
 
 def test_earliest_of_several_stops(client: openai.OpenAI, text: str) -> None:
@@ -279,6 +297,15 @@ def test_hold_back_makes_no_more_than_it_must(tokens: list[str], stops: list[str
     ends = [len("".join(tokens[: slot + 1])) for slot in range(len(tokens))]
     slots = len(tokens) if stop is None else 1 + next(i for i, e in enumerate(ends) if e >= stop[0])
     assert hold_back(tokens, stops, list).slots == slots
+
+
+@given(tokens=TEXTS, stops=STOPS)
+@settings(max_examples=300, deadline=None)
+def test_hold_back_keeps_no_more_tokens_than_were_made(tokens: list[str], stops: list[str]) -> None:
+    """What a stop leaves of a token is not split into more tokens than there are slots."""
+    held = hold_back(tokens, stops, list)
+    assert len(held.tokens) <= held.slots
+    assert all(held.tokens)
 
 
 @given(tokens=TEXTS, stops=STOPS)
