@@ -369,9 +369,9 @@ def hold_back(
             kept.append(token)
         elif cut and end < cut:
             parts, most = split(token[: cut - end]), slots - len(kept)
-            kept += (
-                parts if len(parts) <= most else [*parts[: most - 1], "".join(parts[most - 1 :])]
-            )
+            if len(parts) > most:
+                parts = [*parts[: most - 1], "".join(parts[most - 1 :])]
+            kept += parts
         end += len(token)
         while slot < slots - 1 and (safe[slot] < end or not whole):
             slot += 1
