@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,6 +39,7 @@ _JSON_OBJECT_SCHEMA = {
 # Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
 OPENING = 64
 MAX_REDRAWS = 4096
+MAX_INSTANCES_S = 10  # CPU time; the most tokens of all choices take about 2 s
 
 CallKind = Literal["function", "custom", "function_call"]
 
@@ -159,6 +161,7 @@ class Composer:
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
         self._is_cancelled = False
+        self._instances_s = 0.0
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
@@ -281,14 +284,17 @@ class Composer:
         return Answer(index, segments, finish, sum(len(s.tokens) for s in segments))
 
     def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+        started_s = time.thread_time()
         try:
             text = dumps(instance(schema, rng))
         except SchemaError as error:
-            where = f"{param}.{error.path}" if error.path else param
-            raise APIError(
-                f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema"
-            ) from None
-        return split_tokens(text, self._request.model)
+            raise _invalid_schema(error, param) from None
+        tokens = split_tokens(text, self._request.model)
+        self._instances_s += time.thread_time() - started_s
+        if self._instances_s > MAX_INSTANCES_S:
+            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s", "")
+            raise _invalid_schema(slow, param)
+        return tokens
 
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
@@ -316,6 +322,11 @@ class Composer:
             [*range(offset), *(offset + slot for slot in held.leaves)],
             logprobs,
         )
+
+
+def _invalid_schema(error: SchemaError, param: str) -> APIError:
+    where = f"{param}.{error.path}" if error.path else param
+    return APIError(f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema")
 
 
 def _cut(

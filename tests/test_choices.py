@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from answers import Composer, ComposingCancelledError, hold_back
-from schemas import ChatCompletionRequest, EmulationHeaders, plan_generation
+from schemas import APIError, ChatCompletionRequest, EmulationHeaders, plan_generation
 from settings import Settings
 from tests.sdk import chunks, complete, text_of
 from tests.wire import Answer, chat, headers, post, stream, token_count
@@ -125,6 +125,16 @@ def test_too_many_tokens_in_all_choices(
     with pytest.raises(openai.BadRequestError) as caught:
         complete(client, {"X-TTFT-MS": "0", "X-ITL-MS": "0", **asked}, **parameters)
     assert (caught.value.param, caught.value.code) == (param, "integer_above_max_value")
+
+
+def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls whose instances take longer than they may are refused."""
+    monkeypatch.setattr("answers.MAX_INSTANCES_S", 0)
+    request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
+    plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
+    with pytest.raises(APIError, match="all its instances") as caught:
+        Composer(request, plan, TokenGenerator(), []).chat(request, 1)
+    assert caught.value.body.code == "invalid_schema"
 
 
 @pytest.mark.parametrize("parameters", [{}, {"tools": [SHOUT], "tool_choice": "required"}])
