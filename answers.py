@@ -2,11 +2,13 @@
 
 import math
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas import (
+    MAX_TOKENS_OF_ALL_CHOICES,
     AllowedToolsChoice,
     APIError,
     ChatCompletionRequest,
@@ -23,6 +25,7 @@ from schemas import (
     NamedTool,
     TokenLogprob,
     TopLogprob,
+    too_many_tokens,
 )
 from structured import SchemaError, dumps, instance
 from tokenizer import COMMON_WORDS, TokenGenerator, split_tokens
@@ -32,6 +35,11 @@ _JSON_OBJECT_SCHEMA = {
     "properties": {"title": {"type": "string"}, "answer": {"type": "string"}},
     "required": ["title", "answer"],
 }
+
+# Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
+OPENING = 64
+MAX_REDRAWS = 4096
+MAX_INSTANCES_S = 10  # CPU time; the most tokens of all choices take about 2 s
 
 CallKind = Literal["function", "custom", "function_call"]
 
@@ -124,8 +132,14 @@ class Answer:
         )
 
 
+class ComposingCancelledError(Exception):
+    """Nobody waits for the answers any more."""
+
+
 class Composer:
     """Decides what the choices of one request say.
+
+    Composing may take seconds, in a thread; `cancel` ends it from another one.
 
     Args:
         request: A chat or a legacy completion request.
@@ -145,9 +159,31 @@ class Composer:
         self._plan = plan
         self._generator = generator
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
+        self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
+        self._is_cancelled = False
+        self._instances_s = 0.0
+        self._openings: set[tuple[str, ...]] = set()
+        self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
         if request.seed is not None:
             self._seed = "\0".join([str(request.seed), request.model, *material])
+
+    def cancel(self) -> None:
+        """Make composing in another thread raise `ComposingCancelledError` after its next text."""
+        self._is_cancelled = True
+
+    def _spend(self, tokens: int, source: str) -> None:
+        """Count tokens of the answers; `source` is what asked for them.
+
+        Raises:
+            APIError: All choices together have too many.
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
+        if self._is_cancelled:
+            raise ComposingCancelledError
+        self._tokens_left -= tokens
+        if self._tokens_left < 0:
+            raise too_many_tokens(self._request, source)
 
     def _rng(self, choice: int, purpose: str) -> random.Random:
         """Return the source of one choice's randomness: the seed's, else the generator's."""
@@ -156,7 +192,11 @@ class Composer:
         return random.Random(f"{purpose}\0{choice}\0{self._seed}")
 
     def legacy(self, request: CompletionRequest) -> list[Answer]:
-        """Return the choices of a legacy completion: text, n for each prompt."""
+        """Return the choices of a legacy completion: text, n for each prompt.
+
+        Raises:
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
         top = request.logprobs
         return [
             self._text(index, None if top is None else Logprobs(self._rng(index, "logprobs"), top))
@@ -165,11 +205,33 @@ class Composer:
 
     def _text(self, index: int, logprobs: Logprobs | None) -> Answer:
         """Return an answer in plain English, of the planned length unless a stop ends it."""
-        tokens = self._generator.write(self._plan.output_tokens, self._rng(index, "text"))
+        tokens = self._words(index)
+        self._spend(len(tokens), "prompt")
         return self._content(index, tokens, self._plan.finish_reason, logprobs)
 
+    def _words(self, index: int) -> list[str]:
+        """Return a text that no other choice for the prompt has, unless there are too few."""
+        length, rng = self._plan.output_tokens, self._rng(index, "text")
+        tokens = self._generator.write(length, rng)
+        n = self._request.n or 1
+        if n == 1 or not tokens:
+            return tokens
+        if index % n == 0:
+            self._openings.clear()
+        while self._redraws_left and tuple(tokens[:OPENING]) in self._openings:
+            self._redraws_left -= 1
+            tokens = self._generator.write(length, rng)
+        self._openings.add(tuple(tokens[:OPENING]))
+        return tokens
+
     def chat(self, request: ChatCompletionRequest, asked_calls: int) -> list[Answer]:
-        """Return the choices of a chat: tool calls, JSON or text, as the request asks."""
+        """Return the choices of a chat: tool calls, JSON or text, as the request asks.
+
+        Raises:
+            APIError: A named tool is not among the tools, nothing satisfies a schema, or all
+                choices together have too many tokens.
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
         calls = tool_calls(request, asked_calls)
         schema = _response_schema(request)
         return [
@@ -188,22 +250,32 @@ class Composer:
 
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
         param = "response_format.json_schema.schema"
-        tokens = self._instance(schema, self._rng(index, "json"), param)
-        answer = self._content(index, *_cut(tokens, "stop", self._plan.token_limit), logprobs)
+        made = self._instance(schema, self._rng(index, "json"), param)
+        tokens, finish = _cut(made, "stop", self._plan.token_limit)
+        self._spend(len(tokens), "response_format")
+        answer = self._content(index, tokens, finish, logprobs)
         answer.segments[-1].is_json = True
         return answer
 
     def _calls(self, index: int, calls: Sequence["PlannedCall"]) -> Answer:
-        rng = self._rng(index, "tools")
         left = self._plan.token_limit
+        if left == 0:
+            return self._content(index, [], "length", None)
+        rng = self._rng(index, "tools")
         finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
         segments = self._reasoning_segments(index)
         for number, planned in enumerate(calls):
+            if left == 0:
+                finish = "length"
+                break
             if planned.schema is None:
                 tokens: list[str] = self._generator.write(self._plan.output_tokens, rng)
+                # The plan has cut it already.
+                finish = "length" if self._plan.finish_reason == "length" else finish
             else:
                 tokens = self._instance(planned.schema, rng, planned.param)
             tokens, finish = _cut(tokens, finish, left)
+            self._spend(len(tokens), "X-TOOL-CALLS")
             call = Call(number, call_id(rng), planned.kind, planned.name)
             segments.append(Segment(tokens, call))
             if finish == "length":
@@ -212,14 +284,17 @@ class Composer:
         return Answer(index, segments, finish, sum(len(s.tokens) for s in segments))
 
     def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+        started_s = time.thread_time()
         try:
             text = dumps(instance(schema, rng))
         except SchemaError as error:
-            where = f"{param}.{error.path}" if error.path else param
-            raise APIError(
-                f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema"
-            ) from None
-        return split_tokens(text, self._request.model)
+            raise _invalid_schema(error, param) from None
+        tokens = split_tokens(text, self._request.model)
+        self._instances_s += time.thread_time() - started_s
+        if self._instances_s > MAX_INSTANCES_S:
+            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s", "")
+            raise _invalid_schema(slow, param)
+        return tokens
 
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
@@ -247,6 +322,11 @@ class Composer:
             [*range(offset), *(offset + slot for slot in held.leaves)],
             logprobs,
         )
+
+
+def _invalid_schema(error: SchemaError, param: str) -> APIError:
+    where = f"{param}.{error.path}" if error.path else param
+    return APIError(f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema")
 
 
 def _cut(
@@ -282,7 +362,8 @@ def hold_back(
     """End a text before the first complete stop sequence, and hold back what could become one.
 
     As on a real server, text that may be the start of a stop sequence leaves when it is known not
-    to be, or with the end of the answer. The rest of a token that a stop cuts is `split` anew.
+    to be, or with the end of the answer. What a stop leaves of a token is `split` anew, into no
+    more tokens than were made.
 
     >>> hold_back(["a", "b", "c", "d"], ["bx"], list).leaves
     [0, 2, 2, 3]
@@ -295,7 +376,13 @@ def hold_back(
     end = slot = 0
     for token in tokens[:slots]:
         whole = cut is None or end + len(token) <= cut
-        kept += [token] if whole else split(token[: cut - end]) if cut and end < cut else []
+        if whole:
+            kept.append(token)
+        elif cut and end < cut:
+            parts, most = split(token[: cut - end]), slots - len(kept)
+            if len(parts) > most:
+                parts = [*parts[: most - 1], "".join(parts[most - 1 :])]
+            kept += parts
         end += len(token)
         while slot < slots - 1 and (safe[slot] < end or not whole):
             slot += 1
@@ -397,13 +484,11 @@ def _offered_calls(request: ChatCompletionRequest) -> tuple[list[PlannedCall], b
         for i, tool in enumerate(request.tools)
     ]
     match request.tool_choice:
-        case FunctionChoice(function=NamedTool(name=name)):
-            return [_named(offered, name, "function", "tool_choice")], True
-        case CustomChoice(custom=NamedTool(name=name)):
-            return [_named(offered, name, "custom", "tool_choice")], True
+        case FunctionChoice() | CustomChoice() as choice:
+            return [_named(offered, choice.name, choice.type, "tool_choice")], True
         case AllowedToolsChoice(allowed_tools=allowed):
-            names = [(tool.get(str(tool.get("type"))) or {}).get("name") for tool in allowed.tools]
-            chosen = [call for call in offered if call.name in names]
+            names = {(tool.type, tool.name) for tool in allowed.tools}
+            chosen = [call for call in offered if (call.kind, call.name) in names]
             if not chosen:
                 raise APIError(
                     "Invalid value for 'tool_choice': none of the allowed tools was specified in "

@@ -20,9 +20,11 @@ STEP = 1 << 16
 
 _DATA_URL = re.compile(r"data:([^;,]{0,128})(;base64)?,", re.IGNORECASE)
 _ATTACHMENT = re.compile(
-    rb'"(?:url|data|file_data)"\s{0,64}:\s{0,64}"(?:data:[^"\\,]{0,128};base64,)?', re.IGNORECASE
+    rb'"(?:image_url|input_audio|file)"\s{0,64}:\s{0,64}\{[^{}]{0,512}?'
+    rb'"(?:url|data|file_data)"\s{0,64}:\s{0,64}"(?:data:[^"\\,]{0,128};base64,)?',
+    re.IGNORECASE,
 )
-_MAX_HEAD = 512
+_MAX_HEAD = 1024
 
 
 class AttachmentError(ValueError):
@@ -100,9 +102,9 @@ class ImageSource:
 def shorten_attachments(body: bytearray) -> bytes | bytearray:
     """Cut the base64 of each large attachment in a request's JSON after 1 MiB.
 
-    That is each string under a key ``url``, ``data`` or ``file_data`` that is base64, with or
-    without the head of a data URL. One that is not base64, or has no end, is left as it is, so that
-    it gets the same error as a short one.
+    That is each string under a key ``url``, ``data`` or ``file_data`` of an ``image_url``,
+    ``input_audio`` or ``file`` that is base64, with or without the head of a data URL. One that is
+    not base64, or has no end, is left as it is, so that it gets the same error as a short one.
     """
     parts: list[memoryview] = []
     view, copied, at = memoryview(body), 0, 0

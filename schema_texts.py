@@ -117,7 +117,7 @@ class Pattern:
         if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
             raise limit
         try:
-            tree = sre.parse(pattern)
+            tree = sre.parse(_as_python(pattern))
             if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
                 raise limit
             return cls(tree, regex.compile(pattern))
@@ -209,6 +209,36 @@ class _Writer:
             return chr(value)
         pool = self._any + string.digits + " _-"
         return self._rng.choice([c for c in pool if _in_class(c, [(kind, value)])])
+
+
+# What ECMAScript has and Python's parser does not; a class is written with its ASCII letters alone.
+_ECMA = re.compile(r"\\p\{(\w+)\}|\(\?<(?=\w)|\\.|[\[\]]", re.DOTALL)
+_UNICODE_CLASSES = {
+    **dict.fromkeys(("L", "Letter", "Alphabetic"), "A-Za-z"),
+    **dict.fromkeys(("Lu", "Uppercase_Letter", "Uppercase"), "A-Z"),
+    **dict.fromkeys(("Ll", "Lowercase_Letter", "Lowercase"), "a-z"),
+    **dict.fromkeys(("N", "Number", "Nd", "Decimal_Number"), "0-9"),
+    **dict.fromkeys(("P", "Punctuation"), "!#%&*,./:;?@"),
+}
+
+
+def _as_python(pattern: str) -> str:
+    """Return a pattern whose texts match `pattern`, without what Python's parser does not know."""
+    in_class = False
+
+    def known(match: re.Match[str]) -> str:
+        nonlocal in_class
+        text = match[0]
+        if text in "[]":
+            in_class = text == "["
+        elif match[1] in _UNICODE_CLASSES:
+            members = _UNICODE_CLASSES[match[1]]
+            return members if in_class else f"[{members}]"
+        elif text == "(?<" and not in_class:
+            return "(?P<"
+        return text
+
+    return _ECMA.sub(known, pattern)
 
 
 def _unrolled(tree: Tree) -> int:

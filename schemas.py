@@ -255,17 +255,23 @@ class ImageURL(RequestModel):
         PlainValidator(_parse_image_url),
         WithJsonSchema({"type": "string", "format": "uri"}),
     ]
-    detail: Literal["auto", "low", "high"] | None = "auto"
+    detail: Literal["auto", "low", "high", "original"] | None = "auto"
 
 
-class TextPart(RequestModel):
+class PromptPart(RequestModel):
+    """What the parts of a prompt share: accepted and ignored, there is no cache."""
+
+    prompt_cache_breakpoint: Any = None
+
+
+class TextPart(PromptPart):
     """A piece of text."""
 
     type: Literal["text"]
     text: str
 
 
-class ImagePart(RequestModel):
+class ImagePart(PromptPart):
     """A picture for a vision model."""
 
     type: Literal["image_url"]
@@ -279,7 +285,7 @@ class InputAudio(RequestModel):
     format: Literal["wav", "mp3"]
 
 
-class AudioPart(RequestModel):
+class AudioPart(PromptPart):
     """A sound for an audio model; accepted, and not counted."""
 
     type: Literal["input_audio"]
@@ -294,7 +300,7 @@ class InputFile(RequestModel):
     filename: str | None = None
 
 
-class FilePart(RequestModel):
+class FilePart(PromptPart):
     """A document; accepted, and not counted."""
 
     type: Literal["file"]
@@ -509,24 +515,43 @@ class NamedTool(RequestModel):
 
 
 class FunctionChoice(RequestModel):
-    """The one function that must be called."""
+    """One function, by its name."""
 
     type: Literal["function"]
     function: NamedTool
 
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.name
+
 
 class CustomChoice(RequestModel):
-    """The one custom tool that must be called."""
+    """One custom tool, by its name."""
 
     type: Literal["custom"]
     custom: NamedTool
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.custom.name
+
+
+AllowedTool = TypeAliasType(
+    "AllowedTool",
+    Annotated[
+        Annotated[FunctionChoice, Tag("<function>")] | Annotated[CustomChoice, Tag("<custom>")],
+        _variant("type", "function", "custom"),
+    ],
+)
 
 
 class AllowedTools(RequestModel):
     """The tools that may be called, or of which one must be."""
 
     mode: Literal["auto", "required"]
-    tools: list[dict[str, Any]]
+    tools: list[AllowedTool]
 
 
 class AllowedToolsChoice(RequestModel):
@@ -689,7 +714,7 @@ class GenerationRequest(RequestModel):
     @property
     def is_plain(self) -> bool:
         """Whether the answer takes no more work than to pick a text."""
-        return not self.stop
+        return self.choices == 1 and not self.stop
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -712,6 +737,7 @@ class Prompt:
 
 
 _PROMPT_SCHEMAS = [
+    {"type": "null"},
     {"type": "string"},
     {"type": "array", "items": {"type": "string"}},
     {"type": "array", "items": {"type": "integer"}},
@@ -720,7 +746,9 @@ _PROMPT_SCHEMAS = [
 
 
 def _parse_prompts(value: object) -> tuple[str | tuple[int, ...], ...]:
-    """Read one prompt or several, each a text or a list of token ids."""
+    """Read one prompt or several, each a text or a list of token ids; null is an empty text."""
+    if value is None:
+        return ("",)
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and value:
@@ -768,7 +796,9 @@ class ChatCompletionRequest(GenerationRequest):
     store: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
+    moderation: Any = None
     prediction: Any = None
     modalities: Any = None
     audio: Any = None
@@ -803,7 +833,7 @@ class ChatCompletionRequest(GenerationRequest):
     @property
     def is_plain(self) -> bool:
         """Whether the answer takes no more work than to pick a text."""
-        return not (self.stop or self.response_format or self.tools or self.functions)
+        return super().is_plain and not (self.response_format or self.tools or self.functions)
 
     @property
     def offered_functions(self) -> tuple[FunctionDefinition, ...]:
@@ -850,6 +880,7 @@ class CompletionRequest(GenerationRequest):
         PlainValidator(_parse_prompts),
         WithJsonSchema({"anyOf": _PROMPT_SCHEMAS}),
     ]
+    max_tokens: int | None = Field(None, ge=0)
     suffix: str | None = None
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
@@ -979,8 +1010,8 @@ def plan_generation(
     """Decide the length and the times of one answer of plain text.
 
     Raises:
-        APIError: The answer would be longer than the server allows, or ``min_tokens`` exceeds
-            the client's own limit.
+        APIError: The answer with its reasoning, or all choices together, would be longer than the
+            server allows, or ``min_tokens`` exceeds the client's own limit.
     """
     ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
     itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
@@ -994,13 +1025,11 @@ def plan_generation(
     length = _output_length(request, headers, settings)
     visible_limit = None if limit is None else limit - reasoning
     tokens = length if visible_limit is None else min(length, visible_limit)
-    if tokens * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
-        raise APIError(
-            f"Invalid 'n': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
-            f"but got {request.choices} choices of {tokens}.",
-            param="n",
-            code="integer_above_max_value",
-        )
+    if reasoning + tokens > settings.max_output_length:
+        source = "reasoning_effort" if headers.reasoning_length is None else "X-REASONING-LENGTH"
+        raise _too_long(source, reasoning + tokens, settings)
+    if max(reasoning + tokens, 1) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
+        raise too_many_tokens(request, "prompt")
     return GenerationPlan(
         output_tokens=int(tokens),
         finish_reason="length" if length > tokens else "stop",
@@ -1036,13 +1065,28 @@ def _output_length(
         length, source = least, "min_tokens"
     tokens = length if limit is None else min(length, limit)
     if tokens > settings.max_output_length:
-        raise APIError(
-            f"Invalid '{source}': expected at most {settings.max_output_length} tokens, "
-            f"which is the most this server generates, but got {tokens}.",
-            param=source,
-            code="integer_above_max_value",
-        )
+        raise _too_long(source, tokens, settings)
     return length
+
+
+def _too_long(source: str, tokens: float, settings: Settings) -> APIError:
+    return APIError(
+        f"Invalid '{source}': expected at most {settings.max_output_length} tokens, reasoning "
+        f"included, which is the most this server generates, but got {tokens}.",
+        param=source,
+        code="integer_above_max_value",
+    )
+
+
+def too_many_tokens(request: GenerationRequest, source: str) -> APIError:
+    """Refuse more tokens than all choices may have; `source` asked for them where ``n`` is 1."""
+    param = "n" if (request.n or 1) > 1 else source
+    return APIError(
+        f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
+        "but got more.",
+        param=param,
+        code="integer_above_max_value",
+    )
 
 
 def refuse_beyond_timeout(plan: GenerationPlan, timeout_s: float) -> None:

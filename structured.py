@@ -404,9 +404,11 @@ class _Maker:
             return self._listed_value(spot, level)
         failure = None
         for kind in _possible_kinds(spot):
-            for _ in range(TRIES if doubtful else 1):
+            for turn in range(2 * TRIES if doubtful else 1):
+                # Every other time without what is optional: that may be what is not allowed.
+                deep = depth if turn % 2 == 0 else max(depth, RICH_DEPTH)
                 try:
-                    value = self._of_kind(kind, spot, depth, level)
+                    value = self._of_kind(kind, spot, deep, level)
                 except _UnsatisfiableError as error:
                     failure = failure or error
                     break
@@ -559,8 +561,10 @@ class _Maker:
         member = partial(self._member, spot, depth, level)
         made = {name: member(name) for name in required}
         declared = list(dict.fromkeys(n for s, _ in spot for n in s.get("properties", ())))
-        goal = high if self._is_rich(depth) else low
-        self._add(made, spot, declared, goal, member)
+        if self._is_rich(depth):
+            self._add(made, spot, declared, high, member)
+        else:
+            self._add(made, spot, self._rng.sample(declared, len(declared)), low, member)
         if len(made) < low or (not declared and self._is_rich(depth) and _is_open(spot)):
             goal = min(high, max(low, 2))
             self._add(made, spot, self._new_names(spot, goal, level), goal, member)
@@ -618,13 +622,18 @@ class _Maker:
             for schema, path in spot
             for pattern in schema.get("patternProperties", ())
         ]
+        yielded = set()
         for turn in range(4 * count + TRIES):
+            word = self._rng.choice(WORDS) + (f"_{turn}" if turn >= TRIES else "")
             if rules or (patterns and turn % 2 == 0):
                 pick = [self._rng.choice(patterns)] if patterns and turn % 2 == 0 else []
-                yield str(self.make([({"type": "string"}, ""), *rules, *pick], RICH_DEPTH, level))
+                name = str(self.make([({"type": "string"}, ""), *rules, *pick], RICH_DEPTH, level))
+                # A pattern that is open at an end may be written as one text alone.
+                longer = [f"{name}{word}", f"{word}{name}"]
+                yield self._rng.choice(longer) if name in yielded else name
+                yielded.add(name)
             else:
-                word = self._rng.choice(WORDS)
-                yield word if turn < TRIES else f"{word}_{turn}"
+                yield word
 
     # -- checking ---------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
@@ -213,12 +213,12 @@ def _undotted(text: str | None) -> str:
 
 
 def count_image_tokens(
-    model: str, width: int | None, height: int | None, detail: Literal["auto", "low", "high"] | None
+    model: str, width: int | None, height: int | None, detail: str | None
 ) -> int:
     """Return the prompt tokens of one image, by OpenAI's tile formula.
 
-    At high detail (and auto) the image is shrunk into 2048 x 2048 pixels and then to a short side
-    of 768, and each tile of 512 x 512 that it touches is counted; at low detail only the base is.
+    At low detail only the base counts. At any other the image is shrunk into 2048 x 2048 pixels
+    and then to a short side of 768, and each tile of 512 x 512 that it touches is counted too.
     An image of unknown size counts as 1024 x 1024.
 
     >>> count_image_tokens("gpt-4o", 2048, 4096, "high")

@@ -50,6 +50,7 @@ def test_head_is_found_wherever_it_stands(gap: int) -> None:
     ("part", "start"),
     [
         ({"type": "input_audio", "input_audio": {"format": "wav", "data": BIG}}, ""),
+        ({"input_audio": {"data": BIG, "format": "wav"}, "type": "input_audio"}, ""),
         ({"type": "file", "file": {"filename": "a.pdf", "file_data": BIG}}, ""),
         (
             {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{BIG}"}},
@@ -68,7 +69,10 @@ UNTOUCHED = {
     "small": body(f"data:image/png;base64,{BIG[:KEPT]}"),
     "text": bytearray(json.dumps(chat(f"data:image/png;base64,{BIG}")).encode()),
     "quoted": bytearray(json.dumps(chat(f'"url": "data:image/png;base64,{BIG}"')).encode()),
-    "sound that is not base64": bytearray(json.dumps({"data": f"{BIG}-AAA"}).encode()),
+    "sound that is not base64": bytearray(
+        json.dumps({"input_audio": {"data": f"{BIG}-AAA"}}).encode()
+    ),
+    "metadata": bytearray(json.dumps(chat(metadata={"url": BIG, "data": BIG})).encode()),
     "another key": body(f"data:image/png;base64,{BIG}", key="uri"),
     "not base64": body(f"data:image/png;base64,{BIG}!AAA"),
     "padding within": body(f"data:image/png;base64,{BIG[:65532]}AA=={BIG}"),
@@ -79,7 +83,7 @@ UNTOUCHED = {
 
 @pytest.mark.parametrize("kind", UNTOUCHED)
 def test_all_else_is_left_alone(kind: str) -> None:
-    """What is no large picture under a key url, or is not base64, is passed on as it came."""
+    """What is no large attachment, or is not base64, is passed on as it came."""
     assert shorten_attachments(UNTOUCHED[kind]) == UNTOUCHED[kind]
 
 
@@ -88,6 +92,8 @@ PIECES = [
     "url",
     '"url"',
     '"data"',
+    '"image_url":{"url":"',
+    '"file": {',
     ":",
     " ",
     "data:",

@@ -1,19 +1,24 @@
 """What the choices of a chat say and when: n, stop, seed, log probabilities, reasoning, usage."""
 
 import math
+import random
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 
 import openai
 import pytest
+import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from answers import hold_back
+from answers import Composer, ComposingCancelledError, hold_back
+from schemas import APIError, ChatCompletionRequest, EmulationHeaders, plan_generation
+from settings import Settings
 from tests.sdk import chunks, complete, text_of
 from tests.wire import Answer, chat, headers, post, stream, token_count
+from tokenizer import TokenGenerator
 
 Address = tuple[str, int]
 
@@ -36,6 +41,22 @@ def test_choices_are_exact_and_differ(client: openai.OpenAI) -> None:
     assert [choice.index for choice in answer.choices] == [0, 1, 2, 3, 4]
     assert [token_count(text, "cl100k_base") for text in texts] == [40] * 5
     assert len(set(texts)) == 5
+
+
+@pytest.mark.parametrize(("n", "length"), [(128, 5), (128, 2), (12, 1)])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_short_choices_differ(client: openai.OpenAI, n: int, length: int, seed: int | None) -> None:
+    """Many choices of few tokens have texts of their own too, where there are so many texts."""
+    answer = complete(client, headers(output_length=length), n=n, seed=seed)
+    assert len({text_of(answer, index) for index in range(n)}) == n
+
+
+def test_more_choices_than_texts(client: openai.OpenAI) -> None:
+    """Where there are fewer texts than choices some choices say the same."""
+    answer = complete(client, headers(output_length=1), n=128)
+    texts = [text_of(answer, index) for index in range(128)]
+    assert [token_count(text, "cl100k_base") for text in texts] == [1] * 128
+    assert len(set(texts)) == 15
 
 
 def test_usage_counts_all_choices(client: openai.OpenAI) -> None:
@@ -81,11 +102,58 @@ def test_stream_of_choices_is_whole(client: openai.OpenAI) -> None:
     assert streamed[-1].usage == whole.usage
 
 
-def test_too_many_tokens_in_all_choices(client: openai.OpenAI) -> None:
-    """Choices of more than a million tokens together are refused."""
+SHOUT = {"type": "custom", "custom": {"name": "shout"}}
+LONG = {"type": "object", "properties": {"a": {"type": "string", "minLength": 60_000}}}
+LONG_TOOL = {"type": "function", "function": {"name": "f", "parameters": LONG}}
+LONG_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": LONG}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters", "param"),
+    [
+        ({"X-OUTPUT-LENGTH": "131072"}, {"n": 3}, "n"),
+        ({"X-OUTPUT-LENGTH": "1", "X-REASONING-LENGTH": "131071"}, {"n": 3}, "n"),
+        ({"X-TOOL-CALLS": "128"}, {"tools": [LONG_TOOL]}, "X-TOOL-CALLS"),
+        ({"X-TOOL-CALLS": "128"}, {"tools": [LONG_TOOL], "n": 2}, "n"),
+        ({}, {"response_format": LONG_FORMAT, "n": 128}, "n"),
+    ],
+)
+def test_too_many_tokens_in_all_choices(
+    client: openai.OpenAI, asked: dict[str, str], parameters: dict[str, object], param: str
+) -> None:
+    """More than 262,144 tokens of text, reasoning, calls or JSON in all choices are refused."""
     with pytest.raises(openai.BadRequestError) as caught:
-        complete(client, headers(output_length=131_072), n=9)
-    assert (caught.value.param, caught.value.code) == ("n", "integer_above_max_value")
+        complete(client, {"X-TTFT-MS": "0", "X-ITL-MS": "0", **asked}, **parameters)
+    assert (caught.value.param, caught.value.code) == (param, "integer_above_max_value")
+
+
+def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls whose instances take longer than they may are refused."""
+    monkeypatch.setattr("answers.MAX_INSTANCES_S", 0)
+    request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
+    plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
+    with pytest.raises(APIError, match="all its instances") as caught:
+        Composer(request, plan, TokenGenerator(), []).chat(request, 1)
+    assert caught.value.body.code == "invalid_schema"
+
+
+@pytest.mark.parametrize("parameters", [{}, {"tools": [SHOUT], "tool_choice": "required"}])
+def test_composing_is_cancelled(parameters: dict[str, object]) -> None:
+    """Composing ends before the next text once it is cancelled."""
+    request = ChatCompletionRequest.model_validate(chat(n=9, **parameters))
+    plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
+    written = []
+
+    class Generator(TokenGenerator):
+        def write(self, length: int, rng: random.Random | None = None) -> list[str]:
+            written.append(length)
+            composer.cancel()
+            return super().write(length, rng)
+
+    composer = Composer(request, plan, Generator(), [])
+    with pytest.raises(ComposingCancelledError):
+        composer.chat(request, 9)
+    assert len(written) == 1
 
 
 # --------------------------------------------------------------------------------------
@@ -102,6 +170,14 @@ def text(address: Address) -> str:
     return stream(address, headers(output_length=LENGTH), seed=SEED).text
 
 
+def made_until(text: str, stop: str) -> int:
+    """Return how many tokens it takes to make the stop sequence complete."""
+    encoding = tiktoken.get_encoding("cl100k_base")
+    tokens = [encoding.decode([token]) for token in encoding.encode(text)]
+    end = text.index(stop) + len(stop)
+    return next(n for n in range(len(tokens) + 1) if len("".join(tokens[:n])) >= end)
+
+
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_stop_ends_the_text(address: Address, text: str, data: st.DataObject) -> None:
@@ -116,10 +192,11 @@ def test_stop_ends_the_text(address: Address, text: str, data: st.DataObject) ->
         stream_options={"include_usage": True},
     )
     finish, last = answer.chunks[-2:]
+    used = last["usage"]["completion_tokens"]
     assert answer.text == text.partition(stop)[0]
     assert finish["choices"][0]["finish_reason"] == "stop"
-    assert last["usage"]["completion_tokens"] == len(answer.content)
-    assert last["usage"]["completion_tokens"] == token_count(answer.text, "cl100k_base")
+    assert used == len(answer.content)
+    assert used == min(token_count(answer.text, "cl100k_base"), made_until(text, stop))
 
 
 def test_stop_of_a_whole_answer(client: openai.OpenAI, text: str) -> None:
@@ -129,6 +206,14 @@ def test_stop_of_a_whole_answer(client: openai.OpenAI, text: str) -> None:
     assert text_of(answer) == text.partition(stop)[0]
     assert answer.choices[0].finish_reason == "stop"
     assert tokens_used(answer) == token_count(text_of(answer), "cl100k_base")
+
+
+def test_stop_within_a_token_keeps_the_limit(client: openai.OpenAI) -> None:
+    """What a stop leaves of a token counts as one, though its letters alone would be more."""
+    answer = complete(client, n=64, seed=1, stop=["e", "o"], max_tokens=1)
+    texts = [text_of(answer, index) for index in range(64)]
+    assert any(token_count(text, "cl100k_base") > 1 for text in texts)
+    assert tokens_used(answer) == sum(map(bool, texts))
 
 
 def test_earliest_of_several_stops(client: openai.OpenAI, text: str) -> None:
@@ -225,6 +310,15 @@ def test_hold_back_makes_no_more_than_it_must(tokens: list[str], stops: list[str
 
 
 @given(tokens=TEXTS, stops=STOPS)
+@settings(max_examples=300, deadline=None)
+def test_hold_back_keeps_no_more_tokens_than_were_made(tokens: list[str], stops: list[str]) -> None:
+    """What a stop leaves of a token is not split into more tokens than there are slots."""
+    held = hold_back(tokens, stops, list)
+    assert len(held.tokens) <= held.slots
+    assert all(held.tokens)
+
+
+@given(tokens=TEXTS, stops=STOPS)
 @settings(max_examples=1000, deadline=None)
 def test_hold_back_sends_nothing_too_early_or_too_late(tokens: list[str], stops: list[str]) -> None:
     """A token leaves with the first slot after which none of it can be of a stop, or at the end."""
@@ -257,6 +351,7 @@ WEATHER = {
 SEEDED: dict[str, dict[str, object]] = {
     "text": {},
     "choices": {"n": 3},
+    "short choices": {"n": 50, "max_tokens": 2},
     "stop": {"stop": "e "},
     "log probabilities": {"logprobs": True, "top_logprobs": 3},
     "calls": {"tools": [WEATHER], "tool_choice": "required"},

@@ -51,10 +51,12 @@ def test_shape(client: openai.OpenAI) -> None:
         (["hello world", "hello"], 2, 3),
         (OFFSET_TOKENS, 1, 2),
         ([OFFSET_TOKENS, [31373]], 2, 3),
+        ("", 1, 0),
+        (None, 1, 0),
     ],
 )
 def test_prompts(client: openai.OpenAI, prompt: object, choices: int, tokens: int) -> None:
-    """A prompt is a text, texts, token ids or lists of them; each has a choice and is counted."""
+    """A prompt is a text, texts, token ids, lists of them or null: each has a choice, counted."""
     answer = ask(client, prompt=prompt)
     assert [choice.index for choice in answer.choices] == list(range(choices))
     assert answer.usage is not None
@@ -142,6 +144,34 @@ def test_limit(client: openai.OpenAI) -> None:
     assert (token_count(choice.text, ENCODING), choice.finish_reason) == (3, "length")
 
 
+NOTHING: list[dict[str, object]] = [{}, {"logprobs": 1}, {"stop": "e"}, {"n": 2, "best_of": 2}]
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("also", NOTHING, ids=", ".join)
+def test_no_tokens(client: openai.OpenAI, also: dict[str, object], echo: bool) -> None:
+    """With max_tokens 0 nothing is generated; with echo the answer is the prompt alone."""
+    answer = ask(client, max_tokens=0, echo=echo, **also)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 0)
+    for choice in answer.choices:
+        assert (choice.text, choice.finish_reason) == ("hello world" if echo else "", "length")
+
+
+@pytest.mark.parametrize("also", NOTHING, ids=", ".join)
+def test_no_tokens_streamed(client: openai.OpenAI, also: dict[str, object]) -> None:
+    """A stream of nothing but the prompt has its events, its end and its usage."""
+    options = {"include_usage": True}
+    *events, last = streamed(client, max_tokens=0, echo=True, stream_options=options, **also)
+    choices = [event.choices[0] for event in events]
+    prompts = [choice.index for choice in choices if choice.text == "hello world"]
+    ends = [choice.index for choice in choices if choice.finish_reason == "length"]
+    assert prompts == ends == list(range(2 if "n" in also else 1))
+    assert len(events) == len(prompts) + len(ends)
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 0
+
+
 @pytest.mark.parametrize(
     ("extensions", "tokens"),
     [
@@ -188,6 +218,7 @@ PROMPTS = "a string, or a non-empty array of strings, token ids or arrays of tok
         ({"prompt": 5}, "prompt", "invalid_type", f"expected {PROMPTS}, but got an integer"),
         ({"prompt": []}, "prompt", "invalid_type", f"expected {PROMPTS}, but got an array"),
         ({"prompt": ["a", 5]}, "prompt", "invalid_type", f"expected {PROMPTS}, but got an array"),
+        ({"max_tokens": -1}, "max_tokens", "integer_below_min_value", ">= 0, but got -1"),
         ({"logprobs": 6}, "logprobs", "integer_above_max_value", "<= 5, but got 6"),
         ({"best_of": 21}, "best_of", "integer_above_max_value", "<= 20, but got 21"),
         ({"best_of": 1, "n": 2}, "best_of", "integer_below_min_value", ">= 2 (n), but got 1"),

@@ -284,7 +284,7 @@ CASES: dict[str, list[Case]] = {
         (
             ChatCompletionRequest,
             picture("http://x/y", detail="medium"),
-            "Invalid value: 'medium'. Supported values are: 'auto', 'low', and 'high'.",
+            "Invalid value: 'medium'. Supported values are: 'auto', 'low', 'high', and 'original'.",
             "messages[0].content[0].image_url.detail",
             "invalid_value",
         ),

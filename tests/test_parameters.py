@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import openai
+import openai.types.chat as sdk_chat
 import pytest
+from openai.types import completion_create_params
+from openai.types.chat import (
+    chat_completion_content_part_image_param,
+    chat_completion_content_part_param,
+    chat_completion_custom_tool_param,
+)
+from openai.types.shared_params import FunctionDefinition, response_format_json_schema
 
+import schemas
 from tests.sdk import complete, message_of, refused
 from tests.wire import chat, headers
 
@@ -163,6 +172,8 @@ VALUES: list[dict[str, object]] = [
     {"metadata": {f"{i:064}": "v" * 512 for i in range(16)}},
     {"user": "someone", "safety_identifier": "x", "store": True},
     {"prompt_cache_key": "k", "prompt_cache_retention": "24h"},
+    {"prompt_cache_options": {"mode": "explicit", "ttl": "30m"}},
+    {"moderation": {"model": "omni-moderation-latest"}},
     {"prediction": {"type": "content", "content": "x"}},
     {"modalities": ["text"], "audio": {"voice": "alloy", "format": "mp3"}},
     {"web_search_options": {"search_context_size": "low"}},
@@ -317,6 +328,22 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str | None, str]] = {
         "Invalid value for 'tool_choice': none of the allowed tools was specified in the 'tools' "
         "parameter.",
     ),
+    "malformed allowed tool": (
+        {
+            "tools": [FUNCTION],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "auto",
+                    "tools": [{"type": "function", "function": "f"}],
+                },
+            },
+        },
+        "tool_choice.allowed_tools.tools[0].function",
+        "invalid_type",
+        "Invalid type for 'tool_choice.allowed_tools.tools[0].function': "
+        "expected an object, but got a string instead.",
+    ),
     "unknown function": (
         {"functions": [FUNCTION["function"]], "function_call": {"name": "g"}},
         "function_call",
@@ -382,6 +409,12 @@ MESSAGES: dict[str, dict[str, object]] = {
     "image": {
         "role": "user",
         "content": [{"type": "image_url", "image_url": {"url": "https://x/y", "detail": "low"}}],
+    },
+    "image as it is": {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": "https://x/y", "detail": "original"}}
+        ],
     },
     "audio": {
         "role": "user",
@@ -595,6 +628,51 @@ def test_unknown_parameters_are_refused_in_strict_mode(
     assert isinstance(error, openai.BadRequestError)
     assert (error.param, error.code) == (name, "unknown_parameter")
     assert message_of(error) == f"Unknown parameter: '{name}'."
+
+
+SDK_TYPES: list[tuple[type, type[schemas.RequestModel]]] = [
+    (sdk_chat.completion_create_params.CompletionCreateParamsBase, schemas.ChatCompletionRequest),
+    (completion_create_params.CompletionCreateParamsBase, schemas.CompletionRequest),
+    (sdk_chat.ChatCompletionDeveloperMessageParam, schemas.InstructionMessage),
+    (sdk_chat.ChatCompletionSystemMessageParam, schemas.InstructionMessage),
+    (sdk_chat.ChatCompletionUserMessageParam, schemas.UserMessage),
+    (sdk_chat.ChatCompletionAssistantMessageParam, schemas.AssistantMessage),
+    (sdk_chat.ChatCompletionToolMessageParam, schemas.ToolMessage),
+    (sdk_chat.ChatCompletionFunctionMessageParam, schemas.FunctionMessage),
+    (sdk_chat.ChatCompletionContentPartTextParam, schemas.TextPart),
+    (sdk_chat.ChatCompletionContentPartImageParam, schemas.ImagePart),
+    (sdk_chat.ChatCompletionContentPartInputAudioParam, schemas.AudioPart),
+    (sdk_chat.ChatCompletionContentPartRefusalParam, schemas.RefusalPart),
+    (chat_completion_content_part_image_param.ImageURL, schemas.ImageURL),
+    (chat_completion_content_part_param.File, schemas.FilePart),
+    (chat_completion_content_part_param.FileFile, schemas.InputFile),
+    (sdk_chat.ChatCompletionStreamOptionsParam, schemas.StreamOptions),
+    (sdk_chat.ChatCompletionMessageFunctionToolCallParam, schemas.FunctionToolCall),
+    (sdk_chat.ChatCompletionMessageCustomToolCallParam, schemas.CustomToolCall),
+    (chat_completion_custom_tool_param.Custom, schemas.CustomDefinition),
+    (FunctionDefinition, schemas.FunctionDefinition),
+    (response_format_json_schema.JSONSchema, schemas.NamedSchema),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), SDK_TYPES)
+def test_every_key_of_the_client_is_known(theirs: type, ours: type[schemas.RequestModel]) -> None:
+    """What the types of the official client have, the schema has too, by the same name."""
+    known = {field.alias or name for name, field in ours.model_fields.items()}
+    assert set(theirs.__annotations__) <= known
+
+
+BREAKPOINT = {"prompt_cache_breakpoint": {"mode": "explicit"}}
+
+
+@pytest.mark.parametrize("shape", ["text", "image", "audio", "file"])
+def test_cache_breakpoints_are_accepted_in_strict_mode(
+    other_client: openai.OpenAI, shape: str
+) -> None:
+    """A part of any type may mark where the prompt's cache ends."""
+    parts: Any = MESSAGES[shape]["content"]
+    message = {"role": "user", "content": [{**part, **BREAKPOINT} for part in parts]}
+    assert complete(other_client, messages=[message]).choices[0].message.content
 
 
 def test_continuous_usage_is_refused_in_strict_mode(other_client: openai.OpenAI) -> None:

@@ -268,6 +268,8 @@ def test_length_rules(
         ({"min_tokens": 101}, {}, "min_tokens"),
         ({"max_tokens": 101, "ignore_eos": True}, {}, "max_tokens"),
         ({"max_completion_tokens": 101, "ignore_eos": True}, {}, "max_completion_tokens"),
+        ({}, {"X-OUTPUT-LENGTH": "50", "X-REASONING-LENGTH": "51"}, "X-REASONING-LENGTH"),
+        ({"reasoning_effort": "high"}, {}, "reasoning_effort"),
     ],
 )
 def test_longest_answer_of_the_server(
@@ -275,8 +277,15 @@ def test_longest_answer_of_the_server(
 ) -> None:
     """An answer longer than the server's limit is refused, naming what asked for it."""
     with pytest.raises(APIError, match="100") as caught:
-        plan(parameters, extra, max_output_length=100)
+        plan(parameters, extra, max_output_length=100, reasoning_lengths="high=81")
     assert (caught.value.status, caught.value.body.param) == (400, param)
+
+
+def test_limit_cuts_reasoning_and_text_to_what_the_server_generates() -> None:
+    """Of reasoning and text, what the client's limit leaves is compared with the server's."""
+    extra: dict[str, object] = {"X-OUTPUT-LENGTH": "50", "X-REASONING-LENGTH": "60"}
+    planned = plan({"max_tokens": 100}, extra, max_output_length=100)
+    assert (planned.reasoning_tokens, planned.output_tokens) == (60, 40)
 
 
 def test_limit_may_exceed_the_servers() -> None:

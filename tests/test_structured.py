@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
+import regex
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -231,6 +232,18 @@ KEYWORDS: list[Schema] = [
     {"type": "array", "contains": {"type": "integer"}, "maxContains": 1, "minItems": 3},
     {"type": "object", "minProperties": 6},
     {"type": "object", "minProperties": 2, "patternProperties": {"^x_[a-z]+$": {"type": "null"}}},
+    {
+        "patternProperties": {"^x_": {"type": "integer"}},
+        "additionalProperties": False,
+        "minProperties": 2,
+        "type": "object",
+    },
+    {
+        "patternProperties": {"_id$": {"type": "integer"}},
+        "additionalProperties": False,
+        "minProperties": 60,
+        "type": "object",
+    },
     {"minProperties": 3, "propertyNames": {"pattern": "^[a-z]{4}$"}, "type": "object"},
     {"properties": {"a": True, "b": True, "c": True}, "maxProperties": 2, "required": ["c"]},
     {"type": "object", "required": ["a"], "dependentRequired": {"a": ["b"], "b": ["c"]}},
@@ -246,6 +259,24 @@ KEYWORDS: list[Schema] = [
     {"anyOf": [False, {"type": "integer", "minimum": 2, "maximum": 1}, {"const": "ok"}]},
     {"type": "integer", "minimum": 1, "maximum": 3, "not": {"enum": [1, 3]}},
     {"not": {"type": ["string", "object", "number"]}},
+    {"type": "object", "properties": {"a": {"type": "string"}}, "not": {"required": ["a"]}},
+    {
+        "type": "object",
+        "properties": {"a": True, "b": True, "c": True},
+        "minProperties": 2,
+        "not": {"required": ["a"]},
+    },
+    {
+        "type": "object",
+        "properties": {"o": {"type": "object", "properties": {"a": True}}},
+        "required": ["o"],
+        "not": {"properties": {"o": {"required": ["a"]}}},
+    },
+    {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+    },
     {
         "properties": {"country": {"enum": ["us", "nl"]}, "code": {"type": "string"}},
         "required": ["country", "code"],
@@ -280,6 +311,25 @@ def test_decimal_multiples_have_no_float_error() -> None:
     made = {instance(schema, random.Random(seed)) for seed in range(200)}
 
     assert made == {0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^\p{Lu}\p{Ll}+( \p{L}+)*$",
+        r"^[\p{L}\p{N}._-]{3,9}$",
+        r"^[^\p{L}\[]{3}$",
+        r"^(?<year>\d{4})-(?<month>\d\d)$",
+        r"^(?<quote>['\"])[(?<a>]+\1$",
+        r"^\(\?<\\p{1}$",
+    ],
+)
+def test_patterns_of_ecmascript(pattern: str) -> None:
+    """Unicode classes and named groups, which Python does not have, are written all the same."""
+    for seed in SEEDS:
+        made = instance({"type": "string", "pattern": pattern}, random.Random(seed))
+        assert isinstance(made, str)
+        assert regex.search(pattern, made), made
 
 
 def test_if_is_taken_both_ways() -> None:
@@ -418,6 +468,7 @@ def _age(schema: object) -> Schema:
         (_age({"$ref": "#/$defs/nowhere"}), "properties.age.$ref"),
         (_age({"$ref": "https://example.com/schema"}), "properties.age.$ref"),
         (_age({"type": "string", "pattern": "("}), "properties.age.pattern"),
+        (_age({"type": "string", "pattern": "\\p{Script=Greek}"}), "properties.age.pattern"),
         (_age({"type": "string", "enum": []}), "properties.age.enum"),
         (_age({"enum": ["a"], "type": "integer"}), "properties.age"),
         (_age({"anyOf": [{"type": "nope"}, {"type": "null"}]}), "properties.age.anyOf.0.type"),

@@ -207,6 +207,14 @@ def test_tool_choice(client: openai.OpenAI, choice: object, calls: int, called: 
     assert token_count(text_of(answer), "cl100k_base") == (0 if called else 5)
 
 
+def test_allowed_tools_are_told_apart_by_kind(client: openai.OpenAI) -> None:
+    """Of a function and a custom tool of one name, the one of the allowed kind is called."""
+    choice = allowed("required")
+    choice["allowed_tools"]["tools"] = [named("f", "custom")]
+    answer = complete(client, tools=[function("f"), custom("f")], tool_choice=choice)
+    assert [call.type for call in answer.choices[0].message.tool_calls or ()] == ["custom"]
+
+
 def test_one_call_at_a_time(client: openai.OpenAI) -> None:
     """With parallel_tool_calls false there is one call, however many are asked for."""
     tools = [function("f"), function("g")]
@@ -241,6 +249,35 @@ def test_calls_cut_by_the_limit(client: openai.OpenAI) -> None:
     assert answer.choices[0].finish_reason == "length"
 
 
+def test_no_call_begins_without_a_token(client: openai.OpenAI) -> None:
+    """Where the limit ends with a call there is no empty one after it, whole or streamed."""
+    asked: dict[str, Any] = {"seed": 1, "tools": [function()], "tool_choice": "required"}
+    first = complete(client, asking(1), **asked)
+    assert first.usage is not None
+    limited = asked | {"max_completion_tokens": first.usage.completion_tokens}
+    whole, streamed = complete(client, asking(3), **limited), chunks(client, asking(3), **limited)
+    heads = [delta for delta in deltas(streamed) if "id" in (delta.get("tool_calls") or [{}])[0]]
+    assert calls_of(whole) == calls_of(first)
+    assert len(heads) == 1
+    assert whole.choices[0].finish_reason == streamed[-1].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_no_call_after_reasoning_up_to_the_limit(
+    client: openai.OpenAI, other_client: openai.OpenAI, is_shown: bool
+) -> None:
+    """Where reasoning takes all the limit, hidden or shown, there is no call but an empty text."""
+    server = other_client if is_shown else client
+    asked: dict[str, Any] = {"tools": [function()], "tool_choice": "required", "max_tokens": 7}
+    thinking = {**headers(), "X-REASONING-LENGTH": "9"}
+    choice = complete(server, thinking, **asked).choices[0]
+    streamed = chunks(server, thinking, **asked)
+    assert (choice.message.tool_calls, choice.message.content) == (None, "")
+    assert [delta["content"] for delta in deltas(streamed) if "content" in delta] == [""]
+    assert all("tool_calls" not in delta for delta in deltas(streamed))
+    assert choice.finish_reason == streamed[-1].choices[0].finish_reason == "length"
+
+
 def test_custom_tool(client: openai.OpenAI) -> None:
     """A custom tool is called with free text of the asked length."""
     tools = [function(), custom("shout")]
@@ -249,6 +286,17 @@ def test_custom_tool(client: openai.OpenAI) -> None:
     assert call.type == "custom"
     assert call.custom.name == "shout"
     assert token_count(call.custom.input, "cl100k_base") == 5
+
+
+@pytest.mark.parametrize(("limit", "finish"), [(3, "length"), (5, "tool_calls")])
+def test_custom_call_cut_by_the_limit(client: openai.OpenAI, limit: int, finish: str) -> None:
+    """A limit cuts the text of a custom tool, with the reason length if it was to be longer."""
+    tools = {"tools": [custom("shout")], "tool_choice": "required"}
+    choice = complete(client, max_completion_tokens=limit, **tools).choices[0]
+    [call] = choice.message.tool_calls or []
+    assert call.type == "custom"
+    assert token_count(call.custom.input, "cl100k_base") == limit
+    assert choice.finish_reason == finish
 
 
 def test_custom_tools_are_not_counted(client: openai.OpenAI) -> None:
