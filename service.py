@@ -185,6 +185,22 @@ async def off_loop_if(
     return function(*args, **kwargs)
 
 
+async def compose_off_loop(
+    request: Request, composer: Composer, compose: Callable[[Composer], list[Answer]]
+) -> list[Answer]:
+    """Compose the answers in a thread, which ends soon after the client has gone away.
+
+    Raises:
+        ClientDisconnect: The client went away.
+    """
+    async with ended_by_disconnect(request.receive):
+        try:
+            return await asyncio.to_thread(compose, composer)
+        except asyncio.CancelledError:
+            composer.cancel()
+            raise
+
+
 def parse_headers(request: Request) -> EmulationHeaders:
     """Read and check the X-* headers.
 
@@ -482,7 +498,10 @@ class OpenAIEmulator:
         plan = plan_generation(parsed, headers, SETTINGS)
         composer = Composer(parsed, plan, self.generator, texts)
         short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
-        answers = await off_loop_if(not (parsed.is_plain and short), compose, composer)
+        if parsed.is_plain and short:
+            answers = compose(composer)
+        else:
+            answers = await compose_off_loop(request, composer, compose)
         plan = plan.timed_as(max(answer.slots for answer in answers))
         if headers.ttft_jitter is not None or headers.itl_jitter is not None:
             offsets = await asyncio.to_thread(draw_offsets, plan, headers, parsed.seed)

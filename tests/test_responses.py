@@ -10,7 +10,8 @@ import pytest
 
 from http_upgrade import without_offer
 from responses import EventStream
-from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, chat
+from tests.server import Server, eventually
+from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, unread
 
 
 async def broken_blocks() -> AsyncGenerator[bytes]:
@@ -79,3 +80,14 @@ def test_offer_of_http2_is_ignored(address: tuple[str, int], apart: bool) -> Non
 def test_nothing_but_the_offer_is_taken_out(request_: bytes, passed_on: bytes | None) -> None:
     """Only a header of that name and value is taken out, and nothing of a body."""
     assert without_offer(request_) == (passed_on or request_)
+
+
+def test_composing_ends_with_its_client(one_worker: Server) -> None:
+    """Answers that take seconds to compose cost nothing more when their client has gone away."""
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    asked = Post(chat(n=128, tools=[tool]), {"X-TOOL-CALLS": "128"})
+    [worker] = one_worker.workers
+    with unread(one_worker.address, [asked]):
+        assert eventually(lambda: worker.cpu_percent(0.1) > 50)
+    assert eventually(lambda: worker.cpu_percent(0.1) < 20, timeout_s=1)
