@@ -969,7 +969,7 @@ LONG: dict[str, dict[str, Any]] = {
     "tool": chat(
         tools=[{"type": "function", "function": {"name": "f", "description": SENTENCE * 300_000}}]
     ),
-    "images": chat(messages=[{"role": "user", "content": [LINK] * 60_000}]),
+    "images": chat(messages=[{"role": "user", "content": [LINK] * 30_000}]),
 }
 
 
