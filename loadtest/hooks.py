@@ -26,23 +26,30 @@ def register(events: Events) -> None:
 
 
 def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
-    """Choose the user classes that run, and add the charts to the web UI."""
+    """Choose the user classes that run, and add the charts to the web UI.
+
+    Workers keep all classes: their master, which alone knows what was picked, names those to run.
+    """
+    if isinstance(environment.runner, WorkerRunner):
+        return
     options = environment.parsed_options
     tags = set(getattr(options, "tags", None) or ())
+    excluded = set(getattr(options, "exclude_tags", None) or ())
     picked = bool(getattr(options, "user_classes", None)) or bool(tags)
     environment.user_classes[:] = [
         user_class
         for user_class in environment.user_classes
         if (picked or not getattr(user_class, "only_when_picked", False))
-        and (not tags or _has_task(user_class, tags))
+        and _has_task(user_class, tags, excluded)
     ]
     if web_ui:
         add_charts(web_ui)
 
 
-def _has_task(user_class: type[User], tags: set[str]) -> bool:
+def _has_task(user_class: type[User], tags: set[str], excluded: set[str]) -> bool:
     """Return whether locust leaves the class a task; it would try to run classes without one."""
-    return any(tags & getattr(task, "locust_tag_set", set()) for task in user_class.tasks)
+    tags_of_tasks: list[set[str]] = [getattr(t, "locust_tag_set", set()) for t in user_class.tasks]
+    return any((not tags or tags & own) and not excluded & own for own in tags_of_tasks)
 
 
 def conclude(environment: Environment, **_: Any) -> None:
@@ -54,5 +61,6 @@ def conclude(environment: Environment, **_: Any) -> None:
     for line in broken_limits(environment.stats, options):
         logger.error("Limit broken: %s", line)
     code = exit_code(environment.stats, options)
-    if code is not None and not (environment.runner and environment.runner.exceptions):
+    has_exceptions = environment.runner is not None and bool(environment.runner.exceptions)
+    if code == 1 or (code == 0 and not has_exceptions):
         environment.process_exit_code = code

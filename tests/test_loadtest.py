@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ import pytest
 os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
 import locust.stats
+from locust import User, tag, task
+from locust.env import Environment
 from locust.stats import RequestStats
 
+from loadtest.hooks import conclude, prepare
 from loadtest.limits import broken_limits, exit_code
 from loadtest.options import Options
 from loadtest.report import ITL, TOKENS, TTFT, bucket, log_stream, log_times, log_tokens, rows
@@ -202,6 +206,61 @@ def test_a_limit_on_what_was_not_measured_is_broken() -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize(("limit", "code"), [(0.1, 1), (0.9, None)])
+def test_a_broken_limit_counts_even_after_exceptions(limit: float, code: int | None) -> None:
+    """``--exit-code-on-error`` says what exceptions mean, but hides no broken limit."""
+    environment = Environment(parsed_options=Namespace(max_error_rate=limit))
+    environment.stats = measured()
+    environment.create_local_runner().log_exception("local", "boom", "")
+    conclude(environment)
+    assert environment.process_exit_code == code
+
+
+class FirstUser(User):
+    """Has tasks with two tags."""
+
+    @tag("a")
+    @task
+    def ask(self) -> None:
+        """Do nothing."""
+
+    @tag("b")
+    @task
+    def wait_a_little(self) -> None:
+        """Do nothing."""
+
+
+class SecondUser(User):
+    """Has a task with one tag, and runs only when it is picked."""
+
+    only_when_picked = True
+
+    @tag("b")
+    @task
+    def ask(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({}, [FirstUser]),
+        ({"tags": ["b"]}, [FirstUser, SecondUser]),
+        ({"user_classes": ["SecondUser"]}, [FirstUser, SecondUser]),
+        ({"user_classes": ["SecondUser"], "exclude_tags": ["b"]}, [FirstUser]),
+        ({"tags": ["b"], "exclude_tags": ["a"]}, [FirstUser, SecondUser]),
+        ({"exclude_tags": ["a", "b"]}, []),
+    ],
+)
+def test_classes_without_a_task_do_not_run(options: dict[str, Any], left: list[type[User]]) -> None:
+    """Tags may leave a class nothing to do."""
+    environment = Environment(
+        user_classes=[FirstUser, SecondUser], parsed_options=Namespace(**options)
+    )
+    prepare(environment)
+    assert environment.user_classes == left
+
+
 # --------------------------------------------------------------------------------------
 # Locust against real servers
 # --------------------------------------------------------------------------------------
@@ -223,6 +282,23 @@ def locust_command(host: str, *arguments: str) -> list[str]:
 def locust_environment() -> dict[str, str]:
     """Return an environment in which locust may patch what it likes."""
     return {k: v for k, v in os.environ.items() if k != "LOCUST_SKIP_MONKEY_PATCH"}
+
+
+@contextmanager
+def running_locust(host: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run locust while the body runs, and stop it by its process id; it says nothing."""
+    process = subprocess.Popen(  # noqa: S603 - our own command line
+        locust_command(host, *arguments),
+        cwd=REPOSITORY,
+        env=locust_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class Run:
@@ -312,6 +388,27 @@ def test_a_broken_limit_fails_a_run_with_workers(run: RunLocust, emulator: str) 
         assert result.output.count(f"Limit broken: {name}") == 1, result.output
 
 
+def test_workers_run_what_their_master_picks(run: RunLocust) -> None:
+    """They are started without options, and the master's rows are those of both."""
+    port = str(free_port())
+    worker = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+    master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    limits = ("--max-ttft-p99-ms", "0.001", "--max-error-rate", "0")
+    load = ("--expect-workers", "2", "-u", "2", "-r", "2", "-t", "3s", "BurstUser")
+    with (
+        running_stub() as stub,
+        running_locust(stub.url, *worker),
+        running_locust(stub.url, *worker),
+    ):
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--burst-size", "7")
+        result = run(stub.url, *master, *limits, *real, *load)
+    assert result.exit_code == 1
+    assert result.output.count("Limit broken") == 1, result.output
+    assert "Limit broken: --max-ttft-p99-ms 0.001: the p99 of TTFT was" in result.output
+    counts = [int(result.named(kind, "burst")["Request Count"]) for kind in ("E2E", TTFT, TOKENS)]
+    assert counts == [14, 14, 56]  # a burst of each of the two users, one on each worker
+
+
 def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
     """Short answers, missing ends, errors in mid-stream and HTTP errors are all told apart."""
     with running_stub("short", "no-done", "error", "http") as stub:
@@ -356,22 +453,14 @@ def test_the_web_ui_has_options_table_and_charts(emulator: str) -> None:
     """Form, table, samples and script are served by locust's own web server."""
     port = free_port()
     arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", "2")
-    process = subprocess.Popen(  # noqa: S603 - our own command line
-        locust_command(emulator, *arguments, "ShortChatUser"),
-        cwd=REPOSITORY,
-        env=locust_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            samples = wait_for_samples(client)
-            page = client.get("/").text
-            table = client.get("/stats/requests").json()["extended_stats"][0]["data"]
-            script = client.get("/streams/chart.js")
-    finally:
-        process.terminate()
-        process.wait()
+    with (
+        running_locust(emulator, *arguments, "ShortChatUser"),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        samples = wait_for_samples(client)
+        page = client.get("/").text
+        table = client.get("/stats/requests").json()["extended_stats"][0]["data"]
+        script = client.get("/streams/chart.js")
     name = "chat-short ttft=100 itl=20 n=30"
     assert samples[-1]["ttft"][name][0] == pytest.approx(100, abs=20)
     assert table[0]["name"] == name
