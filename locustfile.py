@@ -157,7 +157,7 @@ class BurstUser(ChatUser):
         """Send a burst and wait for all answers."""
         timing = Timing(ttft_ms=100, itl_ms=20, output_length=30)
         for _ in range(self.options.burst_size):
-            self.in_flight.spawn(self.chat, "burst", timing, question())
+            self.start_chat("burst", timing, question())
         self.in_flight.join()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gevent
+from gevent import Greenlet
 from gevent.pool import Group
 from geventhttpclient.response import HTTPParseError
 from locust import FastHttpUser, constant
@@ -17,7 +18,7 @@ from locust.exception import StopTest
 
 from loadtest.options import Options
 from loadtest.report import E2E, log_stream, log_tokens
-from loadtest.stream import ChatStream, StreamError, error_message, read_stream
+from loadtest.stream import ChatStream, StreamError, error_message, read_stream, usage_tokens
 
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
@@ -136,6 +137,18 @@ class ChatUser(FastHttpUser):
                 response.failure(str(error) or repr(error))
             response.request_meta["response_time"] = (end_s - start_s) * 1000
 
+    def start_chat(self, *arguments: Any, **parameters: Any) -> None:
+        """Start a `chat` beside the user's own greenlet; it ends with the user at the latest."""
+        greenlet = self.in_flight.spawn(self.chat, *arguments, **parameters)
+        greenlet.link_exception(self._report_exception)
+
+    def _report_exception(self, greenlet: Greenlet) -> None:
+        """Report what broke a chat as locust reports what breaks a task."""
+        error = greenlet.exception
+        self.environment.events.user_error.fire(
+            user_instance=self, exception=error, tb=error.__traceback__
+        )
+
     def _read_streamed(
         self, response: ResponseContextManager, start_s: float, asked: Timing | None
     ) -> float:
@@ -161,10 +174,12 @@ class ChatUser(FastHttpUser):
         end_s = time.perf_counter()
         try:
             answer = response.json()
-            tokens = int(answer["usage"]["completion_tokens"])
+            tokens = usage_tokens(answer)
             called_tools = bool(answer["choices"][0]["message"].get("tool_calls"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StreamError(f"not a chat completion: {error!r}") from None
+        if tokens is None:
+            raise StreamError("no usage, and so no way to count the tokens")
         log_tokens(self.environment.stats, response.request_meta["name"], tokens)
         check_length(tokens, asked.output_length if asked and not called_tools else None)
         return end_s
@@ -204,7 +219,7 @@ class OpenLoopUser(ChatUser):
     def start_when_due(self, *arguments: Any, **parameters: Any) -> None:
         """Wait until the next request is due and start it, as `chat` would."""
         _sleep_until(self.due_s)
-        self.in_flight.spawn(self.chat, *arguments, start_s=self.due_s, **parameters)
+        self.start_chat(*arguments, start_s=self.due_s, **parameters)
         self.due_s += 1 / self.options.rate
 
     def on_stop(self) -> None:

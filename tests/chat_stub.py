@@ -15,6 +15,7 @@ class Stub:
     """What the server does with a request, and what it has seen."""
 
     url: str = ""
+    closing: threading.Event = field(default_factory=threading.Event)
     faults: tuple[str, ...] = ("none",)
     delay_s: float = 0.0
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -25,19 +26,25 @@ class Stub:
         return self.faults[(len(self.bodies) - 1) % len(self.faults)]
 
 
-def content(text: str) -> bytes:
+def content(text: str, **fields: object) -> bytes:
     """Return an event with text, with the whitespace that json.dumps puts in."""
-    return _event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return event({"choices": [choice], **fields})
 
 
 def ending(tokens: int) -> bytes:
     """Return the events that end a stream of so many tokens."""
+    return ending_with({"completion_tokens": tokens})
+
+
+def ending_with(usage: object) -> bytes:
+    """Return the events that end a stream, the usage among them."""
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    usage = {"choices": [], "usage": {"completion_tokens": tokens}}
-    return _event(finish) + _event(usage) + b"data: [DONE]\r\n\r\n"
+    return event(finish) + event({"choices": [], "usage": usage}) + b"data: [DONE]\r\n\r\n"
 
 
-def _event(chunk: dict[str, Any]) -> bytes:
+def event(chunk: dict[str, Any]) -> bytes:
+    """Return an event that holds a chunk."""
     return b"data: " + json.dumps(chunk).encode() + b"\r\n\r\n"
 
 
@@ -50,7 +57,7 @@ def stream_of(fault: str) -> bytes:
         case "no-done":
             return text
         case "error":
-            return text + _event({"error": {"message": "out of memory"}})
+            return text + event({"error": {"message": "out of memory"}})
         case _:
             return text + ending(4)
 
@@ -65,16 +72,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.stub.bodies.append(json.loads(body))
         fault = self.stub.next_fault()
         time.sleep(self.stub.delay_s)
-        if fault == "http":
-            self.answer(503, "application/json", b'{"error": {"message": "overloaded"}}')
-        else:
-            self.answer(200, "text/event-stream", stream_of(fault))
+        match fault:
+            case "http":
+                self.answer(503, "application/json", b'{"error": {"message": "overloaded"}}')
+            case "no-usage" if not self.stub.bodies[-1].get("stream"):
+                message = {"choices": [{"message": {"role": "assistant", "content": "one"}}]}
+                self.answer(200, "application/json", json.dumps(message).encode())
+            case "open-end":
+                self.answer(200, "text/event-stream", stream_of("none"), more=1)
+                self.stub.closing.wait()
+            case _:
+                self.answer(200, "text/event-stream", stream_of(fault))
 
-    def answer(self, status: int, kind: str, body: bytes) -> None:
-        """Send a whole answer."""
+    def answer(self, status: int, kind: str, body: bytes, more: int = 0) -> None:
+        """Send an answer that lacks the last `more` bytes it has announced."""
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) + more))
         self.end_headers()
         self.wfile.write(body)
 
@@ -95,6 +109,7 @@ def running_stub(*faults: str, delay_s: float = 0.0) -> Iterator[Stub]:
     try:
         yield stub
     finally:
+        stub.closing.set()
         server.shutdown()
         thread.join()
         server.server_close()

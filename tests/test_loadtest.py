@@ -28,7 +28,7 @@ from loadtest.limits import broken_limits, exit_code
 from loadtest.options import Options
 from loadtest.report import ITL, TOKENS, TTFT, bucket, log_stream, log_times, log_tokens, rows
 from loadtest.stream import ChatStream, StreamError
-from tests.chat_stub import content, ending, running_stub, stream_of
+from tests.chat_stub import content, ending, ending_with, event, running_stub, stream_of
 from tests.server import REPOSITORY, free_port, running_server
 
 Row = dict[str, str]
@@ -71,6 +71,26 @@ def test_tokens_are_counted_by_usage_where_there_is_one() -> None:
     assert read(without).completion_tokens == 2
 
 
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": None}, {"prompt_tokens": 3}, 5])
+def test_events_are_counted_where_usage_has_no_number(usage: object) -> None:
+    """An answer is measured all the same."""
+    stream = read(content("a") + content("b"), ending_with(usage))
+    assert (stream.completion_tokens, stream.finish_reason) == (2, "stop")
+
+
+def test_a_running_usage_is_read_to_its_end() -> None:
+    """Some servers count along in every event with text, and say no total."""
+    events = [content(text, usage={"completion_tokens": i + 1}) for i, text in enumerate("abc")]
+    finish = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    stream = read(*events, finish + b"data: [DONE]\n\n")
+    assert (stream.completion_tokens, stream.arrivals_s) == (3, [0.0, 1.0, 2.0])
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    """Some servers name every field of a chunk."""
+    assert read(content("a", error=None), content("b", error=None), ending(2)).arrivals_s == [0, 1]
+
+
 def test_usage_and_finish_reason_are_found_in_an_event_with_text() -> None:
     """Some servers say both in the last event that carries text."""
     head = b'data: {"choices":[{"delta":{"content":"'
@@ -93,7 +113,12 @@ def test_reasoning_and_tool_calls_are_output() -> None:
     [
         (stream_of("no-done"), r"without \[DONE\], after 2 tokens"),
         (stream_of("error"), "error in mid-stream: out of memory"),
-        (b"data: nonsense\n\n", "not a JSON object: b'nonsense'"),
+        (b"data: nonsense\n\n", "not a chunk: b'nonsense'"),
+        (b"data: [5]\n\n", r"not a chunk: b'\[5\]'"),
+        (event({"choices": ["x"]}), "not a chunk: b'.*x"),
+        (event({"choices": 5}), "not a chunk"),
+        (event({"choices": [{"delta": "x"}]}), "not a chunk"),
+        (event({"object": "error", "error": None, "message": "too long"}), "too long"),
         (b"", r"without \[DONE\]"),
     ],
 )
@@ -421,6 +446,53 @@ def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
     assert "stream ended without [DONE], after 2 tokens" in errors
     assert "error in mid-stream: out of memory" in errors
     assert "HTTP 503: overloaded" in errors
+
+
+def test_an_answer_without_usage_cannot_be_counted(run: RunLocust) -> None:
+    """If it is not streamed, there are no events to count either."""
+    with running_stub("no-usage") as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "0", "-t", "2s", "ShortChatUser")
+        result = run(stub.url, *real)
+    assert result.exit_code == 1
+    assert "no usage, and so no way to count the tokens" in result.failures[0]["Error"]
+
+
+def test_an_answer_is_complete_at_done(run: RunLocust) -> None:
+    """Users do not wait for the end of a body that stays open."""
+    with running_stub("open-end") as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--rate", "10", "-t", "2s")
+        result = run(stub.url, *real, "SteadyRateUser")
+    assert (result.exit_code, result.failures) == (0, []), result.output
+    assert int(result.named("E2E", "steady-rate")["Request Count"]) >= 5
+    assert result.median("E2E", "steady-rate") < 90  # the wait for the body's end is not in it
+
+
+def test_what_breaks_a_request_is_seen_whoever_started_it(run: RunLocust, tmp_path: Path) -> None:
+    """Requests beside the user's own greenlet fail the run as those of its tasks do."""
+    locustfile = tmp_path / "locustfile.py"
+    locustfile.write_text(BROKEN_USER)
+    result = run("http://127.0.0.1:1", "-f", str(locustfile), "-t", "2s")
+    assert result.exit_code == 1
+    assert "boom" in (tmp_path / "run_exceptions.csv").read_text()
+
+
+BROKEN_USER = """
+from locust import constant, events, task
+from loadtest.hooks import register
+from loadtest.user import ChatUser, Timing
+
+register(events)
+
+class BrokenUser(ChatUser):
+    wait_time = constant(1)
+
+    @task
+    def ask(self):
+        self.start_chat("broken", Timing(ttft_ms=0, itl_ms=0, output_length=1), [])
+
+    def headers(self, timing=None):
+        raise RuntimeError("boom")
+"""
 
 
 def test_a_real_server_sees_a_plain_client(run: RunLocust) -> None:
