@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import gevent
 from locust import User
 from locust.env import Environment
 from locust.event import Events
@@ -12,7 +13,8 @@ from locust.web import WebUI
 from loadtest.chart import add_charts
 from loadtest.limits import broken_limits, exit_code
 from loadtest.options import Options, add_options
-from loadtest.report import summary, use_fine_buckets
+from loadtest.report import extend_run, extend_run_every_second, summary, use_fine_buckets
+from loadtest.user import ChatUser
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ def register(events: Events) -> None:
     use_fine_buckets()
     events.init_command_line_parser.add_listener(add_options)
     events.init.add_listener(prepare)
+    events.init.add_listener(measure_length)
+    events.test_stop.add_listener(warn_of_unanswered)
     events.quitting.add_listener(conclude)
 
 
@@ -46,10 +50,27 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
         add_charts(web_ui)
 
 
+def measure_length(environment: Environment, **_: Any) -> None:
+    """Have every process take the test's own length for that of its statistics."""
+    gevent.spawn(extend_run_every_second, environment)
+    environment.events.test_stopping.add_listener(lambda **_: extend_run(environment.stats))
+
+
 def _has_task(user_class: type[User], tags: set[str], excluded: set[str]) -> bool:
     """Return whether locust leaves the class a task; it would try to run classes without one."""
     tags_of_tasks: list[set[str]] = [getattr(t, "locust_tag_set", set()) for t in user_class.tasks]
     return any((not tags or tags & own) and not excluded & own for own in tags_of_tasks)
+
+
+def warn_of_unanswered(**_: Any) -> None:
+    """Say how many of this process's requests are in no row of requests and failures."""
+    ages_s = ChatUser.unanswered_s
+    if ages_s:
+        text = (
+            "%d requests were still unanswered at the end; the oldest had been sent %.1f s before"
+        )
+        logger.warning(text, len(ages_s), max(ages_s))
+    ages_s.clear()
 
 
 def conclude(environment: Environment, **_: Any) -> None:

@@ -6,6 +6,7 @@
 import json
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent.socket
@@ -14,6 +15,7 @@ from gevent.event import Event
 from geventhttpclient.response import HTTPParseError, HTTPResponse, HTTPSocketResponse
 
 READ_SIZE = 65536
+LOG_INTERVAL_S = 1.0
 END_GRACE_S = 0.1  # how long the body's end may come after [DONE]
 _READ = 1  # libev's event mask
 _QUOTE = ord('"')
@@ -166,10 +168,16 @@ def _prefix_of(event: bytes, field: str) -> bytes:
     return head + key + start
 
 
-def read_stream(response: HTTPSocketResponse, stream: ChatStream, idle_timeout_s: float) -> None:
+def read_stream(
+    response: HTTPSocketResponse,
+    stream: ChatStream,
+    idle_timeout_s: float,
+    log: Callable[[], None],
+) -> None:
     """Feed `stream` from a response whose headers have been read, until ``[DONE]``.
 
-    The body may end a little later. If it does not, the connection is not used again.
+    The body may end a little later. If it does not, the connection is not used again. `log` is
+    called every second while the stream is open, and at its end, however that comes.
 
     The event loop itself reads the socket and takes the time, on ``time.perf_counter()``; this
     greenlet sleeps until the body has ended. A blocking read for each token would cost a failed
@@ -178,14 +186,15 @@ def read_stream(response: HTTPSocketResponse, stream: ChatStream, idle_timeout_s
 
     Raises:
         StreamError: An event holds an error or no chunk, or the stream ended before ``[DONE]``.
-        OSError: The connection broke, or nothing came for `idle_timeout_s` seconds.
+        OSError: The connection broke, or nothing came for `idle_timeout_s` seconds, to the second.
         HTTPParseError: The server's HTTP is malformed, or the connection closed within the body.
     """
     try:
-        _Reading(response, stream).run(idle_timeout_s)
+        _Reading(response, stream).run(idle_timeout_s, log)
         stream.finish(time.perf_counter())
     finally:
         response.release()
+        log()
 
 
 class _Reading:
@@ -205,7 +214,7 @@ class _Reading:
         self.error: Exception | None = None
         self.last_read_s = time.perf_counter()
 
-    def run(self, idle_timeout_s: float) -> None:
+    def run(self, idle_timeout_s: float, log: Callable[[], None]) -> None:
         """Read until ``[DONE]``, and the body's end if it follows at once."""
         response, sock = self.response, self.response._sock
         came_with_headers = bytes(response._body_buffer)
@@ -221,7 +230,8 @@ class _Reading:
         try:
             self.watcher.start(self._read)
             self._read()  # TLS may hold bytes that came with the headers
-            while not self.done.wait(self.last_read_s + idle_timeout_s - time.perf_counter()):
+            while not self.done.wait(LOG_INTERVAL_S):
+                log()
                 if time.perf_counter() - self.last_read_s >= idle_timeout_s:
                     raise TimeoutError(f"nothing came for {idle_timeout_s:g} s")
             self.ended.wait(END_GRACE_S)

@@ -1,12 +1,11 @@
 """The users that scenarios are made of: they send chats, check the answers and report."""
 
 import json
-import logging
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import gevent
 from gevent import Greenlet
@@ -17,15 +16,13 @@ from locust.contrib.fasthttp import ResponseContextManager
 from locust.exception import StopTest
 
 from loadtest.options import Options
-from loadtest.report import E2E, log_stream, log_tokens
+from loadtest.report import E2E, StreamLog, log_tokens
 from loadtest.stream import ChatStream, StreamError, error_message, read_stream, usage_tokens
 
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 
 Message = dict[str, Any]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,7 @@ class ChatUser(FastHttpUser):
     concurrency = 10_000  # connections of one user: never what holds a request back
     network_timeout = 300.0
     model = "gpt-3.5-turbo"
+    unanswered_s: ClassVar[list[float]] = []  # ages of the requests that were stopped, of all users
 
     def on_start(self) -> None:
         """Read the options: they may have changed in the web UI since the last run."""
@@ -120,11 +118,20 @@ class ChatUser(FastHttpUser):
             body[self.options.length_parameter] = self.options.output_length or timing.output_length
         data = json.dumps(body)
         start_s = time.perf_counter() if start_s is None else start_s
+        try:
+            self._request(f"{name} {asked}" if asked else name, data, streamed, asked, start_s)
+        except gevent.GreenletExit:
+            self.unanswered_s.append(time.perf_counter() - start_s)
+            raise
+
+    def _request(
+        self, name: str, data: str, streamed: bool, asked: Timing | None, start_s: float
+    ) -> None:
         with self.client.post(
             CHAT_PATH,
             data=data,
             headers=self.headers(asked) | {"Content-Type": "application/json"},
-            name=f"{name} {asked}" if asked else name,
+            name=name,
             stream=streamed,
             catch_response=True,
         ) as response:
@@ -154,15 +161,13 @@ class ChatUser(FastHttpUser):
     ) -> float:
         """Read a streamed answer; return when it was complete."""
         _check_status(response)
-        stats, name = self.environment.stats, response.request_meta["name"]
         stream = ChatStream()
+        log = StreamLog(self.environment.stats, response.request_meta["name"], start_s, stream).log
         assert response._response is not None  # noqa: S101 - it has a status
         try:
-            read_stream(response._response, stream, self.network_timeout)
+            read_stream(response._response, stream, self.network_timeout, log)
         finally:
             response.request_meta["response_length"] = stream.size
-            log_stream(stats, name, start_s, stream.arrivals_s)
-            log_tokens(stats, name, stream.completion_tokens, stream.arrivals_s)
         check_stream(stream, asked.output_length if asked else None)
         return stream.done_s or time.perf_counter()
 
@@ -221,12 +226,6 @@ class OpenLoopUser(ChatUser):
         _sleep_until(self.due_s)
         self.start_chat(*arguments, start_s=self.due_s, **parameters)
         self.due_s += 1 / self.options.rate
-
-    def on_stop(self) -> None:
-        """Say how many requests will never be in the statistics, and end them."""
-        if len(self.in_flight):
-            logger.warning("%d requests were still unanswered at the end", len(self.in_flight))
-        super().on_stop()
 
 
 def _sleep_until(instant_s: float) -> None:

@@ -78,8 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "no-usage" if not self.stub.bodies[-1].get("stream"):
                 message = {"choices": [{"message": {"role": "assistant", "content": "one"}}]}
                 self.answer(200, "application/json", json.dumps(message).encode())
-            case "open-end":
-                self.answer(200, "text/event-stream", stream_of("none"), more=1)
+            case "hang" | "open-end":
+                stream = stream_of("no-done" if fault == "hang" else "none")
+                self.answer(200, "text/event-stream", stream, more=1)
                 self.stub.closing.wait()
             case _:
                 self.answer(200, "text/event-stream", stream_of(fault))
@@ -98,7 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def running_stub(*faults: str, delay_s: float = 0.0) -> Iterator[Stub]:
-    """Run the server on a free port; it goes through `faults` request by request."""
+    """Run the server on a free port; it goes through `faults` request by request.
+
+    They are those of `stream_of`, and ``http``: an error instead of an answer; ``no-usage``: none
+    in a whole answer; ``hang``: a body that stays open without [DONE]; ``open-end``: one that does
+    so after it.
+    """
     stub = Stub(faults=faults or ("none",), delay_s=delay_s)
     handler = type("Handler", (_Handler,), {"stub": stub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,7 +27,19 @@ from locust.stats import RequestStats
 from loadtest.hooks import conclude, prepare
 from loadtest.limits import broken_limits, exit_code
 from loadtest.options import Options
-from loadtest.report import ITL, TOKENS, TTFT, bucket, log_stream, log_times, log_tokens, rows
+from loadtest.report import (
+    ITL,
+    TOKENS,
+    TTFT,
+    StreamLog,
+    bucket,
+    extend_run,
+    log_stream,
+    log_times,
+    log_tokens,
+    rows,
+    tokens_per_s,
+)
 from loadtest.stream import ChatStream, StreamError
 from tests.chat_stub import content, ending, ending_with, event, running_stub, stream_of
 from tests.server import REPOSITORY, free_port, running_server
@@ -172,6 +185,36 @@ def test_tokens_count_in_the_second_of_their_arrival() -> None:
     assert row.num_requests == 6
     assert sum(row.num_reqs_per_sec.values()) == 6
     assert row.num_reqs_per_sec[int(now_s - 5)] == 2
+
+
+def test_an_open_stream_is_logged_once() -> None:
+    """However often that is, each token and each gap counts once; usage has the last word."""
+    stats, stream = RequestStats(), ChatStream()
+    log = StreamLog(stats, "chat", -0.5, stream).log
+    for second, data in enumerate([b"", content("a"), content("b") * 3, b"", content("c")]):
+        stream.feed(data, float(second))
+        log()
+    (ttft,), (itl,), (tokens,) = (rows(stats, kind) for kind in (TTFT, ITL, TOKENS))
+    assert (ttft.num_requests, ttft.response_times) == (1, {1500: 1})
+    assert (itl.num_requests, itl.response_times) == (4, {1000: 1, 0: 2, 2000: 1})
+    assert tokens.num_requests == 5
+    for total in (9, 4):
+        stream.feed(ending(total), 5.0)
+        log()
+        assert (tokens.num_requests, itl.num_requests) == (total, 4)
+    assert sum(tokens.num_reqs_per_sec.values()) == 4
+
+
+def test_tokens_per_s_are_of_the_whole_run() -> None:
+    """No answer need have been complete, and time goes on when no tokens come."""
+    stats = RequestStats()
+    stats.total.start_time -= 2
+    log_tokens(stats, "chat", 100)
+    assert tokens_per_s(stats) == pytest.approx(50, rel=0.1)
+    stats.total.start_time -= 2
+    extend_run(stats)
+    assert tokens_per_s(stats) == pytest.approx(25, rel=0.1)
+    assert (stats.num_requests, stats.total.num_none_requests) == (0, 0)
 
 
 def test_the_web_form_hands_over_text() -> None:
@@ -345,6 +388,12 @@ class Run:
         self.rows = self.read_csv(folder / "run_stats.csv")
         self.failures = self.read_csv(folder / "run_failures.csv")
 
+    def tokens(self) -> tuple[int, float]:
+        """Return the tokens, and the tokens/s."""
+        found = re.search(r"(\d+) tokens received, (\S+) tokens/s", self.output)
+        assert found, self.output
+        return int(found[1]), float(found[2])
+
     @staticmethod
     def read_csv(path: Path) -> list[Row]:
         """Return a CSV file's rows."""
@@ -432,6 +481,26 @@ def test_workers_run_what_their_master_picks(run: RunLocust) -> None:
     assert "Limit broken: --max-ttft-p99-ms 0.001: the p99 of TTFT was" in result.output
     counts = [int(result.named(kind, "burst")["Request Count"]) for kind in ("E2E", TTFT, TOKENS)]
     assert counts == [14, 14, 56]  # a burst of each of the two users, one on each worker
+    tokens, per_s = result.tokens()
+    assert tokens == 56
+    assert 56 / 6 < per_s < 56 / 2.5  # over the run, most of which was spent waiting
+
+
+def test_a_server_that_hangs_has_no_tokens_per_s(run: RunLocust) -> None:
+    """Its tokens are those of the whole run, and the requests it left open are told of."""
+    with running_stub("none", "none", *["hang"] * 99) as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--min-tokens-per-s", "10")
+        load = ("-u", "2", "-r", "2", "-t", "4s", "ShortChatUser")
+        result = run(stub.url, *real, *load)
+    assert result.exit_code == 1, result.output
+    tokens, per_s = result.tokens()
+    assert tokens == 12  # two answers of four tokens, and two that hung after two events
+    assert 12 / 6 < per_s < 12 / 3.5
+    assert 1 < float(result.named(TOKENS, "chat-short")["Requests/s"]) < 12 / 2.5
+    left_open = re.findall(r"(\d+) requests were still unanswered .* (\S+) s before", result.output)
+    ((count, age_s),) = left_open
+    assert count == "2"
+    assert 2 < float(age_s) < 4
 
 
 def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
@@ -524,31 +593,55 @@ def test_a_slow_server_does_not_slow_the_steady_rate(run: RunLocust) -> None:
 def test_the_web_ui_has_options_table_and_charts(emulator: str) -> None:
     """Form, table, samples and script are served by locust's own web server."""
     port = free_port()
-    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", "2")
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart")
+    long = (
+        "-u",
+        "4",
+        "-r",
+        "4",
+        "--itl-ms",
+        "20",
+        "--output-length",
+        "5000",
+        "--stream-ratio",
+        "1",
+    )
     with (
-        running_locust(emulator, *arguments, "ShortChatUser"),
+        running_locust(emulator, *web, *long, "ShortChatUser"),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
         samples = wait_for_samples(client)
         page = client.get("/").text
         table = client.get("/stats/requests").json()["extended_stats"][0]["data"]
         script = client.get("/streams/chart.js")
-    name = "chat-short ttft=100 itl=20 n=30"
-    assert samples[-1]["ttft"][name][0] == pytest.approx(100, abs=20)
-    assert table[0]["name"] == name
+    name = "chat-short ttft=100 itl=20 n=5000"
+    (row,) = table
+    assert row["name"] == name
+    for ttft_ms, itl_ms in (
+        (row["ttft_p50"], row["itl_p50"]),
+        (samples[-1]["ttft"][name][0], samples[-1]["itl"][name][0]),
+    ):
+        assert 100 <= ttft_ms < 120
+        assert itl_ms == pytest.approx(20, abs=2)
+    assert samples[-1]["tokens"][name][0] > 100  # of four streams, none of which has ended
+    assert row["tokens_per_s"] > 100
+    assert row["tokens"] < 4 * 5000
     assert 'src="./streams/chart.js"' in page
     assert all(f'"{option}"' in page for option in ("ttft_ms", "itl_ms", "max_error_rate"))
     assert script.headers["content-type"].startswith("text/javascript")
 
 
 def wait_for_samples(client: httpx.Client) -> list[dict[str, dict[str, list[float]]]]:
-    """Return the charts' samples once one has a TTFT."""
+    """Return the charts' samples once one has a TTFT, and tokens/s of a full second."""
     for _ in range(100):
         time.sleep(0.2)
         try:
             samples: list[dict[str, dict[str, list[float]]]] = client.get("/streams/samples").json()
         except httpx.TransportError:
             continue
-        if samples and any(percentiles[0] for percentiles in samples[-1]["ttft"].values()):
+        if samples and all(
+            any(now and now[0] for now in samples[-1][chart].values())
+            for chart in ("ttft", "tokens")
+        ):
             return samples
     raise TimeoutError("no samples within 20 s")
