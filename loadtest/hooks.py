@@ -1,9 +1,11 @@
 """What hangs on locust's events: options, rows, limits and charts."""
 
 import logging
+from argparse import Namespace
 from typing import Any
 
 import gevent
+from flask import Response, jsonify, request
 from locust import User
 from locust.env import Environment
 from locust.event import Events
@@ -30,7 +32,7 @@ def register(events: Events) -> None:
 
 
 def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
-    """Choose the user classes that run, and add the charts to the web UI.
+    """Choose the user classes that run, and extend the web UI.
 
     Workers keep all classes: their master, which alone knows what was picked, names those to run.
     """
@@ -48,6 +50,19 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     ]
     if web_ui:
         add_charts(web_ui)
+        assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
+        web_ui.app.before_request(refuse_bad_options)
+
+
+def refuse_bad_options() -> Response | None:
+    """Answer a form with a bad option, before a test starts with it, with what the form shows."""
+    if request.endpoint != "locust.swarm":
+        return None
+    try:
+        Options.of(Namespace(**request.form.to_dict()))
+    except ValueError as error:
+        return jsonify({"success": False, "message": str(error)})
+    return None
 
 
 def measure_length(environment: Environment, **_: Any) -> None:

@@ -21,12 +21,13 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
 import locust.stats
 from locust import User, tag, task
+from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.stats import RequestStats
 
 from loadtest.hooks import conclude, prepare
 from loadtest.limits import broken_limits, exit_code
-from loadtest.options import Options
+from loadtest.options import Options, add_options, flag
 from loadtest.report import (
     ITL,
     TOKENS,
@@ -218,11 +219,51 @@ def test_tokens_per_s_are_of_the_whole_run() -> None:
 
 
 def test_the_web_form_hands_over_text() -> None:
-    """Text becomes a number, and empty text no value; anything else is refused by name."""
+    """Text becomes a number, and empty text no value."""
     options = Options.of(Namespace(ttft_ms="150.5", itl_ms="", output_length="7", headless=True))
     assert (options.ttft_ms, options.itl_ms, options.output_length) == (150.5, None, 7)
-    with pytest.raises(ValueError, match="--itl-ms must be a number, not 'fast'"):
-        Options.of(Namespace(itl_ms="fast"))
+
+
+BAD_OPTIONS = [
+    ("ttft_ms", "fast", "must be a number of at least 0"),
+    ("itl_ms", "-1", "must be a number of at least 0"),
+    ("output_length", "0", "must be a whole number of at least 1"),
+    ("output_length", "1.5", "must be a whole number of at least 1"),
+    ("stream_ratio", "nan", "must be a number from 0 to 1"),
+    ("stream_ratio", "1.1", "must be a number from 0 to 1"),
+    ("prompt_words", "-1", "must be a whole number of at least 1"),
+    ("image_kb", "-5", "must be a number over 0"),
+    ("image_kb", "inf", "must be a number over 0"),
+    ("rate", "0", "must be a number over 0"),
+    ("rate", "nan", "must be a number over 0"),
+    ("burst_size", "-3", "must be a whole number of at least 1"),
+    ("max_ttft_p99_ms", "nan", "must be a number of at least 0"),
+    ("max_itl_p99_ms", "nan", "must be a number of at least 0"),
+    ("max_error_rate", "nan", "must be a number from 0 to 1"),
+    ("min_tokens_per_s", "nan", "must be a number of at least 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD_OPTIONS)
+def test_a_bad_option_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str], name: str, text: str, message: str
+) -> None:
+    """On the command line and in the web UI's form, with what was expected and what came."""
+    parser = LocustArgumentParser()
+    add_options(parser)
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args([flag(name), text], config_file_contents="")
+    assert stopped.value.code == 2
+    assert f"argument {flag(name)}: {message}, not '{text}'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"^{flag(name)} {message}, not '{text}'$"):
+        Options.of(Namespace(**{name: text}))
+
+
+def test_the_form_offers_no_other_way_to_say_the_length() -> None:
+    """The command line's choices are those of the form."""
+    message = "--length-parameter must be max_completion_tokens or max_tokens, not 'm'"
+    with pytest.raises(ValueError, match=message):
+        Options.of(Namespace(length_parameter="m"))
 
 
 NO_LIMITS = Options()
@@ -594,54 +635,42 @@ def test_the_web_ui_has_options_table_and_charts(emulator: str) -> None:
     """Form, table, samples and script are served by locust's own web server."""
     port = free_port()
     web = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart")
-    long = (
-        "-u",
-        "4",
-        "-r",
-        "4",
-        "--itl-ms",
-        "20",
-        "--output-length",
-        "5000",
-        "--stream-ratio",
-        "1",
-    )
+    load = ("-u", "4", "-r", "4", "--stream-ratio", "1", "ShortChatUser")
+    long = ("--itl-ms", "20", "--output-length", "5000")
     with (
-        running_locust(emulator, *web, *long, "ShortChatUser"),
+        running_locust(emulator, *web, *load, *long),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
-        samples = wait_for_samples(client)
+        last = wait_for_sample(client)
         page = client.get("/").text
         table = client.get("/stats/requests").json()["extended_stats"][0]["data"]
         script = client.get("/streams/chart.js")
+        bad_form = {"user_count": "1", "spawn_rate": "1", "ttft_ms": "fast"}
+        refused = client.post("/swarm", data=bad_form).json()
     name = "chat-short ttft=100 itl=20 n=5000"
     (row,) = table
     assert row["name"] == name
-    for ttft_ms, itl_ms in (
-        (row["ttft_p50"], row["itl_p50"]),
-        (samples[-1]["ttft"][name][0], samples[-1]["itl"][name][0]),
-    ):
-        assert 100 <= ttft_ms < 120
-        assert itl_ms == pytest.approx(20, abs=2)
-    assert samples[-1]["tokens"][name][0] > 100  # of four streams, none of which has ended
-    assert row["tokens_per_s"] > 100
-    assert row["tokens"] < 4 * 5000
+    shown = [(row["ttft_p50"], row["itl_p50"]), (last["ttft"][name][0], last["itl"][name][0])]
+    assert all(100 <= ttft_ms < 120 and 18 <= itl_ms < 22 for ttft_ms, itl_ms in shown)
+    assert 100 < last["tokens"][name][0] < 220  # of four streams, none of which has ended
+    assert 100 < row["tokens_per_s"] < 220
+    message = "--ttft-ms must be a number of at least 0, not 'fast'"
+    assert refused == {"success": False, "message": message}
     assert 'src="./streams/chart.js"' in page
     assert all(f'"{option}"' in page for option in ("ttft_ms", "itl_ms", "max_error_rate"))
     assert script.headers["content-type"].startswith("text/javascript")
 
 
-def wait_for_samples(client: httpx.Client) -> list[dict[str, dict[str, list[float]]]]:
-    """Return the charts' samples once one has a TTFT, and tokens/s of a full second."""
+def wait_for_sample(client: httpx.Client) -> dict[str, dict[str, list[float]]]:
+    """Return the charts' last sample once it has a TTFT and as many tokens/s as there should be."""
     for _ in range(100):
         time.sleep(0.2)
         try:
             samples: list[dict[str, dict[str, list[float]]]] = client.get("/streams/samples").json()
         except httpx.TransportError:
             continue
-        if samples and all(
-            any(now and now[0] for now in samples[-1][chart].values())
-            for chart in ("ttft", "tokens")
-        ):
-            return samples
-    raise TimeoutError("no samples within 20 s")
+        last = samples[-1] if samples else {"ttft": {}, "tokens": {}}
+        has_ttft = any(p50 for p50, _ in last["ttft"].values())
+        if has_ttft and any(per_s > 100 for per_s, _ in last["tokens"].values()):
+            return last
+    raise TimeoutError("no such sample within 20 s")
