@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import gevent
@@ -13,7 +13,6 @@ from gevent.pool import Group
 from geventhttpclient.response import HTTPParseError
 from locust import FastHttpUser, constant
 from locust.contrib.fasthttp import ResponseContextManager
-from locust.exception import StopTest
 
 from loadtest.options import Options
 from loadtest.report import E2E, StreamLog, log_tokens
@@ -27,11 +26,15 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Timing:
-    """What the emulator is asked for: times in ms, and the answer's length in tokens."""
+    """What the emulator is asked for: times in ms, and the answer's length in tokens.
+
+    With ``calls_tool``, a user's message is answered with a tool call, whose length is its own.
+    """
 
     ttft_ms: float
     itl_ms: float
     output_length: int
+    calls_tool: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the request headers that ask for it."""
@@ -39,6 +42,7 @@ class Timing:
             "X-TTFT-MS": f"{self.ttft_ms:g}",
             "X-ITL-MS": f"{self.itl_ms:g}",
             "X-OUTPUT-LENGTH": str(self.output_length),
+            **({"X-TOOL-CALLS": "1"} if self.calls_tool else {}),
         }
 
     def __str__(self) -> str:
@@ -61,13 +65,10 @@ class ChatUser(FastHttpUser):
 
     def on_start(self) -> None:
         """Read the options: they may have changed in the web UI since the last run."""
-        try:
-            self.options = Options.of(self.environment.parsed_options)
-        except ValueError as error:
-            raise StopTest(str(error)) from None
+        self.in_flight = Group()
+        self.options = Options.of(self.environment.parsed_options)
         if self.client.base_url:  # OpenAI's clients want the address with /v1, locust without
             self.client.base_url = self.client.base_url.rstrip("/").removesuffix("/v1")
-        self.in_flight = Group()
 
     def on_stop(self) -> None:
         """End the requests that run beside the user's own greenlet."""
@@ -85,7 +86,8 @@ class ChatUser(FastHttpUser):
         options = self.options
         if options.no_emulation_headers:
             return None
-        return Timing(
+        return replace(
+            timing,
             ttft_ms=timing.ttft_ms if options.ttft_ms is None else options.ttft_ms,
             itl_ms=timing.itl_ms if options.itl_ms is None else options.itl_ms,
             output_length=options.output_length or timing.output_length,
