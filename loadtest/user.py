@@ -20,6 +20,7 @@ from loadtest.stream import ChatStream, StreamError, error_message, read_stream,
 
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
+MAX_IDLE_S = 2.0
 
 Message = dict[str, Any]
 
@@ -69,6 +70,7 @@ class ChatUser(FastHttpUser):
         self.options = Options.of(self.environment.parsed_options)
         if self.client.base_url:  # OpenAI's clients want the address with /v1, locust without
             self.client.base_url = self.client.base_url.rstrip("/").removesuffix("/v1")
+        self.last_used_s = time.perf_counter()
 
     def on_stop(self) -> None:
         """End the requests that run beside the user's own greenlet."""
@@ -120,11 +122,24 @@ class ChatUser(FastHttpUser):
             body[self.options.length_parameter] = self.options.output_length or timing.output_length
         data = json.dumps(body)
         start_s = time.perf_counter() if start_s is None else start_s
+        self._drop_idle_connections()
         try:
             self._request(f"{name} {asked}" if asked else name, data, streamed, asked, start_s)
         except gevent.GreenletExit:
             self.unanswered_s.append(time.perf_counter() - start_s)
             raise
+        finally:
+            self.last_used_s = time.perf_counter()
+
+    def _drop_idle_connections(self) -> None:
+        """Close connections that nothing was sent on for a while.
+
+        Servers close theirs after 2 s or more, and a request that is on its way then would fail.
+        """
+        now_s = time.perf_counter()
+        if now_s - self.last_used_s > MAX_IDLE_S:
+            self.client.client.clientpool.close()
+        self.last_used_s = now_s
 
     def _request(
         self, name: str, data: str, streamed: bool, asked: Timing | None, start_s: float

@@ -18,6 +18,7 @@ class Stub:
     closing: threading.Event = field(default_factory=threading.Event)
     faults: tuple[str, ...] = ("none",)
     delay_s: float = 0.0
+    idle_timeout_s: float = 60.0
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
@@ -66,8 +67,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     stub: Stub
 
+    idle_since_s: float | None = None
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.was_idle():
+            self.close_connection = True  # as if the request had crossed the close
+            return
         self.stub.headers.append({name.lower(): value for name, value in self.headers.items()})
         self.stub.bodies.append(json.loads(body))
         fault = self.stub.next_fault()
@@ -93,19 +99,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def was_idle(self) -> bool:
+        """Return whether the connection was idle for too long before this request."""
+        before_s, self.idle_since_s = self.idle_since_s, time.monotonic()
+        return before_s is not None and time.monotonic() - before_s > self.stub.idle_timeout_s
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
 @contextmanager
-def running_stub(*faults: str, delay_s: float = 0.0) -> Iterator[Stub]:
+def running_stub(
+    *faults: str, delay_s: float = 0.0, idle_timeout_s: float = 60.0
+) -> Iterator[Stub]:
     """Run the server on a free port; it goes through `faults` request by request.
 
     They are those of `stream_of`, and ``http``: an error instead of an answer; ``no-usage``: none
     in a whole answer; ``hang``: a body that stays open without [DONE]; ``open-end``: one that does
-    so after it.
+    so after it. A request on a connection that was idle for longer than `idle_timeout_s` finds it
+    closed.
     """
-    stub = Stub(faults=faults or ("none",), delay_s=delay_s)
+    stub = Stub(faults=faults or ("none",), delay_s=delay_s, idle_timeout_s=idle_timeout_s)
     handler = type("Handler", (_Handler,), {"stub": stub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

@@ -564,10 +564,19 @@ def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
 def test_an_answer_without_usage_cannot_be_counted(run: RunLocust) -> None:
     """If it is not streamed, there are no events to count either."""
     with running_stub("no-usage") as stub:
-        real = ("--no-emulation-headers", "--stream-ratio", "0", "-t", "2s", "ShortChatUser")
+        real = ("--no-emulation-headers", "--stream-ratio", "0", "-t", "1s", "ShortChatUser")
         result = run(stub.url, *real)
     assert result.exit_code == 1
-    assert "no usage, and so no way to count the tokens" in result.failures[0]["Error"]
+    assert "no usage, and so no way to count the tokens" in result.output
+
+
+def test_idle_connections_are_not_used_again(run: RunLocust) -> None:
+    """A server closes them when it likes, and a request on its way would fail."""
+    with running_stub(idle_timeout_s=2.1) as stub:
+        real = ("--no-emulation-headers", "--rate", "0.45", "--stream-ratio", "1")
+        result = run(stub.url, *real, "-t", "5s", "SteadyRateUser")
+    assert len(stub.bodies) >= 2
+    assert (result.exit_code, result.failures) == (0, []), result.output
 
 
 def test_an_answer_is_complete_at_done(run: RunLocust) -> None:
