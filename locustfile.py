@@ -131,7 +131,7 @@ class AgentUser(ChatUser):
     """An agent that asks for three tools, one after the other, in an ever longer conversation.
 
     The calls in the conversation are fixed, so that every server sees the same load, whatever it
-    answers.
+    answers. The emulator answers the question with a call, and what tools returned with text.
     """
 
     wait_time = between(0.5, 1.5)
@@ -141,7 +141,7 @@ class AgentUser(ChatUser):
     def work(self) -> None:
         """Go through all steps without a pause."""
         for step in range(4):
-            timing = Timing(ttft_ms=150, itl_ms=15, output_length=25)
+            timing = Timing(ttft_ms=150, itl_ms=15, output_length=25, calls_tool=True)
             self.chat("agent", timing, agent_step(step), tools=TOOLS)
 
 
@@ -157,7 +157,7 @@ class BurstUser(ChatUser):
         """Send a burst and wait for all answers."""
         timing = Timing(ttft_ms=100, itl_ms=20, output_length=30)
         for _ in range(self.options.burst_size):
-            self.in_flight.spawn(self.chat, "burst", timing, question())
+            self.start_chat("burst", timing, question())
         self.in_flight.join()
 
 

@@ -21,7 +21,7 @@
 
   const colourOf = (names, name) => COLOURS[names.indexOf(name) % COLOURS.length];
   const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-  const format = (value) => (value >= 100 ? value.toFixed(0) : value.toFixed(1));
+  const format = (value) => value == null ? "\u2013" : (value >= 100 ? value.toFixed(0) : value.toFixed(1));
   const clock = (timeS) => new Date(timeS * 1000).toLocaleTimeString();
 
   function niceCeiling(value) {
@@ -52,7 +52,7 @@
     });
     const legend = shown.map((name) =>
       `<div style="display:flex;justify-content:space-between;gap:8px"><span><span style="color:${colourOf(names, name)}">&#9632;</span> ` +
-      `${escape(name)}</span><b>${format(value(samples.at(-1), name) ?? 0)}</b></div>`);
+      `${escape(name)}</span><b>${format(value(samples.at(-1), name))}</b></div>`);
     return `<h3 style="margin:16px 0 4px;font-weight:500">${title}</h3><div style="display:flex;gap:16px">` +
       `<svg width="${width}" height="${HEIGHT}" font-size="12" fill="currentColor" role="img" aria-label="${title}">` +
       `${[...grid, ...times, ...lines].join("")}</svg>` +

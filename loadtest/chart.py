@@ -62,7 +62,7 @@ def table(stats: RequestStats) -> list[dict[str, Any]]:
             )
     for entry in rows(stats, TOKENS):
         found.setdefault(entry.name, {"name": entry.name}).update(
-            {"tokens": entry.num_requests, "tokens_per_s": round(entry.current_rps, 1)}
+            {"tokens": entry.num_requests, "tokens_per_s": round(entry.total_rps, 1)}
         )
     return [found[name] for name in sorted(found)]
 

@@ -1,8 +1,11 @@
 """What hangs on locust's events: options, rows, limits and charts."""
 
 import logging
+from argparse import Namespace
 from typing import Any
 
+import gevent
+from flask import Response, jsonify, request
 from locust import User
 from locust.env import Environment
 from locust.event import Events
@@ -12,7 +15,8 @@ from locust.web import WebUI
 from loadtest.chart import add_charts
 from loadtest.limits import broken_limits, exit_code
 from loadtest.options import Options, add_options
-from loadtest.report import summary, use_fine_buckets
+from loadtest.report import extend_run, extend_run_every_second, summary, use_fine_buckets
+from loadtest.user import ChatUser
 
 logger = logging.getLogger(__name__)
 
@@ -22,27 +26,66 @@ def register(events: Events) -> None:
     use_fine_buckets()
     events.init_command_line_parser.add_listener(add_options)
     events.init.add_listener(prepare)
+    events.init.add_listener(measure_length)
+    events.test_stop.add_listener(warn_of_unanswered)
     events.quitting.add_listener(conclude)
 
 
 def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
-    """Choose the user classes that run, and add the charts to the web UI."""
+    """Choose the user classes that run, and extend the web UI.
+
+    Workers keep all classes: their master, which alone knows what was picked, names those to run.
+    """
+    if isinstance(environment.runner, WorkerRunner):
+        return
     options = environment.parsed_options
     tags = set(getattr(options, "tags", None) or ())
+    excluded = set(getattr(options, "exclude_tags", None) or ())
     picked = bool(getattr(options, "user_classes", None)) or bool(tags)
     environment.user_classes[:] = [
         user_class
         for user_class in environment.user_classes
         if (picked or not getattr(user_class, "only_when_picked", False))
-        and (not tags or _has_task(user_class, tags))
+        and _has_task(user_class, tags, excluded)
     ]
     if web_ui:
         add_charts(web_ui)
+        assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
+        web_ui.app.before_request(refuse_bad_options)
 
 
-def _has_task(user_class: type[User], tags: set[str]) -> bool:
+def refuse_bad_options() -> Response | None:
+    """Answer a form with a bad option, before a test starts with it, with what the form shows."""
+    if request.endpoint != "locust.swarm":
+        return None
+    try:
+        Options.of(Namespace(**request.form.to_dict()))
+    except ValueError as error:
+        return jsonify({"success": False, "message": str(error)})
+    return None
+
+
+def measure_length(environment: Environment, **_: Any) -> None:
+    """Have every process take the test's own length for that of its statistics."""
+    gevent.spawn(extend_run_every_second, environment)
+    environment.events.test_stopping.add_listener(lambda **_: extend_run(environment.stats))
+
+
+def _has_task(user_class: type[User], tags: set[str], excluded: set[str]) -> bool:
     """Return whether locust leaves the class a task; it would try to run classes without one."""
-    return any(tags & getattr(task, "locust_tag_set", set()) for task in user_class.tasks)
+    tags_of_tasks: list[set[str]] = [getattr(t, "locust_tag_set", set()) for t in user_class.tasks]
+    return any((not tags or tags & own) and not excluded & own for own in tags_of_tasks)
+
+
+def warn_of_unanswered(**_: Any) -> None:
+    """Say how many of this process's requests are in no row of requests and failures."""
+    ages_s = ChatUser.unanswered_s
+    if ages_s:
+        text = (
+            "%d requests were still unanswered at the end; the oldest had been sent %.1f s before"
+        )
+        logger.warning(text, len(ages_s), max(ages_s))
+    ages_s.clear()
 
 
 def conclude(environment: Environment, **_: Any) -> None:
@@ -54,5 +97,6 @@ def conclude(environment: Environment, **_: Any) -> None:
     for line in broken_limits(environment.stats, options):
         logger.error("Limit broken: %s", line)
     code = exit_code(environment.stats, options)
-    if code is not None and not (environment.runner and environment.runner.exceptions):
+    has_exceptions = environment.runner is not None and bool(environment.runner.exceptions)
+    if code == 1 or (code == 0 and not has_exceptions):
         environment.process_exit_code = code

@@ -4,10 +4,15 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+import gevent
 import locust.stats
+from locust.env import Environment
 from locust.stats import RequestStats, StatsEntry
+
+from loadtest.stream import ChatStream
 
 TTFT = "TTFT"
 ITL = "ITL"
@@ -39,7 +44,38 @@ def use_fine_buckets() -> None:
     locust.stats.bucket_response_time = bucket  # type: ignore[assignment]
 
 
-def log_stream(stats: RequestStats, name: str, start_s: float, arrivals_s: Sequence[float]) -> None:
+@dataclass
+class StreamLog:
+    """Logs one stream to the rows of `name` while it is open, every observation once.
+
+    Args:
+        stats: Locust's statistics of this process.
+        name: The rows' name.
+        start_s: When the request was sent, or should have been, on ``time.perf_counter()``.
+        stream: The stream, which is fed with times of the same clock.
+    """
+
+    stats: RequestStats
+    name: str
+    start_s: float
+    stream: ChatStream
+    arrivals: int = 0
+    tokens: int = 0
+
+    def log(self) -> None:
+        """Log what came since the last call.
+
+        The server's usage, if it comes at the end only, may then correct the number of tokens.
+        """
+        arrivals_s, tokens = self.stream.arrivals_s, self.stream.completion_tokens
+        log_stream(self.stats, self.name, self.start_s, arrivals_s, self.arrivals)
+        log_tokens(self.stats, self.name, tokens - self.tokens, arrivals_s[self.arrivals :])
+        self.arrivals, self.tokens = len(arrivals_s), tokens
+
+
+def log_stream(
+    stats: RequestStats, name: str, start_s: float, arrivals_s: Sequence[float], logged: int = 0
+) -> None:
     """Log TTFT and the gaps of one stream to the rows of `name`.
 
     Args:
@@ -47,11 +83,13 @@ def log_stream(stats: RequestStats, name: str, start_s: float, arrivals_s: Seque
         name: The row's name.
         start_s: When the request was sent, or should have been, on ``time.perf_counter()``.
         arrivals_s: When each token arrived, on the same clock.
+        logged: How many of them were logged before.
     """
-    if arrivals_s:
+    if arrivals_s and not logged:
         log_times(stats, TTFT, name, [(arrivals_s[0] - start_s) * 1000])
-    if len(arrivals_s) > 1:
-        log_times(stats, ITL, name, [(b - a) * 1000 for a, b in pairwise(arrivals_s)])
+    gaps_ms = [(b - a) * 1000 for a, b in pairwise(arrivals_s[max(logged - 1, 0) :])]
+    if gaps_ms:
+        log_times(stats, ITL, name, gaps_ms)
 
 
 def log_times(stats: RequestStats, kind: str, name: str, times_ms: Sequence[float]) -> None:
@@ -77,7 +115,7 @@ def log_times(stats: RequestStats, kind: str, name: str, times_ms: Sequence[floa
 def log_tokens(
     stats: RequestStats, name: str, tokens: int, arrivals_s: Sequence[float] = ()
 ) -> None:
-    """Log the tokens of one answer to a row in which each is a "request" without a time.
+    """Log tokens of one answer to a row in which each is a "request" without a time.
 
     What locust shows as that row's requests/s is tokens/s. A token counts in the second in which it
     arrived; those that did not come in an event of their own count now.
@@ -85,18 +123,41 @@ def log_tokens(
     Args:
         stats: Locust's statistics of this process.
         name: The row's name.
-        tokens: How many there were.
+        tokens: How many there were; below 0 to take back what was counted too much.
         arrivals_s: When events with tokens arrived, on ``time.perf_counter()``.
     """
+    if not tokens:
+        return
     entry = StatsEntry(stats, name, TOKENS)
     now_s = time.time()
     entry.num_requests = entry.num_none_requests = tokens
-    for second, count in _count_by_second(arrivals_s[:tokens], now_s - time.perf_counter()):
+    in_events_s = arrivals_s[: max(tokens, 0)]
+    for second, count in _count_by_second(in_events_s, now_s - time.perf_counter()):
         entry.num_reqs_per_sec[second] += count
         tokens -= count
     entry.num_reqs_per_sec[int(now_s)] += tokens
     entry.last_request_timestamp = now_s
     stats.get(name, TOKENS).extend(entry)
+    extend_run(stats)
+
+
+def extend_run(stats: RequestStats) -> None:
+    """Have the run last until now, for all that locust divides by its length.
+
+    By itself locust takes the last answer's end for the run's, and so gives the tokens of open
+    streams to too short a time, and has a server that hangs keep its rate.
+    """
+    entry = StatsEntry(stats, stats.total.name, stats.total.method)
+    entry.last_request_timestamp = time.time()
+    stats.total.extend(entry)
+
+
+def extend_run_every_second(environment: Environment) -> None:
+    """Keep the length of the test that runs up to date; never returns."""
+    while True:
+        gevent.sleep(1)
+        if environment.runner and environment.runner.state in ("spawning", "running"):
+            extend_run(environment.stats)
 
 
 def _count_by_second(arrivals_s: Sequence[float], offset_s: float) -> Iterator[tuple[int, int]]:

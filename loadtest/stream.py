@@ -6,6 +6,7 @@
 import json
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent.socket
@@ -14,6 +15,8 @@ from gevent.event import Event
 from geventhttpclient.response import HTTPParseError, HTTPResponse, HTTPSocketResponse
 
 READ_SIZE = 65536
+LOG_INTERVAL_S = 1.0
+END_GRACE_S = 0.1  # how long the body's end may come after [DONE]
 _READ = 1  # libev's event mask
 _QUOTE = ord('"')
 _NEVER = b"\xff"  # no event starts with it
@@ -31,7 +34,7 @@ class ChatStream:
 
     Decoding the JSON of every event would take most of the time. Between two output events only the
     text differs, so an event that starts like the last decoded one, up to its text, is taken for
-    the next output event; any other is decoded.
+    the next output event; any other is decoded, and so are all where they carry a running usage.
 
     ``arrivals_s`` holds one instant for each event that carries output, on the caller's clock: that
     of the read that completed it. Events that came in one read share an instant, so that the gaps
@@ -42,7 +45,7 @@ class ChatStream:
 
     def __init__(self) -> None:
         self.arrivals_s: list[float] = []
-        self.usage: dict[str, Any] | None = None
+        self.usage_tokens: int | None = None
         self.finish_reason: str | None = None
         self.called_tools = False
         self.done_s: float | None = None
@@ -54,15 +57,13 @@ class ChatStream:
     @property
     def completion_tokens(self) -> int:
         """Tokens by the server's usage; without one, the events that carried output."""
-        if self.usage is None:
-            return len(self.arrivals_s)
-        return int(self.usage["completion_tokens"])
+        return len(self.arrivals_s) if self.usage_tokens is None else self.usage_tokens
 
     def feed(self, data: bytes | bytearray, now_s: float) -> None:
         """Take what one read returned.
 
         Raises:
-            StreamError: An event holds an error, or no JSON.
+            StreamError: An event holds an error, or no chunk.
         """
         self.size += len(data)
         prefix, length, arrivals_s = self._prefix, len(self._prefix), self.arrivals_s
@@ -92,14 +93,14 @@ class ChatStream:
         """Take the end of the body.
 
         Raises:
-            StreamError: The stream ended before ``[DONE]``.
+            StreamError: The stream ended before ``[DONE]``, or its last event holds no chunk.
         """
         if self._rest.strip():
             self._decode(self._rest, now_s)
         if self.done_s is None:
             raise StreamError(f"stream ended without [DONE], after {self.completion_tokens} tokens")
-        if self._last and (self.usage is None or self.finish_reason is None):
-            self._read_chunk(_load(_payload(self._last)))
+        if self._last and (self.usage_tokens is None or self.finish_reason is None):
+            self._read_chunk(_payload(self._last))
 
     def _decode(self, event: bytes, now_s: float) -> None:
         payload = _payload(event)
@@ -108,16 +109,23 @@ class ChatStream:
             return
         if not payload:  # a comment that keeps the connection alive
             return
-        field = self._read_chunk(_load(payload))
+        field = self._read_chunk(payload)
         if field:
             self.arrivals_s.append(now_s)
-            self._prefix = _prefix_of(event, field)
+            self._prefix = _prefix_of(event, field) if self.usage_tokens is None else _NEVER
 
-    def _read_chunk(self, chunk: dict[str, Any]) -> str | None:
+    def _read_chunk(self, payload: bytes) -> str | None:
         """Note what a chunk says; return the name of the field that carries output, if one does."""
-        if "error" in chunk or chunk.get("object") == "error":
+        try:
+            return self._note(json.loads(payload))
+        except (TypeError, LookupError, AttributeError, ValueError):
+            raise StreamError(f"an event is not a chunk: {payload[:80]!r}") from None
+
+    def _note(self, chunk: dict[str, Any]) -> str | None:
+        if chunk.get("error") or chunk.get("object") == "error":
             raise StreamError(f"error in mid-stream: {error_message(chunk)}")
-        self.usage = chunk.get("usage") or self.usage
+        tokens = usage_tokens(chunk)
+        self.usage_tokens = self.usage_tokens if tokens is None else tokens
         output = None
         for choice in chunk.get("choices") or ():
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
@@ -127,9 +135,20 @@ class ChatStream:
         return output
 
 
+def usage_tokens(body: dict[str, Any]) -> int | None:
+    """Return the completion tokens by the usage of a chunk or an answer, None if it has no number.
+
+    >>> usage_tokens({"usage": {"completion_tokens": 5}}), usage_tokens({"usage": None})
+    (5, None)
+    """
+    usage = body.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) else None
+
+
 def error_message(body: dict[str, Any]) -> str:
     """Return the message of an OpenAI error envelope, or of what other servers send instead."""
-    error = body.get("error", body)
+    error = body.get("error") or body
     message = error.get("message") if isinstance(error, dict) else error
     return str(message or body)
 
@@ -137,16 +156,6 @@ def error_message(body: dict[str, Any]) -> str:
 def _payload(event: bytes | bytearray) -> bytes:
     lines = event.split(b"\n")
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
-
-
-def _load(payload: bytes) -> dict[str, Any]:
-    try:
-        chunk = json.loads(payload)
-    except ValueError:
-        chunk = None
-    if not isinstance(chunk, dict):
-        raise StreamError(f"an event is not a JSON object: {payload[:80]!r}")
-    return chunk
 
 
 def _prefix_of(event: bytes, field: str) -> bytes:
@@ -159,8 +168,16 @@ def _prefix_of(event: bytes, field: str) -> bytes:
     return head + key + start
 
 
-def read_stream(response: HTTPSocketResponse, stream: ChatStream, idle_timeout_s: float) -> None:
-    """Feed `stream` from a response whose headers have been read, until the body ends.
+def read_stream(
+    response: HTTPSocketResponse,
+    stream: ChatStream,
+    idle_timeout_s: float,
+    log: Callable[[], None],
+) -> None:
+    """Feed `stream` from a response whose headers have been read, until ``[DONE]``.
+
+    The body may end a little later. If it does not, the connection is not used again. `log` is
+    called every second while the stream is open, and at its end, however that comes.
 
     The event loop itself reads the socket and takes the time, on ``time.perf_counter()``; this
     greenlet sleeps until the body has ended. A blocking read for each token would cost a failed
@@ -168,15 +185,16 @@ def read_stream(response: HTTPSocketResponse, stream: ChatStream, idle_timeout_s
     the greenlet's turn had come.
 
     Raises:
-        StreamError: An event holds an error or no JSON, or the stream ended before ``[DONE]``.
-        OSError: The connection broke, or nothing came for `idle_timeout_s` seconds.
+        StreamError: An event holds an error or no chunk, or the stream ended before ``[DONE]``.
+        OSError: The connection broke, or nothing came for `idle_timeout_s` seconds, to the second.
         HTTPParseError: The server's HTTP is malformed, or the connection closed within the body.
     """
     try:
-        _Reading(response, stream).run(idle_timeout_s)
+        _Reading(response, stream).run(idle_timeout_s, log)
         stream.finish(time.perf_counter())
     finally:
         response.release()
+        log()
 
 
 class _Reading:
@@ -188,14 +206,16 @@ class _Reading:
 
     def __init__(self, response: HTTPSocketResponse, stream: ChatStream) -> None:
         self.response = response
+        self.stream = stream
         self.feed_stream = stream.feed
         self.feed_parser = super(HTTPResponse, response).feed  # the layer between is for HEAD
+        self.done = Event()  # [DONE] has come, or the body has ended
         self.ended = Event()
         self.error: Exception | None = None
         self.last_read_s = time.perf_counter()
 
-    def run(self, idle_timeout_s: float) -> None:
-        """Read until the body ends."""
+    def run(self, idle_timeout_s: float, log: Callable[[], None]) -> None:
+        """Read until ``[DONE]``, and the body's end if it follows at once."""
         response, sock = self.response, self.response._sock
         came_with_headers = bytes(response._body_buffer)
         response._body_buffer.clear()
@@ -210,17 +230,20 @@ class _Reading:
         try:
             self.watcher.start(self._read)
             self._read()  # TLS may hold bytes that came with the headers
-            while not self.ended.wait(self.last_read_s + idle_timeout_s - time.perf_counter()):
+            while not self.done.wait(LOG_INTERVAL_S):
+                log()
                 if time.perf_counter() - self.last_read_s >= idle_timeout_s:
                     raise TimeoutError(f"nothing came for {idle_timeout_s:g} s")
+            self.ended.wait(END_GRACE_S)
         finally:
             self._stop()
-        if self.error:
+        if self.error and self.stream.done_s is None:
             raise self.error
 
     def _stop(self) -> None:
         """Leave the socket as it was found."""
         if not self.ended.is_set():
+            self.done.set()
             self.ended.set()
             self.watcher.stop()
             self.watcher.close()
@@ -257,3 +280,5 @@ class _Reading:
 
     def _take_body(self, body: bytes | bytearray) -> None:
         self.feed_stream(body, self.last_read_s)
+        if self.stream.done_s is not None:
+            self.done.set()

@@ -1,39 +1,41 @@
 """The users that scenarios are made of: they send chats, check the answers and report."""
 
 import json
-import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import gevent
+from gevent import Greenlet
 from gevent.pool import Group
 from geventhttpclient.response import HTTPParseError
 from locust import FastHttpUser, constant
 from locust.contrib.fasthttp import ResponseContextManager
-from locust.exception import StopTest
 
 from loadtest.options import Options
-from loadtest.report import E2E, log_stream, log_tokens
-from loadtest.stream import ChatStream, StreamError, error_message, read_stream
+from loadtest.report import E2E, StreamLog, log_tokens
+from loadtest.stream import ChatStream, StreamError, error_message, read_stream, usage_tokens
 
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
+MAX_IDLE_S = 2.0
 
 Message = dict[str, Any]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What the emulator is asked for: times in ms, and the answer's length in tokens."""
+    """What the emulator is asked for: times in ms, and the answer's length in tokens.
+
+    With ``calls_tool``, a user's message is answered with a tool call, whose length is its own.
+    """
 
     ttft_ms: float
     itl_ms: float
     output_length: int
+    calls_tool: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the request headers that ask for it."""
@@ -41,6 +43,7 @@ class Timing:
             "X-TTFT-MS": f"{self.ttft_ms:g}",
             "X-ITL-MS": f"{self.itl_ms:g}",
             "X-OUTPUT-LENGTH": str(self.output_length),
+            **({"X-TOOL-CALLS": "1"} if self.calls_tool else {}),
         }
 
     def __str__(self) -> str:
@@ -59,16 +62,15 @@ class ChatUser(FastHttpUser):
     concurrency = 10_000  # connections of one user: never what holds a request back
     network_timeout = 300.0
     model = "gpt-3.5-turbo"
+    unanswered_s: ClassVar[list[float]] = []  # ages of the requests that were stopped, of all users
 
     def on_start(self) -> None:
         """Read the options: they may have changed in the web UI since the last run."""
-        try:
-            self.options = Options.of(self.environment.parsed_options)
-        except ValueError as error:
-            raise StopTest(str(error)) from None
+        self.in_flight = Group()
+        self.options = Options.of(self.environment.parsed_options)
         if self.client.base_url:  # OpenAI's clients want the address with /v1, locust without
             self.client.base_url = self.client.base_url.rstrip("/").removesuffix("/v1")
-        self.in_flight = Group()
+        self.last_used_s = time.perf_counter()
 
     def on_stop(self) -> None:
         """End the requests that run beside the user's own greenlet."""
@@ -86,7 +88,8 @@ class ChatUser(FastHttpUser):
         options = self.options
         if options.no_emulation_headers:
             return None
-        return Timing(
+        return replace(
+            timing,
             ttft_ms=timing.ttft_ms if options.ttft_ms is None else options.ttft_ms,
             itl_ms=timing.itl_ms if options.itl_ms is None else options.itl_ms,
             output_length=options.output_length or timing.output_length,
@@ -119,11 +122,33 @@ class ChatUser(FastHttpUser):
             body[self.options.length_parameter] = self.options.output_length or timing.output_length
         data = json.dumps(body)
         start_s = time.perf_counter() if start_s is None else start_s
+        self._drop_idle_connections()
+        try:
+            self._request(f"{name} {asked}" if asked else name, data, streamed, asked, start_s)
+        except gevent.GreenletExit:
+            self.unanswered_s.append(time.perf_counter() - start_s)
+            raise
+        finally:
+            self.last_used_s = time.perf_counter()
+
+    def _drop_idle_connections(self) -> None:
+        """Close connections that nothing was sent on for a while.
+
+        Servers close theirs after 2 s or more, and a request that is on its way then would fail.
+        """
+        now_s = time.perf_counter()
+        if now_s - self.last_used_s > MAX_IDLE_S:
+            self.client.client.clientpool.close()
+        self.last_used_s = now_s
+
+    def _request(
+        self, name: str, data: str, streamed: bool, asked: Timing | None, start_s: float
+    ) -> None:
         with self.client.post(
             CHAT_PATH,
             data=data,
             headers=self.headers(asked) | {"Content-Type": "application/json"},
-            name=f"{name} {asked}" if asked else name,
+            name=name,
             stream=streamed,
             catch_response=True,
         ) as response:
@@ -136,20 +161,30 @@ class ChatUser(FastHttpUser):
                 response.failure(str(error) or repr(error))
             response.request_meta["response_time"] = (end_s - start_s) * 1000
 
+    def start_chat(self, *arguments: Any, **parameters: Any) -> None:
+        """Start a `chat` beside the user's own greenlet; it ends with the user at the latest."""
+        greenlet = self.in_flight.spawn(self.chat, *arguments, **parameters)
+        greenlet.link_exception(self._report_exception)
+
+    def _report_exception(self, greenlet: Greenlet) -> None:
+        """Report what broke a chat as locust reports what breaks a task."""
+        error = greenlet.exception
+        self.environment.events.user_error.fire(
+            user_instance=self, exception=error, tb=error.__traceback__
+        )
+
     def _read_streamed(
         self, response: ResponseContextManager, start_s: float, asked: Timing | None
     ) -> float:
         """Read a streamed answer; return when it was complete."""
         _check_status(response)
-        stats, name = self.environment.stats, response.request_meta["name"]
         stream = ChatStream()
+        log = StreamLog(self.environment.stats, response.request_meta["name"], start_s, stream).log
         assert response._response is not None  # noqa: S101 - it has a status
         try:
-            read_stream(response._response, stream, self.network_timeout)
+            read_stream(response._response, stream, self.network_timeout, log)
         finally:
             response.request_meta["response_length"] = stream.size
-            log_stream(stats, name, start_s, stream.arrivals_s)
-            log_tokens(stats, name, stream.completion_tokens, stream.arrivals_s)
         check_stream(stream, asked.output_length if asked else None)
         return stream.done_s or time.perf_counter()
 
@@ -161,10 +196,12 @@ class ChatUser(FastHttpUser):
         end_s = time.perf_counter()
         try:
             answer = response.json()
-            tokens = int(answer["usage"]["completion_tokens"])
+            tokens = usage_tokens(answer)
             called_tools = bool(answer["choices"][0]["message"].get("tool_calls"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise StreamError(f"not a chat completion: {error!r}") from None
+        if tokens is None:
+            raise StreamError("no usage, and so no way to count the tokens")
         log_tokens(self.environment.stats, response.request_meta["name"], tokens)
         check_length(tokens, asked.output_length if asked and not called_tools else None)
         return end_s
@@ -204,14 +241,8 @@ class OpenLoopUser(ChatUser):
     def start_when_due(self, *arguments: Any, **parameters: Any) -> None:
         """Wait until the next request is due and start it, as `chat` would."""
         _sleep_until(self.due_s)
-        self.in_flight.spawn(self.chat, *arguments, start_s=self.due_s, **parameters)
+        self.start_chat(*arguments, start_s=self.due_s, **parameters)
         self.due_s += 1 / self.options.rate
-
-    def on_stop(self) -> None:
-        """Say how many requests will never be in the statistics, and end them."""
-        if len(self.in_flight):
-            logger.warning("%d requests were still unanswered at the end", len(self.in_flight))
-        super().on_stop()
 
 
 def _sleep_until(instant_s: float) -> None:

@@ -2,11 +2,13 @@
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,30 @@ import pytest
 os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
 import locust.stats
+from locust import User, tag, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
 from locust.stats import RequestStats
 
+from loadtest.hooks import conclude, prepare
 from loadtest.limits import broken_limits, exit_code
-from loadtest.options import Options
-from loadtest.report import ITL, TOKENS, TTFT, bucket, log_stream, log_times, log_tokens, rows
+from loadtest.options import Options, add_options, flag
+from loadtest.report import (
+    ITL,
+    TOKENS,
+    TTFT,
+    StreamLog,
+    bucket,
+    extend_run,
+    log_stream,
+    log_times,
+    log_tokens,
+    rows,
+    tokens_per_s,
+)
 from loadtest.stream import ChatStream, StreamError
-from tests.chat_stub import content, ending, running_stub, stream_of
-from tests.server import REPOSITORY, free_port, running_server
+from tests.chat_stub import content, ending, ending_with, event, running_stub, stream_of
+from tests.server import REPOSITORY, Server, free_port, running_server
 
 Row = dict[str, str]
 
@@ -67,6 +85,26 @@ def test_tokens_are_counted_by_usage_where_there_is_one() -> None:
     assert read(without).completion_tokens == 2
 
 
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": None}, {"prompt_tokens": 3}, 5])
+def test_events_are_counted_where_usage_has_no_number(usage: object) -> None:
+    """An answer is measured all the same."""
+    stream = read(content("a") + content("b"), ending_with(usage))
+    assert (stream.completion_tokens, stream.finish_reason) == (2, "stop")
+
+
+def test_a_running_usage_is_read_to_its_end() -> None:
+    """Some servers count along in every event with text, and say no total."""
+    events = [content(text, usage={"completion_tokens": i + 1}) for i, text in enumerate("abc")]
+    finish = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    stream = read(*events, finish + b"data: [DONE]\n\n")
+    assert (stream.completion_tokens, stream.arrivals_s) == (3, [0.0, 1.0, 2.0])
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    """Some servers name every field of a chunk."""
+    assert read(content("a", error=None), content("b", error=None), ending(2)).arrivals_s == [0, 1]
+
+
 def test_usage_and_finish_reason_are_found_in_an_event_with_text() -> None:
     """Some servers say both in the last event that carries text."""
     head = b'data: {"choices":[{"delta":{"content":"'
@@ -89,7 +127,12 @@ def test_reasoning_and_tool_calls_are_output() -> None:
     [
         (stream_of("no-done"), r"without \[DONE\], after 2 tokens"),
         (stream_of("error"), "error in mid-stream: out of memory"),
-        (b"data: nonsense\n\n", "not a JSON object: b'nonsense'"),
+        (b"data: nonsense\n\n", "not a chunk: b'nonsense'"),
+        (b"data: [5]\n\n", r"not a chunk: b'\[5\]'"),
+        (event({"choices": ["x"]}), "not a chunk: b'.*x"),
+        (event({"choices": 5}), "not a chunk"),
+        (event({"choices": [{"delta": "x"}]}), "not a chunk"),
+        (event({"object": "error", "error": None, "message": "too long"}), "too long"),
         (b"", r"without \[DONE\]"),
     ],
 )
@@ -145,12 +188,82 @@ def test_tokens_count_in_the_second_of_their_arrival() -> None:
     assert row.num_reqs_per_sec[int(now_s - 5)] == 2
 
 
+def test_an_open_stream_is_logged_once() -> None:
+    """However often that is, each token and each gap counts once; usage has the last word."""
+    stats, stream = RequestStats(), ChatStream()
+    log = StreamLog(stats, "chat", -0.5, stream).log
+    for second, data in enumerate([b"", content("a"), content("b") * 3, b"", content("c")]):
+        stream.feed(data, float(second))
+        log()
+    (ttft,), (itl,), (tokens,) = (rows(stats, kind) for kind in (TTFT, ITL, TOKENS))
+    assert (ttft.num_requests, ttft.response_times) == (1, {1500: 1})
+    assert (itl.num_requests, itl.response_times) == (4, {1000: 1, 0: 2, 2000: 1})
+    assert tokens.num_requests == 5
+    for total in (9, 4):
+        stream.feed(ending(total), 5.0)
+        log()
+        assert (tokens.num_requests, itl.num_requests) == (total, 4)
+    assert sum(tokens.num_reqs_per_sec.values()) == 4
+
+
+def test_tokens_per_s_are_of_the_whole_run() -> None:
+    """No answer need have been complete, and time goes on when no tokens come."""
+    stats = RequestStats()
+    stats.total.start_time -= 2
+    log_tokens(stats, "chat", 100)
+    assert tokens_per_s(stats) == pytest.approx(50, rel=0.1)
+    stats.total.start_time -= 2
+    extend_run(stats)
+    assert tokens_per_s(stats) == pytest.approx(25, rel=0.1)
+    assert (stats.num_requests, stats.total.num_none_requests) == (0, 0)
+
+
 def test_the_web_form_hands_over_text() -> None:
-    """Text becomes a number, and empty text no value; anything else is refused by name."""
+    """Text becomes a number, and empty text no value."""
     options = Options.of(Namespace(ttft_ms="150.5", itl_ms="", output_length="7", headless=True))
     assert (options.ttft_ms, options.itl_ms, options.output_length) == (150.5, None, 7)
-    with pytest.raises(ValueError, match="--itl-ms must be a number, not 'fast'"):
-        Options.of(Namespace(itl_ms="fast"))
+
+
+BAD_OPTIONS = [
+    ("ttft_ms", "fast", "must be a number of at least 0"),
+    ("itl_ms", "-1", "must be a number of at least 0"),
+    ("output_length", "0", "must be a whole number of at least 1"),
+    ("output_length", "1.5", "must be a whole number of at least 1"),
+    ("stream_ratio", "nan", "must be a number from 0 to 1"),
+    ("stream_ratio", "1.1", "must be a number from 0 to 1"),
+    ("prompt_words", "-1", "must be a whole number of at least 1"),
+    ("image_kb", "-5", "must be a number over 0"),
+    ("image_kb", "inf", "must be a number over 0"),
+    ("rate", "0", "must be a number over 0"),
+    ("rate", "nan", "must be a number over 0"),
+    ("burst_size", "-3", "must be a whole number of at least 1"),
+    ("max_ttft_p99_ms", "nan", "must be a number of at least 0"),
+    ("max_itl_p99_ms", "nan", "must be a number of at least 0"),
+    ("max_error_rate", "nan", "must be a number from 0 to 1"),
+    ("min_tokens_per_s", "nan", "must be a number of at least 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD_OPTIONS)
+def test_a_bad_option_is_refused_by_name(
+    capsys: pytest.CaptureFixture[str], name: str, text: str, message: str
+) -> None:
+    """On the command line and in the web UI's form, with what was expected and what came."""
+    parser = LocustArgumentParser()
+    add_options(parser)
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args([flag(name), text], config_file_contents="")
+    assert stopped.value.code == 2
+    assert f"argument {flag(name)}: {message}, not '{text}'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"^{flag(name)} {message}, not '{text}'$"):
+        Options.of(Namespace(**{name: text}))
+
+
+def test_the_form_offers_no_other_way_to_say_the_length() -> None:
+    """The command line's choices are those of the form."""
+    message = "--length-parameter must be max_completion_tokens or max_tokens, not 'm'"
+    with pytest.raises(ValueError, match=message):
+        Options.of(Namespace(length_parameter="m"))
 
 
 NO_LIMITS = Options()
@@ -202,6 +315,61 @@ def test_a_limit_on_what_was_not_measured_is_broken() -> None:
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize(("limit", "code"), [(0.1, 1), (0.9, None)])
+def test_a_broken_limit_counts_even_after_exceptions(limit: float, code: int | None) -> None:
+    """``--exit-code-on-error`` says what exceptions mean, but hides no broken limit."""
+    environment = Environment(parsed_options=Namespace(max_error_rate=limit))
+    environment.stats = measured()
+    environment.create_local_runner().log_exception("local", "boom", "")
+    conclude(environment)
+    assert environment.process_exit_code == code
+
+
+class FirstUser(User):
+    """Has tasks with two tags."""
+
+    @tag("a")
+    @task
+    def ask(self) -> None:
+        """Do nothing."""
+
+    @tag("b")
+    @task
+    def wait_a_little(self) -> None:
+        """Do nothing."""
+
+
+class SecondUser(User):
+    """Has a task with one tag, and runs only when it is picked."""
+
+    only_when_picked = True
+
+    @tag("b")
+    @task
+    def ask(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({}, [FirstUser]),
+        ({"tags": ["b"]}, [FirstUser, SecondUser]),
+        ({"user_classes": ["SecondUser"]}, [FirstUser, SecondUser]),
+        ({"user_classes": ["SecondUser"], "exclude_tags": ["b"]}, [FirstUser]),
+        ({"tags": ["b"], "exclude_tags": ["a"]}, [FirstUser, SecondUser]),
+        ({"exclude_tags": ["a", "b"]}, []),
+    ],
+)
+def test_classes_without_a_task_do_not_run(options: dict[str, Any], left: list[type[User]]) -> None:
+    """Tags may leave a class nothing to do."""
+    environment = Environment(
+        user_classes=[FirstUser, SecondUser], parsed_options=Namespace(**options)
+    )
+    prepare(environment)
+    assert environment.user_classes == left
+
+
 # --------------------------------------------------------------------------------------
 # Locust against real servers
 # --------------------------------------------------------------------------------------
@@ -225,6 +393,23 @@ def locust_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "LOCUST_SKIP_MONKEY_PATCH"}
 
 
+@contextmanager
+def running_locust(host: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run locust while the body runs, and stop it by its process id; it says nothing."""
+    process = subprocess.Popen(  # noqa: S603 - our own command line
+        locust_command(host, *arguments),
+        cwd=REPOSITORY,
+        env=locust_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 class Run:
     """What a headless run left behind."""
 
@@ -243,6 +428,12 @@ class Run:
         self.output = self.result.stderr + self.result.stdout
         self.rows = self.read_csv(folder / "run_stats.csv")
         self.failures = self.read_csv(folder / "run_failures.csv")
+
+    def tokens(self) -> tuple[int, float]:
+        """Return the tokens, and the tokens/s."""
+        found = re.search(r"(\d+) tokens received, (\S+) tokens/s", self.output)
+        assert found, self.output
+        return int(found[1]), float(found[2])
 
     @staticmethod
     def read_csv(path: Path) -> list[Row]:
@@ -278,6 +469,9 @@ def test_the_default_mixture_runs_without_failures(run: RunLocust, emulator: str
     assert kinds >= {(kind, name) for kind in (TTFT, ITL, TOKENS) for name in scenarios}
     assert {("E2E", "vision-base64"), ("E2E", "vision-url")} & kinds
     assert not any("burst" in name or "high-throughput" in name for _, name in kinds)
+    answered = Server(emulator).metrics()
+    calls = answered.total("openai_emulator_completions_total", finish_reason="tool_calls")
+    assert calls >= 1  # of the agent
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "two workers"])
@@ -297,10 +491,10 @@ def test_medians_are_what_was_asked_for(
     for name in ("chat-short ttft=150 itl=25 n=20", "agent ttft=150 itl=25 n=20"):
         assert 150 <= result.median(TTFT, name) < 156
         assert result.median(ITL, name) == pytest.approx(25, abs=2)
-        done = int(result.named("E2E", name)["Request Count"])
-        assert done * 19 <= int(result.named(ITL, name)["Request Count"])
-        assert done * 20 <= int(result.named(TOKENS, name)["Request Count"])
-        assert done >= 20
+        assert int(result.named("E2E", name)["Request Count"]) >= 20
+    done = int(result.named("E2E", "chat-short")["Request Count"])
+    assert done * 19 <= int(result.named(ITL, "chat-short")["Request Count"])
+    assert done * 20 <= int(result.named(TOKENS, "chat-short")["Request Count"])
 
 
 def test_a_broken_limit_fails_a_run_with_workers(run: RunLocust, emulator: str) -> None:
@@ -310,6 +504,47 @@ def test_a_broken_limit_fails_a_run_with_workers(run: RunLocust, emulator: str) 
     assert result.exit_code == 1
     for name in ("--max-ttft-p99-ms 20", "--max-itl-p99-ms 2", "--min-tokens-per-s 1e+06"):
         assert result.output.count(f"Limit broken: {name}") == 1, result.output
+
+
+def test_workers_run_what_their_master_picks(run: RunLocust) -> None:
+    """They are started without options, and the master's rows are those of both."""
+    port = str(free_port())
+    worker = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+    master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    limits = ("--max-ttft-p99-ms", "0.001", "--max-error-rate", "0")
+    load = ("--expect-workers", "2", "-u", "2", "-r", "2", "-t", "3s", "BurstUser")
+    with (
+        running_stub() as stub,
+        running_locust(stub.url, *worker),
+        running_locust(stub.url, *worker),
+    ):
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--burst-size", "7")
+        result = run(stub.url, *master, *limits, *real, *load)
+    assert result.exit_code == 1
+    assert result.output.count("Limit broken") == 1, result.output
+    assert "Limit broken: --max-ttft-p99-ms 0.001: the p99 of TTFT was" in result.output
+    counts = [int(result.named(kind, "burst")["Request Count"]) for kind in ("E2E", TTFT, TOKENS)]
+    assert counts == [14, 14, 56]  # a burst of each of the two users, one on each worker
+    tokens, per_s = result.tokens()
+    assert tokens == 56
+    assert 56 / 6 < per_s < 56 / 2.5  # over the run, most of which was spent waiting
+
+
+def test_a_server_that_hangs_has_no_tokens_per_s(run: RunLocust) -> None:
+    """Its tokens are those of the whole run, and the requests it left open are told of."""
+    with running_stub("none", "none", *["hang"] * 99) as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--min-tokens-per-s", "10")
+        load = ("-u", "2", "-r", "2", "-t", "4s", "ShortChatUser")
+        result = run(stub.url, *real, *load)
+    assert result.exit_code == 1, result.output
+    tokens, per_s = result.tokens()
+    assert tokens == 12  # two answers of four tokens, and two that hung after two events
+    assert 12 / 6 < per_s < 12 / 3.5
+    assert 1 < float(result.named(TOKENS, "chat-short")["Requests/s"]) < 12 / 2.5
+    left_open = re.findall(r"(\d+) requests were still unanswered .* (\S+) s before", result.output)
+    ((count, age_s),) = left_open
+    assert count == "2"
+    assert 2 < float(age_s) < 4
 
 
 def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
@@ -324,6 +559,62 @@ def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
     assert "stream ended without [DONE], after 2 tokens" in errors
     assert "error in mid-stream: out of memory" in errors
     assert "HTTP 503: overloaded" in errors
+
+
+def test_an_answer_without_usage_cannot_be_counted(run: RunLocust) -> None:
+    """If it is not streamed, there are no events to count either."""
+    with running_stub("no-usage") as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "0", "-t", "1s", "ShortChatUser")
+        result = run(stub.url, *real)
+    assert result.exit_code == 1
+    assert "no usage, and so no way to count the tokens" in result.output
+
+
+def test_idle_connections_are_not_used_again(run: RunLocust) -> None:
+    """A server closes them when it likes, and a request on its way would fail."""
+    with running_stub(idle_timeout_s=2.1) as stub:
+        real = ("--no-emulation-headers", "--rate", "0.45", "--stream-ratio", "1")
+        result = run(stub.url, *real, "-t", "5s", "SteadyRateUser")
+    assert len(stub.bodies) >= 2
+    assert (result.exit_code, result.failures) == (0, []), result.output
+
+
+def test_an_answer_is_complete_at_done(run: RunLocust) -> None:
+    """Users do not wait for the end of a body that stays open."""
+    with running_stub("open-end") as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--rate", "10", "-t", "2s")
+        result = run(stub.url, *real, "SteadyRateUser")
+    assert (result.exit_code, result.failures) == (0, []), result.output
+    assert int(result.named("E2E", "steady-rate")["Request Count"]) >= 5
+    assert result.median("E2E", "steady-rate") < 90  # the wait for the body's end is not in it
+
+
+def test_what_breaks_a_request_is_seen_whoever_started_it(run: RunLocust, tmp_path: Path) -> None:
+    """Requests beside the user's own greenlet fail the run as those of its tasks do."""
+    locustfile = tmp_path / "locustfile.py"
+    locustfile.write_text(BROKEN_USER)
+    result = run("http://127.0.0.1:1", "-f", str(locustfile), "-t", "2s")
+    assert result.exit_code == 1
+    assert "boom" in (tmp_path / "run_exceptions.csv").read_text()
+
+
+BROKEN_USER = """
+from locust import constant, events, task
+from loadtest.hooks import register
+from loadtest.user import ChatUser, Timing
+
+register(events)
+
+class BrokenUser(ChatUser):
+    wait_time = constant(1)
+
+    @task
+    def ask(self):
+        self.start_chat("broken", Timing(ttft_ms=0, itl_ms=0, output_length=1), [])
+
+    def headers(self, timing=None):
+        raise RuntimeError("boom")
+"""
 
 
 def test_a_real_server_sees_a_plain_client(run: RunLocust) -> None:
@@ -355,39 +646,43 @@ def test_a_slow_server_does_not_slow_the_steady_rate(run: RunLocust) -> None:
 def test_the_web_ui_has_options_table_and_charts(emulator: str) -> None:
     """Form, table, samples and script are served by locust's own web server."""
     port = free_port()
-    arguments = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart", "-u", "2")
-    process = subprocess.Popen(  # noqa: S603 - our own command line
-        locust_command(emulator, *arguments, "ShortChatUser"),
-        cwd=REPOSITORY,
-        env=locust_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            samples = wait_for_samples(client)
-            page = client.get("/").text
-            table = client.get("/stats/requests").json()["extended_stats"][0]["data"]
-            script = client.get("/streams/chart.js")
-    finally:
-        process.terminate()
-        process.wait()
-    name = "chat-short ttft=100 itl=20 n=30"
-    assert samples[-1]["ttft"][name][0] == pytest.approx(100, abs=20)
-    assert table[0]["name"] == name
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port), "--autostart")
+    load = ("-u", "4", "-r", "4", "--stream-ratio", "1", "ShortChatUser")
+    long = ("--itl-ms", "20", "--output-length", "5000")
+    with (
+        running_locust(emulator, *web, *load, *long),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        last = wait_for_sample(client)
+        page = client.get("/").text
+        table = client.get("/stats/requests").json()["extended_stats"][0]["data"]
+        script = client.get("/streams/chart.js")
+        bad_form = {"user_count": "1", "spawn_rate": "1", "ttft_ms": "fast"}
+        refused = client.post("/swarm", data=bad_form).json()
+    name = "chat-short ttft=100 itl=20 n=5000"
+    (row,) = table
+    assert row["name"] == name
+    shown = [(row["ttft_p50"], row["itl_p50"]), (last["ttft"][name][0], last["itl"][name][0])]
+    assert all(100 <= ttft_ms < 120 and 18 <= itl_ms < 22 for ttft_ms, itl_ms in shown)
+    assert 100 < last["tokens"][name][0] < 220  # of four streams, none of which has ended
+    assert 100 < row["tokens_per_s"] < 220
+    message = "--ttft-ms must be a number of at least 0, not 'fast'"
+    assert refused == {"success": False, "message": message}
     assert 'src="./streams/chart.js"' in page
     assert all(f'"{option}"' in page for option in ("ttft_ms", "itl_ms", "max_error_rate"))
     assert script.headers["content-type"].startswith("text/javascript")
 
 
-def wait_for_samples(client: httpx.Client) -> list[dict[str, dict[str, list[float]]]]:
-    """Return the charts' samples once one has a TTFT."""
+def wait_for_sample(client: httpx.Client) -> dict[str, dict[str, list[float]]]:
+    """Return the charts' last sample once it has a TTFT and as many tokens/s as there should be."""
     for _ in range(100):
         time.sleep(0.2)
         try:
             samples: list[dict[str, dict[str, list[float]]]] = client.get("/streams/samples").json()
         except httpx.TransportError:
             continue
-        if samples and any(percentiles[0] for percentiles in samples[-1]["ttft"].values()):
-            return samples
-    raise TimeoutError("no samples within 20 s")
+        last = samples[-1] if samples else {"ttft": {}, "tokens": {}}
+        has_ttft = any(p50 for p50, _ in last["ttft"].values())
+        if has_ttft and any(per_s > 100 for per_s, _ in last["tokens"].values()):
+            return last
+    raise TimeoutError("no such sample within 20 s")
