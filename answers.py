@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from schemas import (
     AllowedToolsChoice,
@@ -21,8 +21,6 @@ from schemas import (
     JsonObjectFormat,
     JsonSchemaFormat,
     NamedTool,
-    TokenLogprob,
-    TopLogprob,
 )
 from structured import SchemaError, dumps, instance
 from tokenizer import COMMON_WORDS, TokenGenerator, split_tokens
@@ -64,6 +62,14 @@ class Segment:
         return "".join(self.tokens)
 
 
+class Likelihood(NamedTuple):
+    """A token, the logarithm of its probability, and the likeliest tokens with theirs."""
+
+    token: str
+    logprob: float
+    top: list[tuple[str, float]]
+
+
 class Logprobs:
     """Plausible log probabilities of an answer's tokens, the same for the same seed.
 
@@ -73,22 +79,15 @@ class Logprobs:
 
     def __init__(self, rng: random.Random, top: int) -> None:
         self._rng = rng
-        self._top = top
+        self.top = top
 
-    def entry(self, token: str) -> TokenLogprob:
+    def entry(self, token: str) -> Likelihood:
         """Return the entry of the answer's next token."""
         rest = 0.6 * (1 - self._rng.random()) ** 2
-        others = [word for word in self._rng.sample(COMMON_WORDS, self._top) if word != token]
-        alternatives = [(other, rest / 2**k) for k, other in enumerate(others, start=1)]
-        ranked = [(token, 1 - rest), *alternatives][: self._top]
-        return TokenLogprob(
-            **_logprob(token, 1 - rest),
-            top_logprobs=[TopLogprob(**_logprob(*item)) for item in ranked],
-        )
-
-
-def _logprob(token: str, probability: float) -> dict[str, Any]:
-    return {"token": token, "logprob": math.log(probability), "bytes": list(token.encode())}
+        others = [word for word in self._rng.sample(COMMON_WORDS, self.top) if word != token]
+        alternatives = [(other, math.log(rest / 2**k)) for k, other in enumerate(others, start=1)]
+        itself = (token, math.log(1 - rest))
+        return Likelihood(*itself, [itself, *alternatives][: self.top])
 
 
 @dataclass(slots=True)

@@ -14,7 +14,15 @@ from answers import Answer
 from clock import sleep_until
 from metrics import TALLY
 from pace import Pace
-from rendering import DONE, EVENT_END, MixedStream, PlainStream, Renderer
+from rendering import (
+    DONE,
+    EVENT_END,
+    STEP_US,
+    MixedStream,
+    PlainStream,
+    Renderer,
+    rendering_us,
+)
 from schemas import GenerationPlan, GenerationRequest, Usage
 from tokenizer import TokenGenerator
 
@@ -24,9 +32,6 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics
 MAX_CHARACTERS_COUNTED_INLINE = 4096
 
 MAX_NAME_LOGGED = 128
-
-# Longer answers are rendered in a thread: with log probabilities a token may take 20 us.
-MAX_TOKENS_RENDERED_INLINE = 256
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -94,14 +99,14 @@ class Generation:
         """Whether a whole answer can leave at once."""
         return self.elapsed_s >= self.plan.total_s and self.counted.done()
 
-    async def whole(self) -> bytes:
+    async def whole(self) -> bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
         usage = await self.usage()
-        if usage.completion_tokens <= MAX_TOKENS_RENDERED_INLINE:
+        if rendering_us(self.answers, max(a.tokens for a in self.answers)) <= STEP_US:
             return self.renderer.whole(self.answers, usage)
         return await asyncio.to_thread(self.renderer.whole, self.answers, usage)
 
-    async def whole_in_time(self) -> bytes:
+    async def whole_in_time(self) -> bytearray:
         """Return the whole answer as JSON when its last token is due."""
         try:
             body = await self.whole()
@@ -111,12 +116,12 @@ class Generation:
             raise
         return body
 
-    def finish_whole(self, body: bytes) -> bytes:
+    def finish_whole(self, body: bytearray) -> bytearray:
         """Note that the whole answer leaves; return it, with the report if that was asked for."""
         self.count()
         self.log(200)
         if self.report:
-            body = body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
+            body[-1:] = f',"emulation":{self.emulation()}}}'.encode()
         # Last of all: what comes before it is part of the lag.
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
@@ -144,7 +149,12 @@ class Generation:
             )
             async with aclosing(due):
                 async for events in due:
-                    yield stream.render(events).encode()
+                    for share in stream.shares:
+                        yield (
+                            stream.render(events, share)
+                            if stream.is_quick
+                            else await asyncio.to_thread(stream.render, events, share)
+                        ).encode()
                     pace.mark(len(events))
             yield await self.end(stream)
             status = 200
