@@ -155,7 +155,7 @@ class Generation:
                             if stream.is_quick
                             else await asyncio.to_thread(stream.render, events, share)
                         ).encode()
-                    pace.mark(len(events))
+                    pace.mark(time.monotonic(), len(events))
             yield await self.end(stream)
             status = 200
         finally:
@@ -208,7 +208,7 @@ class Generation:
                 "asked": plan.itl_s,
                 "mean": pace.mean_itl_s,
                 "p99": pace.gap_percentile_s(99),
-                "max": pace.gap_percentile_s(100),
+                "max": pace.largest_gap_s if pace.events > 1 else None,
             },
             "total_ms": {"asked": plan.total_s, "actual": total_s},
         }
