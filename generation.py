@@ -196,7 +196,11 @@ class Generation:
         return min(self.pace.events * self.plan.sse_batch_size, self.plan.output_tokens)
 
     def emulation(self) -> str:
-        """Return the times asked and actual as JSON, in ms; of a whole answer only the total."""
+        """Return the times asked and actual as JSON, in ms; of a whole answer only the total.
+
+        ``asked`` and ``mean`` of the ITL are from token to token; ``asked_gap``, ``p99`` and
+        ``max`` from event to event, which are ``X-SSE-BATCH-SIZE`` tokens apart.
+        """
         plan, pace = self.plan, self.pace
         total_s = self.elapsed_s
         times_s: dict[str, dict[str, float | None]] = {
@@ -207,6 +211,7 @@ class Generation:
             "itl_ms": {
                 "asked": plan.itl_s,
                 "mean": pace.mean_itl_s,
+                "asked_gap": plan.itl_s * plan.sse_batch_size,
                 "p99": pace.gap_percentile_s(99),
                 "max": pace.largest_gap_s if pace.events > 1 else None,
             },

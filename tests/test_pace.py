@@ -1,13 +1,19 @@
 """When tokens left, beside when they were due: the figures for times that are made up."""
 
+import asyncio
+import json
 import random
 import time
 from collections.abc import Sequence
 
 import pytest
 
+from answers import Answer, Segment
+from generation import Generation
 from pace import Pace
-from schemas import GenerationPlan
+from rendering import ChatRenderer, Header
+from schemas import ChatCompletionRequest, GenerationPlan
+from tests.wire import chat
 
 START_S = 1000.0
 TTFT_S, ITL_S = 0.5, 0.1
@@ -102,3 +108,35 @@ def test_percentile_of_the_longest_stream_is_quick() -> None:
         return time.perf_counter() - before_s
 
     assert min(took_s() for _ in range(5)) < 0.008
+
+
+def test_report() -> None:
+    """The report says what was seen, and how that compares with what was asked."""
+    plan = GenerationPlan(400, "stop", TTFT_S, ITL_S, sse_batch_size=2)
+    start_s = time.monotonic() - 50
+    loop = asyncio.new_event_loop()
+    generation = Generation(
+        request=ChatCompletionRequest.model_validate(chat(stream=True)),
+        plan=plan,
+        answers=[Answer(0, [Segment([])], "stop", 400)],
+        renderer=ChatRenderer(Header("", 0, "", ""), include_usage=False),
+        counted=loop.create_future(),
+        start_s=start_s,
+        id="",
+        report=True,
+    )
+    loop.close()
+    for event in range(200):
+        late_s = 0.012 if event == 0 else 0.05 if event == 100 else 0.03 if event > 150 else 0
+        generation.pace.mark(start_s + TTFT_S + event * 2 * ITL_S + late_s, 1)
+    report = json.loads(generation.emulation())
+    assert report["ttft_ms"] == {"asked": 500, "actual": 512}
+    assert report["itl_ms"] == {
+        "asked": 100,
+        "mean": pytest.approx(100 + 18 / 398, abs=0.001),
+        "asked_gap": 200,
+        "p99": 230,
+        "max": 250,
+    }
+    assert report["total_ms"] == {"asked": 40_400, "actual": pytest.approx(50_000, abs=1000)}
+    assert report["worst_lag_ms"] == 50

@@ -57,7 +57,8 @@ def test_whole_answer(one_worker: Server) -> None:
     actual_ms = report["total_ms"]["actual"]
 
     assert report["ttft_ms"] == {"asked": 20, "actual": None}
-    assert report["itl_ms"] == {"asked": 3, "mean": None, "p99": None, "max": None}
+    nothing = {"mean": None, "p99": None, "max": None}
+    assert report["itl_ms"] == {"asked": 3, "asked_gap": 3, **nothing}
     assert report["total_ms"]["asked"] == 32
     assert 32 <= actual_ms <= answer.blocks[-1].arrival_s * 1000
     assert report["worst_lag_ms"] == pytest.approx(actual_ms - 32, abs=0.002)
@@ -103,6 +104,15 @@ def test_figures_are_consistent(one_worker: Server) -> None:
     assert itl["mean"] == pytest.approx(5, rel=0.02)
     assert report["worst_lag_ms"] >= ttft["actual"] - 30 - 0.002
     assert report["worst_lag_ms"] >= 0
+
+
+def test_batches(one_worker: Server) -> None:
+    """Of batches the mean is from token to token, as asked, and the gaps are the events'."""
+    asked = {**headers(10, 2, 100), **REPORT, "X-SSE-BATCH-SIZE": "10"}
+    itl = report_of(stream(one_worker.address, asked))["itl_ms"]
+    assert (itl["asked"], itl["asked_gap"]) == (2, 20)
+    assert itl["mean"] == pytest.approx(2, rel=0.1)
+    assert itl["max"] == itl["p99"] >= 19
 
 
 @pytest.mark.parametrize("value", [None, "false", "0"])
