@@ -2,6 +2,7 @@
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -109,6 +110,10 @@ class Answer:
     def tokens(self) -> int:
         """How many tokens the client gets, reasoning aside."""
         return sum(len(segment.tokens) for segment in self.segments if not segment.reasoning)
+
+    def left_after(self, slots: int) -> int:
+        """Return how many tokens leave in the first `slots` slots."""
+        return min(slots, self.slots) if self.leaves is None else bisect_left(self.leaves, slots)
 
     @property
     def is_plain(self) -> bool:

@@ -149,19 +149,22 @@ class Generation:
             )
             async with aclosing(due):
                 async for events in due:
+                    left = stream.leaving(events)
                     for share in stream.shares:
-                        yield (
+                        text = (
                             stream.render(events, share)
                             if stream.is_quick
                             else await asyncio.to_thread(stream.render, events, share)
-                        ).encode()
-                    pace.mark(time.monotonic(), len(events))
+                        )
+                        if text:
+                            yield text.encode()
+                    pace.mark(time.monotonic(), len(events), left)
             yield await self.end(stream)
             status = 200
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)
             if pace.events:
-                TALLY.observe(metrics.TTFT_LAG, pace.first_s - plan.due_s(0))
+                TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
             if pace.events > 1:
                 TALLY.observe(metrics.ITL_LAG, pace.itl_lag_s)
             if status == 200:
@@ -193,7 +196,7 @@ class Generation:
     @property
     def sent_tokens(self) -> int:
         """How far on the clock the stream has come, in tokens."""
-        return min(self.pace.events * self.plan.sse_batch_size, self.plan.output_tokens)
+        return min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
 
     def emulation(self) -> str:
         """Return the times asked and actual as JSON, in ms; of a whole answer only the total.
@@ -205,7 +208,7 @@ class Generation:
         total_s = self.elapsed_s
         times_s: dict[str, dict[str, float | None]] = {
             "ttft_ms": {
-                "asked": plan.due_s(0),
+                "asked": pace.first_due_s,
                 "actual": pace.first_s if pace.events else None,
             },
             "itl_ms": {
@@ -229,7 +232,7 @@ class Generation:
         plan, pace = self.plan, self.pace
         gapped = pace.events > 1
         times_s = (
-            ("ttft", plan.due_s(0), pace.first_s if pace.events else None),
+            ("ttft", pace.first_due_s, pace.first_s if pace.events else None),
             ("itl", plan.itl_s, pace.mean_itl_s),
             ("itl_max", plan.itl_s * plan.sse_batch_size, pace.largest_gap_s if gapped else None),
             ("total", plan.total_s, self.elapsed_s),

@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,16 +26,20 @@ class Pace:
     """
 
     __slots__ = (
+        "_first",
+        "_last",
         "_last_due_s",
         "_schedule",
         "_start_s",
         "_tokens_per_event",
         "events",
+        "first_due_s",
         "first_s",
         "gaps_s",
         "itl_lag_s",
         "largest_gap_s",
         "last_s",
+        "passed",
         "worst_lag_s",
     )
 
@@ -44,8 +49,11 @@ class Pace:
         self._schedule = schedule
         self._start_s = start_s
         self._tokens_per_event = tokens_per_event
+        self._first = self._last = 0
         self._last_due_s = 0.0
         self.events = 0
+        self.passed = 0
+        self.first_due_s = schedule.due_s(0)
         self.first_s = 0.0
         self.last_s = 0.0
         self.largest_gap_s = 0.0
@@ -53,14 +61,25 @@ class Pace:
         self.worst_lag_s = 0.0
         self.gaps_s: array[float] | None = array("d") if keep_gaps else None
 
-    def mark(self, now_s: float, events: int) -> None:
-        """Note that `events` more events left together, at `now_s` on ``time.monotonic()``."""
+    def mark(self, now_s: float, events: int, left: Sequence[int] | None = None) -> None:
+        """Note that `events` more events left together, at `now_s` on ``time.monotonic()``.
+
+        Where text was held back, ``left`` says which of them left, counted from 0: the others are
+        none, neither late nor in time.
+        """
+        left = range(events) if left is None else left
+        passed = self.passed
+        self.passed += events
+        if not left:
+            return
         elapsed_s = now_s - self._start_s
         stride = self._tokens_per_event
-        due_s = self._schedule.due_s(self.events * stride)
+        due_s = self._schedule.due_s((passed + left[0]) * stride)
         self.worst_lag_s = max(self.worst_lag_s, elapsed_s - due_s)
         if self.events == 0:
             self.first_s = elapsed_s
+            self.first_due_s = due_s
+            self._first = passed + left[0]
         else:
             gap_s = elapsed_s - self.last_s
             self.largest_gap_s = max(self.largest_gap_s, gap_s)
@@ -68,19 +87,18 @@ class Pace:
         if self.gaps_s is not None:
             if self.events:
                 self.gaps_s.append(elapsed_s - self.last_s)
-            self.gaps_s.extend([0.0] * (events - 1))
-        self.events += events
+            self.gaps_s.extend([0.0] * (len(left) - 1))
+        self.events += len(left)
         self.last_s = elapsed_s
-        self._last_due_s = (
-            due_s if events == 1 else self._schedule.due_s((self.events - 1) * stride)
-        )
+        self._last = passed + left[-1]
+        self._last_due_s = due_s if len(left) == 1 else self._schedule.due_s(self._last * stride)
 
     @property
     def mean_itl_s(self) -> float | None:
-        """The mean time from token to token, None with fewer than two events."""
+        """The mean time from token to token on the clock, None with fewer than two events."""
         if self.events < 2:
             return None
-        return (self.last_s - self.first_s) / (self.events - 1) / self._tokens_per_event
+        return (self.last_s - self.first_s) / (self._last - self._first) / self._tokens_per_event
 
     def gap_percentile_s(self, percent: float) -> float | None:
         """Return a percentile of the gaps between events by nearest rank, None without gaps.

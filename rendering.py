@@ -357,6 +357,10 @@ class PlainStream:
         self._end = renderer.finish(answer)
         self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
 
+    def leaving(self, _: Sequence[Any]) -> list[int] | None:
+        """Return which of the events hold a token: None for all."""
+        return None
+
     def render(self, events: Sequence[Any], _: Sequence[Any]) -> str:
         """Return the next events of the stream."""
         lead, self._lead = self._lead, ""
@@ -377,12 +381,30 @@ class MixedStream:
     def __init__(self, renderer: Renderer, answers: Sequence[Answer], batch_size: int) -> None:
         slots = max(answer.slots for answer in answers)
         self.events: Sequence[Any] = range(batch_size - 1, slots + batch_size - 1, batch_size)
+        self._held = [answer for answer in answers if answer.leaves is not None]
+        self._batch_size = batch_size
         step_us = rendering_us(answers, batch_size)
         self.is_quick = step_us <= STEP_US
         self.events_per_write = max(int(STEP_US / step_us), 1)
         self._cursors = [_Cursor(renderer, answer, batch_size, slots) for answer in answers]
         many = max(int(len(answers) * STEP_US / step_us), 1)
         self.shares = [self._cursors[i : i + many] for i in range(0, len(answers), many)]
+
+    def leaving(self, events: Sequence[Any]) -> list[int] | None:
+        """Return which of the events hold a token, counted from 0; None for all.
+
+        Those of which every token is held back are empty, or hold no more than a choice's end.
+        """
+        if not self._held:
+            return None
+        return [
+            place
+            for place, slot in enumerate(events)
+            if any(
+                answer.left_after(slot + 1) > answer.left_after(slot + 1 - self._batch_size)
+                for answer in self._held
+            )
+        ]
 
     def render(self, events: Sequence[Any], share: Sequence["_Cursor"]) -> str:
         """Return the next events of a share, in the order in which they are due."""

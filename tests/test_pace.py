@@ -88,6 +88,18 @@ def test_batches() -> None:
     assert ms(watch.worst_lag_s) == ms(watch.itl_lag_s) == 20
 
 
+def test_held_back() -> None:
+    """Tokens that are held back are neither late nor early: what counts is when they leave."""
+    watch = pace()
+    for elapsed_s, events, left in [(0.5, 1, []), (0.62, 1, [0]), (0.95, 3, [1, 2]), (1.0, 1, [])]:
+        watch.mark(START_S + elapsed_s, events, left)
+    assert (ms(watch.first_due_s), ms(watch.first_s)) == (600, 620)
+    assert [ms(gap_s) for gap_s in watch.gaps_s or ()] == [330, 0]
+    assert (watch.events, watch.passed) == (3, 6)
+    assert ms(watch.mean_itl_s) == 110  # 330 ms for the three tokens after the first
+    assert (ms(watch.worst_lag_s), ms(watch.itl_lag_s)) == (150, 130)
+
+
 def test_percentiles() -> None:
     """Percentiles are by nearest rank, so that the largest of 200 gaps is above the 99th."""
     sizes_s: Sequence[float] = random.Random(1).sample(

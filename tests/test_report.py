@@ -115,6 +115,18 @@ def test_batches(one_worker: Server) -> None:
     assert itl["max"] == itl["p99"] >= 19
 
 
+def test_held_back(one_worker: Server) -> None:
+    """The first token counts from when it left, if what came before could become a stop."""
+    asked = {**headers(10, 40, 8), **REPORT}
+    opening = stream(one_worker.address, headers(output_length=3), seed=4).text
+    answer = stream(one_worker.address, asked, seed=4, stop=f"{opening}#")
+    report, first_ms = report_of(answer), answer.content[0].arrival_s * 1000
+    assert report["ttft_ms"]["asked"] == 10 + 3 * 40
+    assert report["ttft_ms"]["actual"] == pytest.approx(first_ms, abs=10)
+    assert report["itl_ms"]["mean"] == pytest.approx(40, rel=0.1)
+    assert report["worst_lag_ms"] < 20
+
+
 @pytest.mark.parametrize("value", [None, "false", "0"])
 def test_no_report(one_worker: Server, value: str | None) -> None:
     """Without the header, or with false, nothing of a report is in the answer."""
