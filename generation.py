@@ -89,10 +89,20 @@ class Generation:
         """Return the token counts, once the prompt is counted."""
         return Usage.of(
             prompt=await self.counted,
-            visible=sum(answer.tokens for answer in self.answers),
-            hidden=self.plan.reasoning_tokens * len(self.answers),
+            visible=self.visible_tokens,
+            hidden=self.reasoning_tokens,
             cached=self.cached_tokens,
         )
+
+    @property
+    def visible_tokens(self) -> int:
+        """The tokens of all answers that the client gets, reasoning aside."""
+        return sum(answer.tokens for answer in self.answers)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """The reasoning tokens of all answers."""
+        return self.plan.reasoning_tokens * len(self.answers)
 
     @property
     def is_due(self) -> bool:
@@ -170,7 +180,8 @@ class Generation:
             if status == 200:
                 self.count()
             else:
-                TALLY.add(metrics.TOKENS, self.sent_tokens)
+                sent = sum(answer.left_after(self.slots_passed) for answer in self.answers)
+                TALLY.add(metrics.TOKENS, sent)
             self.log(status)
 
     async def end(self, stream: PlainStream | MixedStream) -> bytes:
@@ -184,7 +195,7 @@ class Generation:
 
     def count(self) -> None:
         """Add a finished answer to the metrics."""
-        TALLY.add(metrics.TOKENS, sum(answer.tokens for answer in self.answers))
+        TALLY.add(metrics.TOKENS, self.visible_tokens + self.reasoning_tokens)
         for answer in self.answers:
             TALLY.add(metrics.COMPLETED[answer.finish_reason])
 
@@ -194,8 +205,8 @@ class Generation:
         return time.monotonic() - self.start_s
 
     @property
-    def sent_tokens(self) -> int:
-        """How far on the clock the stream has come, in tokens."""
+    def slots_passed(self) -> int:
+        """How far on the clock the stream has come, in tokens of each answer."""
         return min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
 
     def emulation(self) -> str:
@@ -237,7 +248,7 @@ class Generation:
             ("itl_max", plan.itl_s * plan.sse_batch_size, pace.largest_gap_s if gapped else None),
             ("total", plan.total_s, self.elapsed_s),
         )
-        sent = self.sent_tokens if self.request.stream or status != 200 else plan.output_tokens
+        sent = self.slots_passed if self.request.stream or status != 200 else plan.output_tokens
         if not logger.isEnabledFor(logging.INFO):
             return
         times = " ".join(

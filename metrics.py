@@ -82,7 +82,11 @@ WHOLE_LAG = Histogram(
     "How long after it was due an answer that was not streamed left",
     buckets=_LAG_BUCKETS_S,
 )
-TOKENS = Counter(f"{_PREFIX}_tokens", "Completion tokens that were sent")
+TOKENS = Counter(
+    f"{_PREFIX}_tokens",
+    "Completion tokens of all answers, as their usage counts them; of those that were left, "
+    "the tokens that had been sent",
+)
 COMPLETIONS = Counter(f"{_PREFIX}_completions", "Answers that were sent", ["finish_reason"])
 COMPLETED = {
     reason: COMPLETIONS.labels(reason)

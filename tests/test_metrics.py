@@ -125,17 +125,38 @@ def test_buckets_hold_what_is_below_them(one_worker: Server) -> None:
 
 
 def test_tokens(one_worker: Server, added: Callable[..., float]) -> None:
-    """Tokens are those that were sent, of all choices, streamed and not."""
+    """Tokens are those of the usage, of all choices, streamed and not, reasoning included."""
     for parameters in ({"stream": True}, {}, {"n": 3}, {"stream": True, "n": 2}):
         post(one_worker.address, chat(**parameters), headers(output_length=10))
     assert added(f"{OURS}_tokens_total") == 10 + 10 + 30 + 20
+    for streamed in (False, True):
+        asked = {**headers(output_length=10), "X-REASONING-LENGTH": "7"}
+        post(one_worker.address, chat(stream=streamed, n=2), asked)
+    assert added(f"{OURS}_tokens_total") == 70 + 2 * 2 * 17
 
 
-def test_tokens_of_a_stream_that_was_left(one_worker: Server, added: Callable[..., float]) -> None:
-    """Of a stream whose client went away the tokens count that had left."""
-    with unread(one_worker.address, [Post(chat(stream=True), headers(0, 60_000, 10))]) as sockets:
-        assert eventually(lambda: b'"content":"' in sockets[0].recv(10_000))
-    assert eventually(lambda: added(f"{OURS}_tokens_total") == 1)
+@pytest.mark.parametrize(
+    ("extra", "parameters", "sent"),
+    [
+        ({}, {}, 1),
+        ({}, {"n": 3}, 3),
+        ({"X-SSE-BATCH-SIZE": "4"}, {"n": 2}, 8),
+    ],
+    ids=["one", "choices", "batches"],
+)
+def test_tokens_of_a_stream_that_was_left(
+    one_worker: Server,
+    added: Callable[..., float],
+    extra: dict[str, str],
+    parameters: dict[str, int],
+    sent: int,
+) -> None:
+    """Of a stream whose client went away the tokens count that had left, of all choices."""
+    asked = Post(chat(stream=True, **parameters), {**headers(0, 60_000, 10), **extra})
+    with unread(one_worker.address, [asked]) as sockets:
+        last = b'"index":%d,"delta":{"content":"' % (parameters.get("n", 1) - 1)
+        assert eventually(lambda: last in sockets[0].recv(10_000))
+    assert eventually(lambda: added(f"{OURS}_tokens_total") == sent)
     assert added(f"{OURS}_completions_total") == 0
 
 
