@@ -4,16 +4,16 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from time import monotonic
 
 import metrics
 from answers import Answer
 from clock import sleep_until
 from metrics import TALLY
-from pace import Pace
+from pace import TAKEN_AT_ONCE_S, Pace
 from rendering import (
     DONE,
     EVENT_END,
@@ -147,7 +147,7 @@ class Generation:
             if len(self.answers) == 1 and self.answers[0].is_plain
             else MixedStream(self.renderer, self.answers, batch_size)
         )
-        status = CLIENT_CLOSED_REQUEST
+        last, status = stream.shares[-1], CLIENT_CLOSED_REQUEST
         TALLY.add(metrics.ACTIVE_STREAMS)
         try:
             due = generator.generate(
@@ -159,16 +159,20 @@ class Generation:
             )
             async with aclosing(due):
                 async for events in due:
-                    left = stream.leaving(events)
                     for share in stream.shares:
                         text = (
                             stream.render(events, share)
                             if stream.is_quick
                             else await asyncio.to_thread(stream.render, events, share)
                         )
+                        handed_s = monotonic()
+                        if share is last:
+                            pace.mark(handed_s, len(events), stream.leaving(events))
                         if text:
                             yield text.encode()
-                    pace.mark(time.monotonic(), len(events), left)
+                            taken_s = monotonic()
+                            if taken_s - handed_s > TAKEN_AT_ONCE_S:
+                                pace.block(handed_s, taken_s)
             yield await self.end(stream)
             status = 200
         finally:
@@ -202,7 +206,7 @@ class Generation:
     @property
     def elapsed_s(self) -> float:
         """The seconds since the start."""
-        return time.monotonic() - self.start_s
+        return monotonic() - self.start_s
 
     @property
     def slots_passed(self) -> int:
@@ -236,7 +240,8 @@ class Generation:
             for name, part in times_s.items()
         }
         lag_s = pace.worst_lag_s if self.request.stream else total_s - plan.total_s
-        return json.dumps(report | {"worst_lag_ms": _rounded_ms(lag_s)}, separators=(",", ":"))
+        report |= {"worst_lag_ms": _rounded_ms(lag_s), "blocked_ms": _rounded_ms(pace.blocked_s)}
+        return json.dumps(report, separators=(",", ":"))
 
     def log(self, status: int) -> None:
         """Write the log line of this completion; all times in ms, and no content."""

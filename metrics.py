@@ -74,7 +74,8 @@ TTFT_LAG = Histogram(
 )
 ITL_LAG = Histogram(
     f"{_PREFIX}_itl_lag_seconds",
-    "By how much the gap between two tokens of a stream was longer than asked, its largest",
+    "By how much the gap between two tokens of a stream was longer than asked, its largest, "
+    "waiting for the client aside",
     buckets=_LAG_BUCKETS_S,
 )
 WHOLE_LAG = Histogram(

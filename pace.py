@@ -7,6 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+# A write that takes longer has waited for the client: what the client takes at once, takes 20 us.
+TAKEN_AT_ONCE_S = 0.001
+
 
 class Schedule(Protocol):
     """When each token is due, in seconds after the start."""
@@ -16,7 +19,11 @@ class Schedule(Protocol):
 
 
 class Pace:
-    """Watches the events of a stream leave.
+    """Watches the events of a stream leave: when they are handed over to be written.
+
+    A lag is the emulator's own: an event's counts from when it was due, or from when the client
+    had taken what came before, if that was later. ``blocked_s`` is how long writes waited for the
+    client; the gaps hold that too.
 
     Args:
         schedule: When each token is due.
@@ -31,7 +38,9 @@ class Pace:
         "_last_due_s",
         "_schedule",
         "_start_s",
+        "_taken_s",
         "_tokens_per_event",
+        "blocked_s",
         "events",
         "first_due_s",
         "first_s",
@@ -51,6 +60,8 @@ class Pace:
         self._tokens_per_event = tokens_per_event
         self._first = self._last = 0
         self._last_due_s = 0.0
+        self._taken_s = 0.0
+        self.blocked_s = 0.0
         self.events = 0
         self.passed = 0
         self.first_due_s = schedule.due_s(0)
@@ -67,31 +78,39 @@ class Pace:
         Where text was held back, ``left`` says which of them left, counted from 0: the others are
         none, neither late nor in time.
         """
-        left = range(events) if left is None else left
-        passed = self.passed
+        first, count, last = self.passed, events, self.passed + events - 1
         self.passed += events
-        if not left:
-            return
+        if left is not None:
+            if not left:
+                return
+            first, count, last = first + left[0], len(left), first + left[-1]
         elapsed_s = now_s - self._start_s
         stride = self._tokens_per_event
-        due_s = self._schedule.due_s((passed + left[0]) * stride)
-        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - due_s)
-        if self.events == 0:
-            self.first_s = elapsed_s
-            self.first_due_s = due_s
-            self._first = passed + left[0]
-        else:
+        due_s = self._schedule.due_s(first * stride)
+        ready_s = max(due_s, self._taken_s) if self._taken_s else due_s
+        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - ready_s)
+        if self.events:
             gap_s = elapsed_s - self.last_s
             self.largest_gap_s = max(self.largest_gap_s, gap_s)
-            self.itl_lag_s = max(self.itl_lag_s, gap_s - (due_s - self._last_due_s))
+            asked_s = due_s - self._last_due_s
+            if self._taken_s:
+                asked_s = max(asked_s, self._taken_s - self.last_s)
+            self.itl_lag_s = max(self.itl_lag_s, gap_s - asked_s)
+        else:
+            self.first_s, self.first_due_s, self._first = elapsed_s, due_s, first
         if self.gaps_s is not None:
             if self.events:
                 self.gaps_s.append(elapsed_s - self.last_s)
-            self.gaps_s.extend([0.0] * (len(left) - 1))
-        self.events += len(left)
+            self.gaps_s.extend([0.0] * (count - 1))
+        self.events += count
         self.last_s = elapsed_s
-        self._last = passed + left[-1]
-        self._last_due_s = due_s if len(left) == 1 else self._schedule.due_s(self._last * stride)
+        self._last = last
+        self._last_due_s = due_s if count == 1 else self._schedule.due_s(last * stride)
+
+    def block(self, handed_s: float, now_s: float) -> None:
+        """Note that a write from `handed_s` to `now_s` waited for the client."""
+        self.blocked_s += now_s - handed_s
+        self._taken_s = now_s - self._start_s
 
     @property
     def mean_itl_s(self) -> float | None:

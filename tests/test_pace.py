@@ -100,6 +100,17 @@ def test_held_back() -> None:
     assert (ms(watch.worst_lag_s), ms(watch.itl_lag_s)) == (150, 130)
 
 
+def test_slow_client() -> None:
+    """Time in which the client does not read is no lag, and what comes on top of it is one."""
+    watch = watched((0.5, 1))
+    watch.block(START_S + 0.5, START_S + 0.82)  # three more tokens came due
+    watch.mark(START_S + 0.83, 3)
+    assert (ms(watch.blocked_s), gaps_ms(watch)) == (320, [0, 330, 330])
+    assert ms(watch.worst_lag_s) == ms(watch.itl_lag_s) == 10
+    watch.mark(START_S + 0.95, 1)
+    assert ms(watch.worst_lag_s) == 50
+
+
 def test_percentiles() -> None:
     """Percentiles are by nearest rank, so that the largest of 200 gaps is above the 99th."""
     sizes_s: Sequence[float] = random.Random(1).sample(

@@ -2,13 +2,14 @@
 
 import json
 import statistics
+import time
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.server import Server
-from tests.wire import CHAT_PATH, DONE, Answer, chat, headers, post, stream
+from tests.wire import CHAT_PATH, DONE, Answer, Post, chat, headers, post, stream, unread
 
 REPORT = {"X-EMULATION-REPORT": "true"}
 TOOL = {"type": "function", "function": {"name": "look"}}
@@ -42,7 +43,7 @@ def test_last_chunk(one_worker: Server, parameters: dict[str, Any], last: str) -
     report = report_of(answer)
     chunk = answer.chunks[-1]
 
-    assert list(report) == ["ttft_ms", "itl_ms", "total_ms", "worst_lag_ms"]
+    assert list(report) == ["ttft_ms", "itl_ms", "total_ms", "worst_lag_ms", "blocked_ms"]
     if last == "usage":
         assert chunk["choices"] == []
         assert chunk["usage"]["completion_tokens"] > 0
@@ -125,6 +126,20 @@ def test_held_back(one_worker: Server) -> None:
     assert report["ttft_ms"]["actual"] == pytest.approx(first_ms, abs=10)
     assert report["itl_ms"]["mean"] == pytest.approx(40, rel=0.1)
     assert report["worst_lag_ms"] < 20
+
+
+def test_slow_client(one_worker: Server) -> None:
+    """A client that does not read for a while is told that, and not that the emulator is late."""
+    asked = Post(chat(stream=True), {**headers(0, 0.02, 60_000), **REPORT})
+    with unread(one_worker.address, [asked]) as (connection,):
+        time.sleep(1.6)
+        end = b""
+        while not end.endswith(b"0\r\n\r\n"):
+            end = end[-1000:] + connection.recv(1 << 20)
+    report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
+    assert report["blocked_ms"] > 300
+    assert report["itl_ms"]["max"] > 300
+    assert report["worst_lag_ms"] < 100
 
 
 @pytest.mark.parametrize("value", [None, "false", "0"])
