@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import pairwise
 
@@ -219,6 +220,37 @@ def test_two_workers(two_workers: Server) -> None:
 
     assert eventually(lambda: told() == [600, 60, 10, 30, 30, 0, 60, 10, 0], timeout_s=1)
     assert all(told() == [600, 60, 10, 30, 30, 0, 60, 10, 0] for _ in range(10))
+
+
+@contextmanager
+def alone(worker: psutil.Process, server: Server) -> Iterator[None]:
+    """Let one worker alone take connections."""
+    others = [other for other in server.workers if other != worker]
+    for other in others:
+        other.suspend()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.resume()
+
+
+def test_streams_of_all_workers(two_workers: Server) -> None:
+    """Streams under way are those of both workers; those of one that is killed are forgotten."""
+    asked = Post(chat(stream=True), headers(0, 60_000))
+
+    def streams() -> float:
+        return two_workers.metrics().total(f"{OURS}_active_streams")
+
+    with ExitStack() as stack:
+        for worker, count in zip(two_workers.workers, (3, 5), strict=True):
+            with alone(worker, two_workers):
+                for connection in stack.enter_context(unread(two_workers.address, [asked] * count)):
+                    assert connection.recv(1)
+        assert eventually(lambda: streams() == 8)
+        worker.kill()
+        # BentoML looks for dead workers every few seconds.
+        assert eventually(lambda: streams() == 3, timeout_s=20)
 
 
 # --------------------------------------------------------------------------------------
