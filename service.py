@@ -177,7 +177,7 @@ def draw_offsets(
         APIError: A header names no distribution.
     """
     return due_offsets(
-        max(plan.hidden_tokens + plan.output_tokens, 1),
+        plan.hidden_tokens + max(plan.output_tokens, 1),
         plan.ttft_s,
         plan.itl_s,
         ttft_jitter=parse_jitter("X-TTFT-JITTER", headers.ttft_jitter),

@@ -65,6 +65,17 @@ def test_whole_answer(one_worker: Server) -> None:
     assert report["worst_lag_ms"] == pytest.approx(actual_ms - 32, abs=0.002)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_nothing_but_hidden_reasoning(one_worker: Server, streamed: bool) -> None:
+    """An answer whose limit its reasoning uses up is reported too, with jitter as without."""
+    thinking = {"X-REASONING-LENGTH": "8", "X-ITL-JITTER": "uniform:0.5"}
+    body = chat(stream=streamed, max_completion_tokens=5)
+    answer = post(one_worker.address, body, {**headers(5, 1), **thinking, **REPORT})
+    report = report_of(answer) if streamed else json.loads(answer.body)["emulation"]
+    assert report["ttft_ms"]["actual"] is None
+    assert report["total_ms"]["actual"] >= report["total_ms"]["asked"] > 5
+
+
 def test_legacy_completions(one_worker: Server) -> None:
     """Legacy completions have a report too."""
     body = {"model": "gpt-4", "prompt": "x"}
