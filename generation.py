@@ -147,7 +147,8 @@ class Generation:
             if len(self.answers) == 1 and self.answers[0].is_plain
             else MixedStream(self.renderer, self.answers, batch_size)
         )
-        last, status = stream.shares[-1], CLIENT_CLOSED_REQUEST
+        shares, is_quick, leaving = stream.shares, stream.is_quick, stream.leaving
+        last, status = shares[-1], CLIENT_CLOSED_REQUEST
         TALLY.add(metrics.ACTIVE_STREAMS)
         try:
             due = generator.generate(
@@ -159,15 +160,14 @@ class Generation:
             )
             async with aclosing(due):
                 async for events in due:
-                    for share in stream.shares:
-                        text = (
-                            stream.render(events, share)
-                            if stream.is_quick
-                            else await asyncio.to_thread(stream.render, events, share)
-                        )
+                    for share in shares:
+                        if is_quick:
+                            text = stream.render(events, share)
+                        else:
+                            text = await asyncio.to_thread(stream.render, events, share)
                         handed_s = monotonic()
                         if share is last:
-                            pace.mark(handed_s, len(events), stream.leaving(events))
+                            pace.mark(handed_s, len(events), leaving and leaving(events))
                         if text:
                             yield text.encode()
                             taken_s = monotonic()

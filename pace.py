@@ -78,12 +78,14 @@ class Pace:
         Where text was held back, ``left`` says which of them left, counted from 0: the others are
         none, neither late nor in time.
         """
-        first, count, last = self.passed, events, self.passed + events - 1
-        self.passed += events
-        if left is not None:
-            if not left:
-                return
-            first, count, last = first + left[0], len(left), first + left[-1]
+        passed = self.passed
+        self.passed = passed + events
+        if left is None:
+            first, last, count = passed, passed + events - 1, events
+        elif left:
+            first, last, count = passed + left[0], passed + left[-1], len(left)
+        else:
+            return
         elapsed_s = now_s - self._start_s
         stride = self._tokens_per_event
         due_s = self._schedule.due_s(first * stride)

@@ -343,6 +343,7 @@ class PlainStream:
     events_per_write = PLAIN_EVENTS_PER_WRITE
     shares: Sequence[Sequence[Any]] = ((),)
     is_quick = True
+    leaving = None
 
     def __init__(self, renderer: Renderer, answer: Answer, batch_size: int) -> None:
         segment = answer.segments[0]
@@ -356,10 +357,6 @@ class PlainStream:
         self._lead = renderer.lead(answer, segment)
         self._end = renderer.finish(answer)
         self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
-
-    def leaving(self, _: Sequence[Any]) -> list[int] | None:
-        """Return which of the events hold a token: None for all."""
-        return None
 
     def render(self, events: Sequence[Any], _: Sequence[Any]) -> str:
         """Return the next events of the stream."""
