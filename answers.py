@@ -3,9 +3,10 @@
 import math
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from schemas import (
     MAX_TOKENS_OF_ALL_CHOICES,
@@ -23,8 +24,6 @@ from schemas import (
     JsonObjectFormat,
     JsonSchemaFormat,
     NamedTool,
-    TokenLogprob,
-    TopLogprob,
     too_many_tokens,
 )
 from structured import SchemaError, dumps, instance
@@ -72,6 +71,14 @@ class Segment:
         return "".join(self.tokens)
 
 
+class Likelihood(NamedTuple):
+    """A token, the logarithm of its probability, and the likeliest tokens with theirs."""
+
+    token: str
+    logprob: float
+    top: list[tuple[str, float]]
+
+
 class Logprobs:
     """Plausible log probabilities of an answer's tokens, the same for the same seed.
 
@@ -81,22 +88,15 @@ class Logprobs:
 
     def __init__(self, rng: random.Random, top: int) -> None:
         self._rng = rng
-        self._top = top
+        self.top = top
 
-    def entry(self, token: str) -> TokenLogprob:
+    def entry(self, token: str) -> Likelihood:
         """Return the entry of the answer's next token."""
         rest = 0.6 * (1 - self._rng.random()) ** 2
-        others = [word for word in self._rng.sample(COMMON_WORDS, self._top) if word != token]
-        alternatives = [(other, rest / 2**k) for k, other in enumerate(others, start=1)]
-        ranked = [(token, 1 - rest), *alternatives][: self._top]
-        return TokenLogprob(
-            **_logprob(token, 1 - rest),
-            top_logprobs=[TopLogprob(**_logprob(*item)) for item in ranked],
-        )
-
-
-def _logprob(token: str, probability: float) -> dict[str, Any]:
-    return {"token": token, "logprob": math.log(probability), "bytes": list(token.encode())}
+        others = [word for word in self._rng.sample(COMMON_WORDS, self.top) if word != token]
+        alternatives = [(other, math.log(rest / 2**k)) for k, other in enumerate(others, start=1)]
+        itself = (token, math.log(1 - rest))
+        return Likelihood(*itself, [itself, *alternatives][: self.top])
 
 
 @dataclass(slots=True)
@@ -118,6 +118,10 @@ class Answer:
     def tokens(self) -> int:
         """How many tokens the client gets, reasoning aside."""
         return sum(len(segment.tokens) for segment in self.segments if not segment.reasoning)
+
+    def left_after(self, slots: int) -> int:
+        """Return how many tokens leave in the first `slots` slots."""
+        return min(slots, self.slots) if self.leaves is None else bisect_left(self.leaves, slots)
 
     @property
     def is_plain(self) -> bool:

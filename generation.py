@@ -4,17 +4,25 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from time import monotonic
 
 import metrics
 from answers import Answer
 from clock import sleep_until
 from metrics import TALLY
-from pace import Pace
-from rendering import DONE, EVENT_END, MixedStream, PlainStream, Renderer
+from pace import TAKEN_AT_ONCE_S, Pace
+from rendering import (
+    DONE,
+    EVENT_END,
+    STEP_US,
+    MixedStream,
+    PlainStream,
+    Renderer,
+    rendering_us,
+)
 from schemas import GenerationPlan, GenerationRequest, Usage
 from tokenizer import TokenGenerator
 
@@ -24,9 +32,6 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics
 MAX_BYTES_COUNTED_INLINE = 8192
 
 MAX_NAME_LOGGED = 128
-
-# Longer answers are rendered in a thread: with log probabilities a token may take 20 us.
-MAX_TOKENS_RENDERED_INLINE = 256
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -84,24 +89,34 @@ class Generation:
         """Return the token counts, once the prompt is counted."""
         return Usage.of(
             prompt=await self.counted,
-            visible=sum(answer.tokens for answer in self.answers),
-            hidden=self.plan.reasoning_tokens * len(self.answers),
+            visible=self.visible_tokens,
+            hidden=self.reasoning_tokens,
             cached=self.cached_tokens,
         )
+
+    @property
+    def visible_tokens(self) -> int:
+        """The tokens of all answers that the client gets, reasoning aside."""
+        return sum(answer.tokens for answer in self.answers)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """The reasoning tokens of all answers."""
+        return self.plan.reasoning_tokens * len(self.answers)
 
     @property
     def is_due(self) -> bool:
         """Whether a whole answer can leave at once."""
         return self.elapsed_s >= self.plan.total_s and self.counted.done()
 
-    async def whole(self) -> bytes:
+    async def whole(self) -> bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
         usage = await self.usage()
-        if usage.completion_tokens <= MAX_TOKENS_RENDERED_INLINE:
+        if rendering_us(self.answers, max(a.tokens for a in self.answers)) <= STEP_US:
             return self.renderer.whole(self.answers, usage)
         return await asyncio.to_thread(self.renderer.whole, self.answers, usage)
 
-    async def whole_in_time(self) -> bytes:
+    async def whole_in_time(self) -> bytearray:
         """Return the whole answer as JSON when its last token is due."""
         try:
             body = await self.whole()
@@ -111,12 +126,12 @@ class Generation:
             raise
         return body
 
-    def finish_whole(self, body: bytes) -> bytes:
+    def finish_whole(self, body: bytearray) -> bytearray:
         """Note that the whole answer leaves; return it, with the report if that was asked for."""
         self.count()
         self.log(200)
         if self.report:
-            body = body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
+            body[-1:] = f',"emulation":{self.emulation()}}}'.encode()
         # Last of all: what comes before it is part of the lag.
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
@@ -132,7 +147,8 @@ class Generation:
             if len(self.answers) == 1 and self.answers[0].is_plain
             else MixedStream(self.renderer, self.answers, batch_size)
         )
-        status = CLIENT_CLOSED_REQUEST
+        shares, is_quick, leaving = stream.shares, stream.is_quick, stream.leaving
+        last, status = shares[-1], CLIENT_CLOSED_REQUEST
         TALLY.add(metrics.ACTIVE_STREAMS)
         try:
             due = generator.generate(
@@ -144,8 +160,19 @@ class Generation:
             )
             async with aclosing(due):
                 async for events in due:
-                    yield stream.render(events).encode()
-                    pace.mark(len(events))
+                    for share in shares:
+                        if is_quick:
+                            text = stream.render(events, share)
+                        else:
+                            text = await asyncio.to_thread(stream.render, events, share)
+                        handed_s = monotonic()
+                        if share is last:
+                            pace.mark(handed_s, len(events), leaving and leaving(events))
+                        if text:
+                            yield text.encode()
+                            taken_s = monotonic()
+                            if taken_s - handed_s > TAKEN_AT_ONCE_S:
+                                pace.block(handed_s, taken_s)
             yield await self.end(stream)
             status = 200
         except Exception:
@@ -153,16 +180,22 @@ class Generation:
             TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             raise
         finally:
-            TALLY.add(metrics.ACTIVE_STREAMS, -1)
-            if pace.events:
-                TALLY.observe(metrics.TTFT_LAG, pace.first_s - plan.due_s(0))
-            if pace.events > 1:
-                TALLY.observe(metrics.ITL_LAG, pace.itl_lag_s)
-            if status == 200:
-                self.count()
-            else:
-                TALLY.add(metrics.TOKENS, self.sent_tokens)
-            self.log(status)
+            self.finish_stream(status)
+
+    def finish_stream(self, status: int) -> None:
+        """Note that the stream has ended, or broken off."""
+        pace = self.pace
+        TALLY.add(metrics.ACTIVE_STREAMS, -1)
+        if pace.events:
+            TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
+        if pace.events > 1:
+            TALLY.observe(metrics.ITL_LAG, pace.itl_lag_s)
+        if status == 200:
+            self.count()
+        else:
+            sent = sum(answer.left_after(self.slots_passed) for answer in self.answers)
+            TALLY.add(metrics.TOKENS, sent)
+        self.log(status)
 
     async def end(self, stream: PlainStream | MixedStream) -> bytes:
         """Return what comes after the last token."""
@@ -175,34 +208,39 @@ class Generation:
 
     def count(self) -> None:
         """Add a finished answer to the metrics."""
-        TALLY.add(metrics.TOKENS, sum(answer.tokens for answer in self.answers))
+        TALLY.add(metrics.TOKENS, self.visible_tokens + self.reasoning_tokens)
         for answer in self.answers:
             TALLY.add(metrics.COMPLETED[answer.finish_reason])
 
     @property
     def elapsed_s(self) -> float:
         """The seconds since the start."""
-        return time.monotonic() - self.start_s
+        return monotonic() - self.start_s
 
     @property
-    def sent_tokens(self) -> int:
-        """How far on the clock the stream has come, in tokens."""
-        return min(self.pace.events * self.plan.sse_batch_size, self.plan.output_tokens)
+    def slots_passed(self) -> int:
+        """How far on the clock the stream has come, in tokens of each answer."""
+        return min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
 
     def emulation(self) -> str:
-        """Return the times asked and actual as JSON, in ms; of a whole answer only the total."""
+        """Return the times asked and actual as JSON, in ms; of a whole answer only the total.
+
+        ``asked`` and ``mean`` of the ITL are from token to token; ``asked_gap``, ``p99`` and
+        ``max`` from event to event, which are ``X-SSE-BATCH-SIZE`` tokens apart.
+        """
         plan, pace = self.plan, self.pace
         total_s = self.elapsed_s
         times_s: dict[str, dict[str, float | None]] = {
             "ttft_ms": {
-                "asked": plan.due_s(0),
+                "asked": pace.first_due_s,
                 "actual": pace.first_s if pace.events else None,
             },
             "itl_ms": {
                 "asked": plan.itl_s,
                 "mean": pace.mean_itl_s,
+                "asked_gap": plan.itl_s * plan.sse_batch_size,
                 "p99": pace.gap_percentile_s(99),
-                "max": pace.gap_percentile_s(100),
+                "max": pace.largest_gap_s if pace.events > 1 else None,
             },
             "total_ms": {"asked": plan.total_s, "actual": total_s},
         }
@@ -211,19 +249,20 @@ class Generation:
             for name, part in times_s.items()
         }
         lag_s = pace.worst_lag_s if self.request.stream else total_s - plan.total_s
-        return json.dumps(report | {"worst_lag_ms": _rounded_ms(lag_s)}, separators=(",", ":"))
+        report |= {"worst_lag_ms": _rounded_ms(lag_s), "blocked_ms": _rounded_ms(pace.blocked_s)}
+        return json.dumps(report, separators=(",", ":"))
 
     def log(self, status: int) -> None:
         """Write the log line of this completion; all times in ms, and no content."""
         plan, pace = self.plan, self.pace
         gapped = pace.events > 1
         times_s = (
-            ("ttft", plan.due_s(0), pace.first_s if pace.events else None),
+            ("ttft", pace.first_due_s, pace.first_s if pace.events else None),
             ("itl", plan.itl_s, pace.mean_itl_s),
             ("itl_max", plan.itl_s * plan.sse_batch_size, pace.largest_gap_s if gapped else None),
             ("total", plan.total_s, self.elapsed_s),
         )
-        sent = self.sent_tokens if self.request.stream or status != 200 else plan.output_tokens
+        sent = self.slots_passed if self.request.stream or status != 200 else plan.output_tokens
         if not logger.isEnabledFor(logging.INFO):
             return
         times = " ".join(

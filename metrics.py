@@ -4,10 +4,14 @@ prometheus_client keeps them in files that all workers share, so that any worker
 """
 
 import asyncio
+import os
+import re
 from bisect import bisect_left
+from pathlib import Path
 from typing import Protocol
 
-from prometheus_client import Counter, Gauge, Histogram
+import psutil
+from prometheus_client import Counter, Gauge, Histogram, multiprocess
 
 # Each increment in prometheus_client is a system call, a lock and a write to a shared file: all of
 # a request's together cost a tenth of it.
@@ -49,6 +53,18 @@ class Tally:
 
 TALLY = Tally()
 
+
+def forget_dead_workers() -> None:
+    """Take the streams of workers that were killed out of the gauges.
+
+    BentoML starts another worker in the place of one that died, and that one calls this.
+    """
+    for file in Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", os.devnull)).glob("gauge_live*.db"):
+        pid = re.search(r"_(\d+)\.db$", file.name)
+        if pid and not psutil.pid_exists(int(pid[1])):
+            multiprocess.mark_process_dead(int(pid[1]))  # type: ignore[no-untyped-call]
+
+
 _PREFIX = "openai_emulator"
 _LAG_BUCKETS_S = (
     50e-6,
@@ -74,7 +90,8 @@ TTFT_LAG = Histogram(
 )
 ITL_LAG = Histogram(
     f"{_PREFIX}_itl_lag_seconds",
-    "By how much the gap between two tokens of a stream was longer than asked, its largest",
+    "By how much the gap between two tokens of a stream was longer than asked, its largest, "
+    "waiting for the client aside",
     buckets=_LAG_BUCKETS_S,
 )
 WHOLE_LAG = Histogram(
@@ -82,7 +99,11 @@ WHOLE_LAG = Histogram(
     "How long after it was due an answer that was not streamed left",
     buckets=_LAG_BUCKETS_S,
 )
-TOKENS = Counter(f"{_PREFIX}_tokens", "Completion tokens that were sent")
+TOKENS = Counter(
+    f"{_PREFIX}_tokens",
+    "Completion tokens of all answers, as their usage counts them; of those that were left, "
+    "the tokens that had been sent",
+)
 COMPLETIONS = Counter(f"{_PREFIX}_completions", "Answers that were sent", ["finish_reason"])
 COMPLETED = {
     reason: COMPLETIONS.labels(reason)

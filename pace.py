@@ -1,8 +1,14 @@
 """When the tokens of one answer left, beside when they were due."""
 
 import math
-import time
+from array import array
+from collections.abc import Sequence
 from typing import Protocol
+
+import numpy as np
+
+# A write that takes longer has waited for the client: what the client takes at once, takes 20 us.
+TAKEN_AT_ONCE_S = 0.001
 
 
 class Schedule(Protocol):
@@ -13,7 +19,11 @@ class Schedule(Protocol):
 
 
 class Pace:
-    """Watches the events of a stream leave.
+    """Watches the events of a stream leave: when they are handed over to be written.
+
+    A lag is the emulator's own: an event's counts from when it was due, or from when the client
+    had taken what came before, if that was later. ``blocked_s`` is how long writes waited for the
+    client; the gaps hold that too.
 
     Args:
         schedule: When each token is due.
@@ -23,16 +33,22 @@ class Pace:
     """
 
     __slots__ = (
+        "_first",
+        "_last",
         "_last_due_s",
         "_schedule",
         "_start_s",
+        "_taken_s",
         "_tokens_per_event",
+        "blocked_s",
         "events",
+        "first_due_s",
         "first_s",
         "gaps_s",
         "itl_lag_s",
         "largest_gap_s",
         "last_s",
+        "passed",
         "worst_lag_s",
     )
 
@@ -42,46 +58,75 @@ class Pace:
         self._schedule = schedule
         self._start_s = start_s
         self._tokens_per_event = tokens_per_event
+        self._first = self._last = 0
         self._last_due_s = 0.0
+        self._taken_s = 0.0
+        self.blocked_s = 0.0
         self.events = 0
+        self.passed = 0
+        self.first_due_s = schedule.due_s(0)
         self.first_s = 0.0
         self.last_s = 0.0
         self.largest_gap_s = 0.0
         self.itl_lag_s = 0.0
         self.worst_lag_s = 0.0
-        self.gaps_s: list[float] | None = [] if keep_gaps else None
+        self.gaps_s: array[float] | None = array("d") if keep_gaps else None
 
-    def mark(self, events: int) -> None:
-        """Note that `events` more events have just left, together."""
-        elapsed_s = time.monotonic() - self._start_s
-        stride = self._tokens_per_event
-        due_s = self._schedule.due_s(self.events * stride)
-        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - due_s)
-        if self.events == 0:
-            self.first_s = elapsed_s
+    def mark(self, now_s: float, events: int, left: Sequence[int] | None = None) -> None:
+        """Note that `events` more events left together, at `now_s` on ``time.monotonic()``.
+
+        Where text was held back, ``left`` says which of them left, counted from 0: the others are
+        none, neither late nor in time.
+        """
+        passed = self.passed
+        self.passed = passed + events
+        if left is None:
+            first, last, count = passed, passed + events - 1, events
+        elif left:
+            first, last, count = passed + left[0], passed + left[-1], len(left)
         else:
+            return
+        elapsed_s = now_s - self._start_s
+        stride = self._tokens_per_event
+        due_s = self._schedule.due_s(first * stride)
+        ready_s = max(due_s, self._taken_s) if self._taken_s else due_s
+        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - ready_s)
+        if self.events:
             gap_s = elapsed_s - self.last_s
             self.largest_gap_s = max(self.largest_gap_s, gap_s)
-            self.itl_lag_s = max(self.itl_lag_s, gap_s - (due_s - self._last_due_s))
+            asked_s = due_s - self._last_due_s
+            if self._taken_s:
+                asked_s = max(asked_s, self._taken_s - self.last_s)
+            self.itl_lag_s = max(self.itl_lag_s, gap_s - asked_s)
+        else:
+            self.first_s, self.first_due_s, self._first = elapsed_s, due_s, first
         if self.gaps_s is not None:
-            first = [elapsed_s - self.last_s] if self.events else []
-            self.gaps_s += first + [0.0] * (events - 1)
-        self.events += events
+            if self.events:
+                self.gaps_s.append(elapsed_s - self.last_s)
+            self.gaps_s.extend([0.0] * (count - 1))
+        self.events += count
         self.last_s = elapsed_s
-        self._last_due_s = (
-            due_s if events == 1 else self._schedule.due_s((self.events - 1) * stride)
-        )
+        self._last = last
+        self._last_due_s = due_s if count == 1 else self._schedule.due_s(last * stride)
+
+    def block(self, handed_s: float, now_s: float) -> None:
+        """Note that a write from `handed_s` to `now_s` waited for the client."""
+        self.blocked_s += now_s - handed_s
+        self._taken_s = now_s - self._start_s
 
     @property
     def mean_itl_s(self) -> float | None:
-        """The mean time from token to token, None with fewer than two events."""
+        """The mean time from token to token on the clock, None with fewer than two events."""
         if self.events < 2:
             return None
-        return (self.last_s - self.first_s) / (self.events - 1) / self._tokens_per_event
+        return (self.last_s - self.first_s) / (self._last - self._first) / self._tokens_per_event
 
     def gap_percentile_s(self, percent: float) -> float | None:
-        """Return a percentile of the gaps between events by nearest rank, None without gaps."""
+        """Return a percentile of the gaps between events by nearest rank, None without gaps.
+
+        It takes 0.6 ms for 131,071 gaps, and the streams wait meanwhile.
+        """
         if not self.gaps_s:
             return None
-        ranked = sorted(self.gaps_s)
-        return ranked[math.ceil(len(ranked) * percent / 100) - 1]
+        rank = math.ceil(len(self.gaps_s) * percent / 100) - 1
+        return float(np.partition(np.frombuffer(self.gaps_s), rank)[rank])

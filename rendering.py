@@ -3,24 +3,22 @@
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
-from answers import Answer, Call, Segment
+from answers import Answer, Call, Likelihood, Segment
 from schemas import (
     ChatCompletion,
     ChatCompletionChunk,
     Choice,
-    ChoiceLogprobs,
     ChunkChoice,
     Completion,
     CompletionChoice,
-    CompletionLogprobs,
     Delta,
     FinishReason,
     ResponseMessage,
-    TokenLogprob,
     ToolCallDelta,
     Usage,
 )
@@ -45,7 +43,7 @@ class Header:
 class Renderer(Protocol):
     """How one API writes an answer, whole and in parts."""
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytearray:
         """Return the whole answer as JSON."""
 
     def lead(self, answer: Answer, segment: Segment) -> str:
@@ -54,8 +52,10 @@ class Renderer(Protocol):
     def token(self, answer: Answer, segment: Segment) -> str:
         """Return the event of one token, with `_SLOT` for its text."""
 
-    def logprobs(self, answer: Answer, entries: list[TokenLogprob], offset: int, /) -> str:
-        """Return the log probabilities of one event as JSON; `offset` counts characters."""
+    def logprobs(
+        self, answer: Answer, entries: Iterable[Likelihood], offset: int, /
+    ) -> Iterator[str]:
+        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
 
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice."""
@@ -95,7 +95,7 @@ class ChatRenderer:
         self._header = header
         self._omitted = None if include_usage else {"usage"}
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytearray:
         """Return the whole answer as JSON."""
         header = self._header
         completion = ChatCompletion(
@@ -106,7 +106,6 @@ class ChatRenderer:
                 Choice(
                     index=answer.index,
                     message=_message(answer),
-                    logprobs=_chat_logprobs(answer),
                     finish_reason=answer.finish_reason,
                 )
                 for answer in answers
@@ -114,7 +113,7 @@ class ChatRenderer:
             usage=usage,
             system_fingerprint=header.system_fingerprint,
         )
-        return completion.model_dump_json().encode()
+        return _with_logprobs(completion.model_dump_json(), self, answers)
 
     def lead(self, answer: Answer, segment: Segment) -> str:
         """Return the role in front of a choice's first token, and the name in front of a call."""
@@ -136,9 +135,15 @@ class ChatRenderer:
             delta = Delta(content=_SLOT)
         return self._event(answer.index, delta)
 
-    def logprobs(self, _: Answer, entries: list[TokenLogprob], __: int) -> str:
-        """Return the log probabilities of one event as JSON."""
-        return ChoiceLogprobs(content=entries).model_dump_json()
+    def logprobs(self, _: Answer, entries: Iterable[Likelihood], __: int) -> Iterator[str]:
+        """Yield the log probabilities of some tokens as JSON."""
+        yield '{"content":['
+        comma = ""
+        for token, logprob, top in entries:
+            likely = ",".join([_likely(*other) + "}" for other in top])
+            yield f'{comma}{_likely(token, logprob)},"top_logprobs":[{likely}]}}'
+            comma = ","
+        yield '],"refusal":null}'
 
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice."""
@@ -200,10 +205,16 @@ def _call_delta(call: Call, *, named: bool, arguments: str) -> Delta:
     return {"tool_calls": [delta]}
 
 
-def _chat_logprobs(answer: Answer) -> ChoiceLogprobs | None:
-    if answer.logprobs is None:
-        return None
-    return ChoiceLogprobs(content=[answer.logprobs.entry(t) for t in answer.segments[-1].tokens])
+def _likely(token: str, logprob: float) -> str:
+    """Return a TopLogprob as JSON, without its last brace."""
+    start, end = _around_logprob(token)
+    return f"{start}{logprob}{end}"
+
+
+@lru_cache(4096)
+def _around_logprob(token: str) -> tuple[str, str]:
+    utf8 = ",".join(map(str, token.encode()))
+    return f'{{"token":{json.dumps(token)},"logprob":', f',"bytes":[{utf8}]'
 
 
 class CompletionRenderer:
@@ -220,18 +231,17 @@ class CompletionRenderer:
         self._echoes = echoes
         self._omitted = None if include_usage else {"usage"}
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes:
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytearray:
         """Return the whole answer as JSON."""
         choices = [
             CompletionChoice(
                 text=self._echoes[answer.index] + answer.segments[-1].text,
                 index=answer.index,
-                logprobs=self._logprobs(answer),
                 finish_reason=answer.finish_reason,
             )
             for answer in answers
         ]
-        return self._completion(choices, usage).model_dump_json().encode()
+        return _with_logprobs(self._completion(choices, usage).model_dump_json(), self, answers)
 
     def lead(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
         """Return the prompt, if it is to be echoed."""
@@ -242,10 +252,23 @@ class CompletionRenderer:
         """Return the event of one token, with `_SLOT` for its text."""
         return self._chunk([CompletionChoice(text=_SLOT, index=answer.index)])
 
-    def logprobs(self, answer: Answer, entries: list[TokenLogprob], offset: int) -> str:
-        """Return the log probabilities of one event as JSON; `offset` counts characters."""
-        echoed = len(self._echoes[answer.index])
-        return _legacy_logprobs(entries, echoed + offset).model_dump_json()
+    def logprobs(self, answer: Answer, entries: Iterable[Likelihood], offset: int) -> Iterator[str]:
+        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
+        fields: dict[str, list[str]] = {
+            name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+        }
+        offset += len(self._echoes[answer.index])
+        for token, logprob, top in entries:
+            likely = ",".join([f"{json.dumps(other)}:{value}" for other, value in top])
+            row = (json.dumps(token), f"{logprob}", f"{{{likely}}}", f"{offset}")
+            for values, value in zip(fields.values(), row, strict=True):
+                values.append(value)
+            offset += len(token)
+        before = "{"
+        for name, values in fields.items():
+            yield f'{before}"{name}":[{",".join(values)}]'
+            before = ","
+        yield "}"
 
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice."""
@@ -271,23 +294,23 @@ class CompletionRenderer:
             system_fingerprint=header.system_fingerprint,
         )
 
-    def _logprobs(self, answer: Answer) -> CompletionLogprobs | None:
-        if answer.logprobs is None:
-            return None
-        entries = [answer.logprobs.entry(token) for token in answer.segments[-1].tokens]
-        return _legacy_logprobs(entries, len(self._echoes[answer.index]))
 
+def _with_logprobs(rendered: str, renderer: Renderer, answers: Sequence[Answer]) -> bytearray:
+    """Return a whole answer as UTF-8, with the log probabilities that it was rendered without.
 
-def _legacy_logprobs(entries: Sequence[TokenLogprob], offset: int) -> CompletionLogprobs:
-    offsets = [offset]
-    for entry in entries[:-1]:
-        offsets.append(offsets[-1] + len(entry.token))
-    return CompletionLogprobs(
-        tokens=[entry.token for entry in entries],
-        token_logprobs=[entry.logprob for entry in entries],
-        top_logprobs=[{top.token: top.logprob for top in e.top_logprobs} for e in entries],
-        text_offset=offsets[: len(entries)],
-    )
+    They are written token by token: while a model is dumped no other thread runs.
+    """
+    if answers[0].logprobs is None:
+        return bytearray(rendered, "utf-8")
+    start, *rest = rendered.split(_NO_LOGPROBS)
+    body = bytearray(start, "utf-8")
+    for answer, after in zip(answers, rest, strict=True):
+        entries = map(answer.logprobs.entry, answer.segments[-1].tokens) if answer.logprobs else ()
+        body += b'"logprobs":'
+        for part in renderer.logprobs(answer, entries, 0):
+            body += part.encode()
+        body += after.encode()
+    return body
 
 
 # --------------------------------------------------------------------------------------
@@ -296,15 +319,31 @@ def _legacy_logprobs(entries: Sequence[TokenLogprob], offset: int) -> Completion
 
 
 # What one write holds at the most, and with it how long a stream with many due tokens keeps the
-# others waiting: about 0.1 ms of plain text, 1 ms of anything else.
+# others waiting: about 0.1 ms of plain text.
 PLAIN_EVENTS_PER_WRITE = 256
-MIXED_EVENTS_PER_WRITE = 16
+# How long anything else may keep them waiting. What takes longer is rendered in a thread.
+STEP_US = 1000
+
+# About what a token takes to render, and on top of it its log probability and each likely token.
+_TOKEN_US = 2
+_LOGPROB_US = 4
+_LIKELY_US = 1.5
+
+
+def rendering_us(answers: Sequence[Answer], tokens: int) -> float:
+    """Return about how long it takes to render so many tokens of each answer, in microseconds."""
+    logprobs = answers[0].logprobs
+    each = _TOKEN_US if logprobs is None else _TOKEN_US + _LOGPROB_US + _LIKELY_US * logprobs.top
+    return len(answers) * tokens * each
 
 
 class PlainStream:
     """The events of one answer of plain text: all that is due is joined in one step."""
 
     events_per_write = PLAIN_EVENTS_PER_WRITE
+    shares: Sequence[Sequence[Any]] = ((),)
+    is_quick = True
+    leaving = None
 
     def __init__(self, renderer: Renderer, answer: Answer, batch_size: int) -> None:
         segment = answer.segments[0]
@@ -319,7 +358,7 @@ class PlainStream:
         self._end = renderer.finish(answer)
         self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
 
-    def render(self, events: Sequence[Any]) -> str:
+    def render(self, events: Sequence[Any], _: Sequence[Any]) -> str:
         """Return the next events of the stream."""
         lead, self._lead = self._lead, ""
         return f"{lead}{self._head}{self._between.join(events)}{self._tail}"
@@ -330,17 +369,43 @@ class PlainStream:
 
 
 class MixedStream:
-    """The events of any answers: choices, reasoning, tool calls, log probabilities, held text."""
+    """The events of any answers: choices, reasoning, tool calls, log probabilities, held text.
+
+    ``shares`` are the parts of the answers that are rendered in one go, each in a thread unless
+    ``is_quick``.
+    """
 
     def __init__(self, renderer: Renderer, answers: Sequence[Answer], batch_size: int) -> None:
         slots = max(answer.slots for answer in answers)
         self.events: Sequence[Any] = range(batch_size - 1, slots + batch_size - 1, batch_size)
-        self.events_per_write = max(MIXED_EVENTS_PER_WRITE // len(answers), 1)
+        self._held = [answer for answer in answers if answer.leaves is not None]
+        self._batch_size = batch_size
+        step_us = rendering_us(answers, batch_size)
+        self.is_quick = step_us <= STEP_US
+        self.events_per_write = max(int(STEP_US / step_us), 1)
         self._cursors = [_Cursor(renderer, answer, batch_size, slots) for answer in answers]
+        many = max(int(len(answers) * STEP_US / step_us), 1)
+        self.shares = [self._cursors[i : i + many] for i in range(0, len(answers), many)]
 
-    def render(self, events: Sequence[Any]) -> str:
-        """Return the next events of the stream, in the order in which they are due."""
-        return "".join(cursor.advance(slot) for slot in events for cursor in self._cursors)
+    def leaving(self, events: Sequence[Any]) -> list[int] | None:
+        """Return which of the events hold a token, counted from 0; None for all.
+
+        Those of which every token is held back are empty, or hold no more than a choice's end.
+        """
+        if not self._held:
+            return None
+        return [
+            place
+            for place, slot in enumerate(events)
+            if any(
+                answer.left_after(slot + 1) > answer.left_after(slot + 1 - self._batch_size)
+                for answer in self._held
+            )
+        ]
+
+    def render(self, events: Sequence[Any], share: Sequence["_Cursor"]) -> str:
+        """Return the next events of a share, in the order in which they are due."""
+        return "".join(cursor.advance(slot) for slot in events for cursor in share)
 
     def end(self) -> str:
         """Return what comes after the last token."""
@@ -415,5 +480,5 @@ class _Cursor:
             return None
         offset = self._offset
         self._offset += sum(map(len, tokens))
-        entries = [source.entry(token) for token in tokens]
-        return self._renderer.logprobs(self._answer, entries, offset)
+        entries = map(source.entry, tokens)
+        return "".join(self._renderer.logprobs(self._answer, entries, offset))

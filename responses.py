@@ -28,9 +28,9 @@ def openai_headers(request: Request) -> dict[str, str]:
     }
 
 
-def json_response(request: Request, body: BaseModel | bytes, status: int = 200) -> Response:
+def json_response(request: Request, body: BaseModel | bytearray, status: int = 200) -> Response:
     """Return `body` as JSON with OpenAI's headers."""
-    content = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    content = memoryview(body) if isinstance(body, bytearray) else body.model_dump_json().encode()
     return Response(content, status, openai_headers(request), "application/json")
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import pairwise
 
@@ -125,17 +126,38 @@ def test_buckets_hold_what_is_below_them(one_worker: Server) -> None:
 
 
 def test_tokens(one_worker: Server, added: Callable[..., float]) -> None:
-    """Tokens are those that were sent, of all choices, streamed and not."""
+    """Tokens are those of the usage, of all choices, streamed and not, reasoning included."""
     for parameters in ({"stream": True}, {}, {"n": 3}, {"stream": True, "n": 2}):
         post(one_worker.address, chat(**parameters), headers(output_length=10))
     assert added(f"{OURS}_tokens_total") == 10 + 10 + 30 + 20
+    for streamed in (False, True):
+        asked = {**headers(output_length=10), "X-REASONING-LENGTH": "7"}
+        post(one_worker.address, chat(stream=streamed, n=2), asked)
+    assert added(f"{OURS}_tokens_total") == 70 + 2 * 2 * 17
 
 
-def test_tokens_of_a_stream_that_was_left(one_worker: Server, added: Callable[..., float]) -> None:
-    """Of a stream whose client went away the tokens count that had left."""
-    with unread(one_worker.address, [Post(chat(stream=True), headers(0, 60_000, 10))]) as sockets:
-        assert eventually(lambda: b'"content":"' in sockets[0].recv(10_000))
-    assert eventually(lambda: added(f"{OURS}_tokens_total") == 1)
+@pytest.mark.parametrize(
+    ("extra", "parameters", "sent"),
+    [
+        ({}, {}, 1),
+        ({}, {"n": 3}, 3),
+        ({"X-SSE-BATCH-SIZE": "4"}, {"n": 2}, 8),
+    ],
+    ids=["one", "choices", "batches"],
+)
+def test_tokens_of_a_stream_that_was_left(
+    one_worker: Server,
+    added: Callable[..., float],
+    extra: dict[str, str],
+    parameters: dict[str, int],
+    sent: int,
+) -> None:
+    """Of a stream whose client went away the tokens count that had left, of all choices."""
+    asked = Post(chat(stream=True, **parameters), {**headers(0, 60_000, 10), **extra})
+    with unread(one_worker.address, [asked]) as sockets:
+        last = b'"index":%d,"delta":{"content":"' % (parameters.get("n", 1) - 1)
+        assert eventually(lambda: last in sockets[0].recv(10_000))
+    assert eventually(lambda: added(f"{OURS}_tokens_total") == sent)
     assert added(f"{OURS}_completions_total") == 0
 
 
@@ -198,6 +220,37 @@ def test_two_workers(two_workers: Server) -> None:
 
     assert eventually(lambda: told() == [600, 60, 10, 30, 30, 0, 60, 10, 0], timeout_s=1)
     assert all(told() == [600, 60, 10, 30, 30, 0, 60, 10, 0] for _ in range(10))
+
+
+@contextmanager
+def alone(worker: psutil.Process, server: Server) -> Iterator[None]:
+    """Let one worker alone take connections."""
+    others = [other for other in server.workers if other != worker]
+    for other in others:
+        other.suspend()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.resume()
+
+
+def test_streams_of_all_workers(two_workers: Server) -> None:
+    """Streams under way are those of both workers; those of one that is killed are forgotten."""
+    asked = Post(chat(stream=True), headers(0, 60_000))
+
+    def streams() -> float:
+        return two_workers.metrics().total(f"{OURS}_active_streams")
+
+    with ExitStack() as stack:
+        for worker, count in zip(two_workers.workers, (3, 5), strict=True):
+            with alone(worker, two_workers):
+                for connection in stack.enter_context(unread(two_workers.address, [asked] * count)):
+                    assert connection.recv(1)
+        assert eventually(lambda: streams() == 8)
+        worker.kill()
+        # BentoML looks for dead workers every few seconds.
+        assert eventually(lambda: streams() == 3, timeout_s=20)
 
 
 # --------------------------------------------------------------------------------------

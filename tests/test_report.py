@@ -2,13 +2,14 @@
 
 import json
 import statistics
+import time
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.server import Server
-from tests.wire import CHAT_PATH, DONE, Answer, chat, headers, post, stream
+from tests.wire import CHAT_PATH, DONE, Answer, Post, chat, headers, post, stream, unread
 
 REPORT = {"X-EMULATION-REPORT": "true"}
 TOOL = {"type": "function", "function": {"name": "look"}}
@@ -42,7 +43,7 @@ def test_last_chunk(one_worker: Server, parameters: dict[str, Any], last: str) -
     report = report_of(answer)
     chunk = answer.chunks[-1]
 
-    assert list(report) == ["ttft_ms", "itl_ms", "total_ms", "worst_lag_ms"]
+    assert list(report) == ["ttft_ms", "itl_ms", "total_ms", "worst_lag_ms", "blocked_ms"]
     if last == "usage":
         assert chunk["choices"] == []
         assert chunk["usage"]["completion_tokens"] > 0
@@ -57,10 +58,22 @@ def test_whole_answer(one_worker: Server) -> None:
     actual_ms = report["total_ms"]["actual"]
 
     assert report["ttft_ms"] == {"asked": 20, "actual": None}
-    assert report["itl_ms"] == {"asked": 3, "mean": None, "p99": None, "max": None}
+    nothing = {"mean": None, "p99": None, "max": None}
+    assert report["itl_ms"] == {"asked": 3, "asked_gap": 3, **nothing}
     assert report["total_ms"]["asked"] == 32
     assert 32 <= actual_ms <= answer.blocks[-1].arrival_s * 1000
     assert report["worst_lag_ms"] == pytest.approx(actual_ms - 32, abs=0.002)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_nothing_but_hidden_reasoning(one_worker: Server, streamed: bool) -> None:
+    """An answer whose limit its reasoning uses up is reported too, with jitter as without."""
+    thinking = {"X-REASONING-LENGTH": "8", "X-ITL-JITTER": "uniform:0.5"}
+    body = chat(stream=streamed, max_completion_tokens=5)
+    answer = post(one_worker.address, body, {**headers(5, 1), **thinking, **REPORT})
+    report = report_of(answer) if streamed else json.loads(answer.body)["emulation"]
+    assert report["ttft_ms"]["actual"] is None
+    assert report["total_ms"]["actual"] >= report["total_ms"]["asked"] > 5
 
 
 def test_legacy_completions(one_worker: Server) -> None:
@@ -103,6 +116,41 @@ def test_figures_are_consistent(one_worker: Server) -> None:
     assert itl["mean"] == pytest.approx(5, rel=0.02)
     assert report["worst_lag_ms"] >= ttft["actual"] - 30 - 0.002
     assert report["worst_lag_ms"] >= 0
+
+
+def test_batches(one_worker: Server) -> None:
+    """Of batches the mean is from token to token, as asked, and the gaps are the events'."""
+    asked = {**headers(10, 2, 100), **REPORT, "X-SSE-BATCH-SIZE": "10"}
+    itl = report_of(stream(one_worker.address, asked))["itl_ms"]
+    assert (itl["asked"], itl["asked_gap"]) == (2, 20)
+    assert itl["mean"] == pytest.approx(2, rel=0.1)
+    assert itl["max"] == itl["p99"] >= 19
+
+
+def test_held_back(one_worker: Server) -> None:
+    """The first token counts from when it left, if what came before could become a stop."""
+    asked = {**headers(10, 40, 8), **REPORT}
+    opening = stream(one_worker.address, headers(output_length=3), seed=4).text
+    answer = stream(one_worker.address, asked, seed=4, stop=f"{opening}#")
+    report, first_ms = report_of(answer), answer.content[0].arrival_s * 1000
+    assert report["ttft_ms"]["asked"] == 10 + 3 * 40
+    assert report["ttft_ms"]["actual"] == pytest.approx(first_ms, abs=10)
+    assert report["itl_ms"]["mean"] == pytest.approx(40, rel=0.1)
+    assert report["worst_lag_ms"] < 20
+
+
+def test_slow_client(one_worker: Server) -> None:
+    """A client that does not read for a while is told that, and not that the emulator is late."""
+    asked = Post(chat(stream=True), {**headers(0, 0.02, 60_000), **REPORT})
+    with unread(one_worker.address, [asked]) as (connection,):
+        time.sleep(1.6)
+        end = b""
+        while not end.endswith(b"0\r\n\r\n"):
+            end = end[-1000:] + connection.recv(1 << 20)
+    report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
+    assert report["blocked_ms"] > 300
+    assert report["itl_ms"]["max"] > 300
+    assert report["worst_lag_ms"] < 100
 
 
 @pytest.mark.parametrize("value", [None, "false", "0"])

@@ -1,12 +1,31 @@
-"""The test files as the specification runs them."""
+"""The test files as the specification runs them, and the benchmarks to their end."""
 
+import importlib.util
+import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.server import REPOSITORY
+from tests.server import REPOSITORY, Server, clean_environment
+
+
+def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
+    """Return what a benchmark prints; it must end well. `home` is BentoML's."""
+    ended = subprocess.run(  # noqa: S603 - our own command line
+        [sys.executable, f"benchmarks/{script}.py", *arguments],
+        cwd=REPOSITORY,
+        env=clean_environment({"BENTOML_HOME": str(home)}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
 
 
 @pytest.mark.parametrize(
@@ -26,3 +45,34 @@ def test_runs_as_a_script(script: str, test: str, base_url: str) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 passed" in ended.stdout
+
+
+def test_fidelity(one_worker: Server, tmp_path: Path) -> None:
+    """The benchmark of the clock prints, writes and draws the figures of its cells."""
+    figures, picture = tmp_path / "fidelity.json", tmp_path / "fidelity.png"
+    has_matplotlib = importlib.util.find_spec("matplotlib") is not None
+    drawn: list[str | Path] = ["--png", picture] if has_matplotlib else []
+    cell = ["--streams", "2", "--itl-ms", "5", "--duration-s", "0.5"]
+    printed = benchmark(
+        tmp_path, "fidelity", "--url", one_worker.url, *cell, "--json", figures, *drawn
+    )
+    [measured] = json.loads(figures.read_text())
+    row = [float(value) for value in printed.split("RSS MB")[1].splitlines()[1].split()]
+    assert row[:3] == [2, 5, 400]
+    assert row[5] == pytest.approx(measured["gap_error_p50_ms"], abs=0.001)
+    assert 0 < measured["gap_error_p50_ms"] < measured["gap_error_max_ms"]
+    assert measured["tokens_lost"] == 0
+    assert not drawn or picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_throughput(local_only: None, tmp_path: Path) -> None:  # noqa: ARG001 - skips
+    """The benchmark of the throughput prints and writes both servers' figures."""
+    figures = tmp_path / "throughput.json"
+    run = ["--workers", "1", "--measure", "whole", "--runs", "1", "--duration-s", "0.3"]
+    printed = benchmark(tmp_path, "throughput", *run, "--json", figures)
+    measured = json.loads(figures.read_text())["1"]["whole"]
+    row = re.search(r"1  whole +([\d,]+) +([\d,]+) +\d+%  answers/s", printed)
+    assert row
+    rates = [int(rate.replace(",", "")) for rate in row.groups()]
+    assert rates == [round(measured["emulator"]), round(measured["ceiling"])]
+    assert min(rates) > 100
