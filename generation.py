@@ -109,14 +109,14 @@ class Generation:
         """Whether a whole answer can leave at once."""
         return self.elapsed_s >= self.plan.total_s and self.counted.done()
 
-    async def whole(self) -> bytearray:
+    async def whole(self) -> bytes | bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
         usage = await self.usage()
         if rendering_us(self.answers, max(a.tokens for a in self.answers)) <= STEP_US:
             return self.renderer.whole(self.answers, usage)
         return await asyncio.to_thread(self.renderer.whole, self.answers, usage)
 
-    async def whole_in_time(self) -> bytearray:
+    async def whole_in_time(self) -> bytes | bytearray:
         """Return the whole answer as JSON when its last token is due."""
         try:
             body = await self.whole()
@@ -126,12 +126,12 @@ class Generation:
             raise
         return body
 
-    def finish_whole(self, body: bytearray) -> bytearray:
+    def finish_whole(self, body: bytes | bytearray) -> bytes | bytearray:
         """Note that the whole answer leaves; return it, with the report if that was asked for."""
         self.count()
         self.log(200)
         if self.report:
-            body[-1:] = f',"emulation":{self.emulation()}}}'.encode()
+            body = body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
         # Last of all: what comes before it is part of the lag.
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body

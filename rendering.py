@@ -43,7 +43,7 @@ class Header:
 class Renderer(Protocol):
     """How one API writes an answer, whole and in parts."""
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytearray:
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
 
     def lead(self, answer: Answer, segment: Segment) -> str:
@@ -95,7 +95,7 @@ class ChatRenderer:
         self._header = header
         self._omitted = None if include_usage else {"usage"}
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytearray:
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
         header = self._header
         completion = ChatCompletion(
@@ -231,7 +231,7 @@ class CompletionRenderer:
         self._echoes = echoes
         self._omitted = None if include_usage else {"usage"}
 
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytearray:
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
         choices = [
             CompletionChoice(
@@ -295,13 +295,15 @@ class CompletionRenderer:
         )
 
 
-def _with_logprobs(rendered: str, renderer: Renderer, answers: Sequence[Answer]) -> bytearray:
+def _with_logprobs(
+    rendered: str, renderer: Renderer, answers: Sequence[Answer]
+) -> bytes | bytearray:
     """Return a whole answer as UTF-8, with the log probabilities that it was rendered without.
 
     They are written token by token: while a model is dumped no other thread runs.
     """
     if answers[0].logprobs is None:
-        return bytearray(rendered, "utf-8")
+        return rendered.encode()
     start, *rest = rendered.split(_NO_LOGPROBS)
     body = bytearray(start, "utf-8")
     for answer, after in zip(answers, rest, strict=True):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import bentoml
 from bentoml.exceptions import BentoMLConfigException
@@ -31,7 +31,13 @@ from generation import CLIENT_CLOSED_REQUEST, Generation, random_id, start_count
 from http_upgrade import ignore_offers
 from metrics import TALLY
 from rendering import ChatRenderer, CompletionRenderer, Header, Renderer
-from responses import EventStream, ended_by_disconnect, json_response, openai_headers
+from responses import (
+    Deadline,
+    EventStream,
+    ended_by_disconnect,
+    json_response,
+    openai_headers,
+)
 from schemas import (
     APIError,
     ChatCompletionRequest,
@@ -84,8 +90,6 @@ HEADER_NAMES = {
 logger = logging.getLogger("bentoml.openai_emulator")
 
 AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 class Application(Starlette):
@@ -102,26 +106,13 @@ class Application(Starlette):
 # --------------------------------------------------------------------------------------
 
 
-async def read_body(request: Request, limit: int, timeout_s: float) -> bytearray:
+async def read_body(request: Request, limit: int) -> bytearray:
     """Return the request's body.
 
     Raises:
-        APIError: The body is, or says that it is, larger than `limit` bytes, or has not arrived
-            after `timeout_s` seconds.
+        APIError: The body is, or says that it is, larger than `limit` bytes.
         ClientDisconnect: The client went away.
     """
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await _receive_body(request, limit)
-    except TimeoutError:
-        raise APIError(
-            f"The request body did not arrive within {timeout_s:g} s.",
-            status=408,
-            code="request_timeout",
-        ) from None
-
-
-async def _receive_body(request: Request, limit: int) -> bytearray:
     declared = int(request.headers.get("content-length", 0))
     body = bytearray()
     while max(declared, len(body)) <= limit:
@@ -171,18 +162,6 @@ def parse_large_body(body: bytearray, model: type[AnyRequest]) -> AnyRequest:
 def is_large(request: Request) -> bool:
     """Tell whether to look through a request whose body has been read takes long."""
     return bool(request.scope["size"] > MAX_BYTES_READ_INLINE)
-
-
-async def off_loop_if(
-    large: bool,
-    function: Callable[Arguments, Result],
-    *args: Arguments.args,
-    **kwargs: Arguments.kwargs,
-) -> Result:
-    """Call `function`, in a thread if that would keep the streams waiting."""
-    if large:
-        return await asyncio.to_thread(function, *args, **kwargs)
-    return function(*args, **kwargs)
 
 
 async def compose_off_loop(
@@ -373,6 +352,7 @@ class OpenAIEmulator:
     def __init__(self) -> None:
         self.started_s = time.monotonic()
         self.generator = TokenGenerator()
+        self.body_deadline = Deadline(SETTINGS.timeout_s)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
@@ -430,12 +410,22 @@ class OpenAIEmulator:
         """Read and check the body of a request.
 
         Raises:
-            APIError: Too large, malformed, or for a model that does not exist.
+            APIError: Too large, too slow, malformed, or for a model that does not exist.
         """
-        body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000), SETTINGS.timeout_s)
+        try:
+            with self.body_deadline:
+                body = await read_body(request, int(SETTINGS.max_body_mb * 1_000_000))
+        except TimeoutError:
+            raise APIError(
+                f"The request body did not arrive within {SETTINGS.timeout_s:g} s.",
+                status=408,
+                code="request_timeout",
+            ) from None
         request.scope["size"] = len(body)
-        large = is_large(request)
-        parsed = await off_loop_if(large, parse_large_body if large else parse_body, body, model)
+        if is_large(request):
+            parsed = await asyncio.to_thread(parse_large_body, body, model)
+        else:
+            parsed = parse_body(body, model)
         if SETTINGS.strict_models and parsed.model not in self.models:
             raise APIError(
                 f"The model `{parsed.model}` does not exist or you do not have access to it.",
@@ -448,7 +438,7 @@ class OpenAIEmulator:
         """Answer POST /v1/chat/completions."""
         chat = await self.read(request, ChatCompletionRequest)
         headers = parse_headers(request)
-        prompt = await off_loop_if(is_large(request), chat.prompt)
+        prompt = await asyncio.to_thread(chat.prompt) if is_large(request) else chat.prompt()
         return await self.generate(
             request,
             chat,
@@ -463,7 +453,7 @@ class OpenAIEmulator:
         """Answer the legacy POST /v1/completions."""
         legacy = await self.read(request, CompletionRequest)
         headers = parse_headers(request)
-        echoed = await off_loop_if(is_large(request), echoes, legacy)
+        echoed = await asyncio.to_thread(echoes, legacy) if is_large(request) else echoes(legacy)
         return await self.generate(
             request,
             legacy,
