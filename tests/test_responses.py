@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from http.client import HTTPConnection
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from http_upgrade import without_offer
-from responses import EventStream
+from responses import Deadline, EventStream
 from tests.server import Server, eventually
 from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, unread
 
@@ -91,3 +92,26 @@ def test_composing_ends_with_its_client(one_worker: Server) -> None:
     with unread(one_worker.address, [asked]):
         assert eventually(lambda: worker.cpu_percent(0.1) > 50)
     assert eventually(lambda: worker.cpu_percent(0.1) < 20, timeout_s=1)
+
+
+def test_deadline_ends_each_task_in_its_own_time() -> None:
+    """Tasks that begin apart end apart, never early; one that is in time is left alone."""
+    deadline = Deadline(0.1)
+
+    async def take(start_s: float, time_s: float) -> float:
+        """Return how long the body of the `with` lasted, below 0 if it was ended."""
+        await asyncio.sleep(start_s)
+        begun_s = time.monotonic()
+        try:
+            with deadline:
+                await asyncio.sleep(time_s)
+        except TimeoutError:
+            return begun_s - time.monotonic()
+        return time.monotonic() - begun_s
+
+    async def run() -> tuple[float, float, float, float]:
+        return await asyncio.gather(take(0, 60), take(0.03, 0.02), take(0.05, 60), take(0.3, 60))
+
+    first, in_time, second, later = asyncio.run(run())
+    assert in_time > 0
+    assert all(0.1 <= -ended_s < 0.5 for ended_s in (first, second, later))
