@@ -127,21 +127,23 @@ def _is_csv(path: Path) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def _gap_ms(cell: str, path: Path, line: int) -> float:
+def _float(text: str) -> float:
+    """Return the number that `text` is, NaN if it is none."""
     try:
-        gap_ms = float(cell)
+        return float(text)
     except ValueError:
-        gap_ms = math.nan
+        return math.nan
+
+
+def _gap_ms(cell: str, path: Path, line: int) -> float:
+    gap_ms = _float(cell)
     if not 0 <= gap_ms < math.inf:
         raise ValueError(f"{path}:{line}: expected a gap in ms, 0 or more, but got {cell!r}")
     return gap_ms
 
 
 def _number(text: str, parameter: str, most: float) -> float:
-    try:
-        number = float(parameter)
-    except ValueError:
-        number = math.nan
+    number = _float(parameter)
     if not 0 <= number <= most:
         raise ValueError(f"expected a number from 0 to {most:g} after the colon, but got {text!r}")
     return number

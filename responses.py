@@ -42,6 +42,13 @@ def json_response(
     return Response(content, status, openai_headers(request), "application/json")
 
 
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("what is to be cancelled must be a task")
+    return task
+
+
 @asynccontextmanager
 async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
     """Cancel the body of the `async with` as soon as the client goes away.
@@ -49,7 +56,7 @@ async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
     Raises:
         ClientDisconnect: The client went away.
     """
-    task = asyncio.current_task()
+    task = _current_task()
     gone = False
 
     async def watch() -> None:
@@ -57,14 +64,13 @@ async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
         while (await receive())["type"] != "http.disconnect":
             pass
         gone = True
-        if task is not None:
-            task.cancel()
+        task.cancel()
 
     watcher = asyncio.create_task(watch())
     try:
         yield
     except asyncio.CancelledError:
-        if not gone or task is None:
+        if not gone:
             raise
         task.uncancel()
         raise ClientDisconnect from None
@@ -112,13 +118,6 @@ class Deadline:
             del self._ends_s[task]
             task.cancel()
         self._is_watching = False
-
-
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("only a task can have a deadline")
-    return task
 
 
 class EventStream(Response):

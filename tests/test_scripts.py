@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,12 @@ import pytest
 from tests.server import REPOSITORY, Server, clean_environment
 
 
-def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
-    """Return what a benchmark prints; it must end well. `home` is BentoML's."""
+def run(environment: Mapping[str, str], script: str, *arguments: str | Path) -> str:
+    """Return what a script prints; it must end well."""
     ended = subprocess.run(  # noqa: S603 - our own command line
-        [sys.executable, f"benchmarks/{script}.py", *arguments],
+        [sys.executable, script, *arguments],
         cwd=REPOSITORY,
-        env=clean_environment({"BENTOML_HOME": str(home)}),
+        env=environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -28,23 +29,20 @@ def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
     return ended.stdout
 
 
+def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
+    """Return what a benchmark prints; `home` is BentoML's."""
+    environment = clean_environment({"BENTOML_HOME": str(home)})
+    return run(environment, f"benchmarks/{script}.py", *arguments)
+
+
 @pytest.mark.parametrize(
     ("script", "test"),
     [("test_api.py", "test_health"), ("test_multimodal.py", "test_image_alone")],
 )
 def test_runs_as_a_script(script: str, test: str, base_url: str) -> None:
     """``python test_api.py`` and ``python test_multimodal.py`` run their tests with pytest."""
-    ended = subprocess.run(  # noqa: S603 - our own command line
-        [sys.executable, script, "-k", test, "-p", "no:cacheprovider"],
-        cwd=REPOSITORY,
-        env={**os.environ, "EMULATOR_URL": base_url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "1 passed" in ended.stdout
+    environment = {**os.environ, "EMULATOR_URL": base_url}
+    assert "1 passed" in run(environment, script, "-k", test, "-p", "no:cacheprovider")
 
 
 def test_fidelity(one_worker: Server, tmp_path: Path) -> None:

@@ -113,6 +113,21 @@ class Answer:
         """The text of all events."""
         return "".join(event.content for event in self.content)
 
+    def early(self, ttft_ms: float, itl_ms: float) -> list[tuple[int, float]]:
+        """Return index and arrival of each token that was here before ttft + index * itl."""
+        return [
+            (index, event.arrival_s)
+            for index, event in enumerate(self.content)
+            if event.arrival_s < (ttft_ms + index * itl_ms) / 1000
+        ]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The report that a stream's last chunk or a whole answer holds."""
+        last = self.chunks[-1] if b"data: " in self.body else json.loads(self.body)
+        report: dict[str, Any] = last["emulation"]
+        return report
+
     @property
     def mean_itl_s(self) -> float:
         """The mean time between tokens, as this client saw it."""
