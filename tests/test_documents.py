@@ -76,6 +76,39 @@ def test_links_lead_somewhere(one: Page) -> None:
         assert not anchor or anchor in Page(path).anchors, link
 
 
+@pytest.mark.parametrize("one", PAGES, ids=lambda one: one.name)
+def test_named_files_exist(one: Page) -> None:
+    """Every file and folder of the repository that a page names is there."""
+    roots = {path.name for path in REPOSITORY.iterdir()}
+    named = [name for name in names(one.prose) if name.split("/")[0] in roots and " " not in name]
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_architecture_names_what_exists() -> None:
+    """Every class and function of the page on the architecture is in the module before it."""
+    module, named = "", []
+    for name in names(page("docs/architecture.md").prose):
+        if name.endswith(".py"):
+            module = name
+        elif re.fullmatch(r"_?[A-Za-z]\w*(\.\w+)?", name) and name != "send":
+            named.append((module, name))
+    assert len(named) > 40
+    assert [(module, name) for module, name in named if name not in definitions(module)] == []
+
+
+@cache
+def definitions(module: str) -> set[str]:
+    """Return the functions and classes of a module, and ``Class.method`` of each method."""
+    found = set()
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.parse((REPOSITORY / module).read_text()).body:
+        if isinstance(node, kinds):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, kinds)}
+    return found
+
+
 def test_table_of_rooms_is_all_there_is() -> None:
     """The table of the rooms names every module at the root and every folder of modules."""
     named = {name.rstrip("/") for row in table(README.text, "", "") for name in names(row[0])}
