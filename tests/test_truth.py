@@ -262,6 +262,7 @@ def test_disconnect_of_a_waiting_client(one_worker: Server) -> None:
         assert eventually(lambda: in_progress(one_worker) == 1)
 
     assert eventually(lambda: counted() == before + 1, timeout_s=1)
+    assert eventually(lambda: model in one_worker.log())
     (line,) = [line for line in one_worker.log().splitlines() if model in line]
     assert "mode=whole status=499" in line
     assert in_progress(one_worker) == 0
