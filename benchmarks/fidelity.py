@@ -39,7 +39,6 @@ ITLS_MS = (0.5, 2.0, 10.0, 20.0, 50.0)
 SETTLE_S = 1.0
 FIRST_TOKEN_MS = 200.0
 START_EACH_MS = 1.0
-WAITING_STREAMS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +195,10 @@ def formatted(cell: Cell) -> list[str]:
     return ["-" if values[name] is None else format(values[name], f) for _, name, f in _COLUMNS]
 
 
-def warm_up(server: Server) -> None:
-    """Run a few streams, and print what a waiting one takes."""
+def warm_up(server: Server, waiting: int) -> None:
+    """Run a few streams, and print what each of some waiting ones takes."""
     run_streams(server.address, Chat(True, 0, 1, 50), 10, 0.1, 10)
-    kb = waiting_kb(server, WAITING_STREAMS)
+    kb = waiting_kb(server, waiting)
     print(f"{server.name}: {'-' if kb is None else f'{kb:.1f}'} KB for each waiting stream")
 
 
@@ -208,7 +207,7 @@ def sweep(
 ) -> Iterator[Cell]:
     """Measure all servers in all cells, print the table, and yield its rows."""
     for server in servers:
-        warm_up(server)
+        warm_up(server, options.waiting)
     time.sleep(SETTLE_S)
     print_row([title for title, _, _ in _COLUMNS])
     for itl_ms in options.itl_ms:
@@ -293,6 +292,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="of each cell on each server")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS)
     parser.add_argument("--itl-ms", type=float, nargs="+", default=ITLS_MS)
+    parser.add_argument("--waiting", type=int, default=500, help="streams that measure memory")
     parser.add_argument("--duration-s", type=float, default=3.0, help="of each cell")
     parser.add_argument("--limit", type=float, default=50_000, help="tokens/s, default 50000")
     parser.add_argument("--lockstep", action="store_true", help="start all streams at once")

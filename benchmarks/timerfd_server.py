@@ -19,7 +19,16 @@ from benchmarks.bare_app import END, ROLE, TOKEN, response_head
 
 _TFD_TIMER_ABSTIME = 1
 _ITIMERSPEC = struct.Struct("@llll")
+_HEADER = re.compile(rb"\r\n(x-ttft-ms|x-itl-ms|x-output-length|content-length): ([\d.e+-]+)")
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True)
+class Asking:
+    """A connection whose request is not whole yet."""
+
+    connection: socket.socket
+    request: bytes = b""
 
 
 @dataclass(slots=True)
@@ -35,9 +44,10 @@ class Stream:
         """Send the next token, and the end after the last; return whether more follow."""
         self.tokens_left -= 1
         body = self.lead + TOKEN if self.tokens_left else self.lead + TOKEN + END
+        last = b"" if self.tokens_left else b"0\r\n\r\n"
         self.lead = b""
         try:
-            self.connection.send(b"%x\r\n%s\r\n" % (len(body), body))
+            self.connection.send(b"%x\r\n%s\r\n%s" % (len(body), body, last))
         except OSError:
             self.tokens_left = 0  # it was closed, or is not read
         if not self.tokens_left:
@@ -51,7 +61,7 @@ class TimerServer:
     def __init__(self, port: int) -> None:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=4096)
         self._timer = _libc.timerfd_create(CLOCK_MONOTONIC, os.O_NONBLOCK)
-        self._asking: dict[int, socket.socket] = {}
+        self._asking: dict[int, Asking] = {}
         self._streams: list[tuple[int, int, Stream]] = []
         self._poller = select.epoll()
         self._poller.register(self._listener, select.EPOLLIN)
@@ -83,25 +93,28 @@ class TimerServer:
         connection, _ = self._listener.accept()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._asking[connection.fileno()] = connection
+        self._asking[connection.fileno()] = Asking(connection)
         self._poller.register(connection, select.EPOLLIN)
 
     def _read(self, file: int, now_ns: int) -> None:
-        """Read a request, which comes in one piece here, and begin its answer."""
-        self._poller.unregister(file)
-        connection = self._asking.pop(file)
-        request = connection.recv(4096).lower()
-        if not request.startswith(b"post "):
-            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            connection.close()
+        """Read what has come of a request; begin the answer of a whole one."""
+        asking = self._asking[file]
+        more = asking.connection.recv(4096).lower()
+        asking.request += more
+        head, end, body = asking.request.partition(b"\r\n\r\n")
+        values = {name: float(value) for name, value in _HEADER.findall(head)}
+        if more and (not end or len(body) < values.get(b"content-length", 0)):
             return
-        values = {name: float(value) for name, value in _HEADER.findall(request)}
-        connection.send(response_head())
-        stream = Stream(connection, int(values[b"itl-ms"] * 1e6), int(values[b"output-length"]))
-        heappush(self._streams, (now_ns + int(values[b"ttft-ms"] * 1e6), file, stream))
-
-
-_HEADER = re.compile(rb"\r\nx-(ttft-ms|itl-ms|output-length): ([\d.e+-]+)")
+        self._poller.unregister(file)
+        del self._asking[file]
+        if not head.startswith(b"post "):
+            asking.connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            asking.connection.close()
+            return
+        asking.connection.send(response_head())
+        itl_ns, tokens = int(values[b"x-itl-ms"] * 1e6), int(values[b"x-output-length"])
+        stream = Stream(asking.connection, itl_ns, tokens)
+        heappush(self._streams, (now_ns + int(values[b"x-ttft-ms"] * 1e6), file, stream))
 
 
 if __name__ == "__main__":
