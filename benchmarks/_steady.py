@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from benchmarks._client import Chat, StreamResult, run_streams
+from benchmarks._client import Chat, ServerError, StreamResult, run_streams
 from benchmarks._server import Cpu, Server
 
 ITL_MS = 20.0
@@ -67,6 +67,9 @@ def run_steady(server: Server, streams: int, duration_s: float) -> Steady:
     """Run streams of 50 tokens/s and look at them for `duration_s` seconds in their middle.
 
     They start at random instants, and the last has started before the first token of any is due.
+
+    Raises:
+        ServerError: It refused a request, or ended all streams too early.
     """
     within_s = streams * _START_EACH_S
     ttft_s = _FIRST_TOKEN_S + within_s
@@ -78,6 +81,8 @@ def run_steady(server: Server, streams: int, duration_s: float) -> Steady:
     actions = [(begin_s, window.note), (end_s, window.note)]
     timeout_s = ttft_s + within_s + tokens * ITL_MS / 1000 + _GRACE_S
     results = run_streams(server.address, chat, streams, within_s, timeout_s, actions)
+    if len(window.edges) < 2:
+        raise ServerError(f"{server.name} ended all streams before their last token was due.")
     (begin_ns, before), (end_ns, after) = window.edges
     return _summarize(results, begin_ns, end_ns, after - before)
 

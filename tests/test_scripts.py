@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,10 +16,11 @@ import httpx
 import pytest
 
 from benchmarks import bare_app
-from benchmarks._client import Chat, StreamResult
-from benchmarks._server import c_program, serving
-from benchmarks._steady import Search
+from benchmarks._client import Chat, StreamResult, run_streams
+from benchmarks._server import Cpu, c_program, serving
+from benchmarks._steady import Search, Steady
 from benchmarks.fidelity import middle, over, summarize
+from benchmarks.throughput import cost_row
 from tests.server import REPOSITORY, Server, clean_environment
 
 
@@ -141,6 +141,24 @@ def test_cost_of_a_paced_token(throughput: Throughput) -> None:
     assert figures["cost"]["bare app, 5"]["ratio"] == 1
 
 
+def test_parts_of_the_cost() -> None:
+    """The cost is the cheapest run's, divided into user and system as all runs together were."""
+    runs = [
+        Steady(100, 100, Cpu(user_s=0.3, system_s=0.1, sum_s=0.004, waits=50), 2.0, 0.1),
+        Steady(200, 200, Cpu(user_s=0.3, system_s=0.1, sum_s=0.004, waits=10), 1.0, 0.1),
+    ]
+    assert cost_row(runs, bare_us=10) == pytest.approx(
+        {
+            "user_us": 15,
+            "system_us": 5,
+            "sum_us": 20,
+            "waits": 0.2,
+            "gap_error_p99_ms": 1.0,
+            "ratio": 2,
+        }
+    )
+
+
 def test_streams_that_are_held(throughput: Throughput) -> None:
     """The benchmark prints how many streams each server holds, and tries no more than it may."""
     printed, figures = throughput
@@ -181,12 +199,16 @@ def test_timerfd_programs(
         with serving("program", command) as server:
             url = f"http://{server.host}:{server.port}/v1/chat/completions"
             head = {"X-TTFT-MS": "30", "X-ITL-MS": "10", "X-OUTPUT-LENGTH": "3"}
-            started_s = time.monotonic()
             answer = httpx.post(url, json={"stream": True}, headers=head, trust_env=False)
-            took_s = time.monotonic() - started_s
+            [result] = run_streams(server.address, Chat(True, 30, 10, 3), 1, 0, 5)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.content == bare_app.ROLE + bare_app.TOKEN * 3 + bare_app.END
-    assert 0.05 <= took_s < 5
+    late_ms = [
+        (ns - result.sent_ns) / 1e6 - due
+        for ns, due in zip(result.arrived_ns, (30, 40, 50), strict=True)
+    ]
+    assert min(late_ms) > -0.1  # the wall clock may be slewed
+    assert max(late_ms) < 1000
 
 
 def test_bare_app_writes_the_emulator_s_bytes(one_worker: Server) -> None:
