@@ -13,7 +13,7 @@ ITL_MS = 20.0
 GAP_LIMIT_MS = 5.0
 KEPT_SHARE = 0.97  # of the tokens asked for; with fewer, the server was behind
 _FIRST_TOKEN_S = 0.2
-_START_EACH_S = 0.001
+_START_EACH_S = 0.0005
 _MARGIN_S = 0.2
 _GRACE_S = 3.0
 
@@ -111,12 +111,12 @@ class Search:
     >>> while (streams := search.next()):
     ...     search.note(streams, held=streams <= 730)
     >>> search.held
-    725
+    700
     """
 
     first: int
     most: int
-    precision: float = 0.05
+    precision: float = 0.1
     held: int = 0
     _failed: int = 0
 

@@ -44,7 +44,7 @@ from benchmarks._steady import GAP_LIMIT_MS, Search, Steady, run_steady
 
 BARE = "bare app"
 COST_STREAMS = (100, 200)
-FIRST_STREAMS = 100
+FIRST_STREAMS = 200
 MOST_STREAMS = 4000
 
 T = TypeVar("T")

@@ -170,15 +170,15 @@ def test_streams_that_are_held(throughput: Throughput) -> None:
 
 @pytest.mark.parametrize("capacity", [0, 1, 60, 100, 730, 3999, 4000, 9000])
 def test_search(capacity: int) -> None:
-    """The search for the most streams ends within 5 % below what is held, in a few tries."""
+    """The search for the most streams ends within 10 % below what is held, in a few tries."""
     search = Search(first=100, most=4000)
     tries = 0
     while streams := search.next():
         search.note(streams, held=streams <= capacity)
         tries += 1
     most = min(capacity, 4000)
-    assert most * 0.94 - 1 <= search.held <= most
-    assert tries <= 12
+    assert most * 0.88 - 1 <= search.held <= most
+    assert tries <= 10
 
 
 @contextmanager
