@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,11 @@ class Server:
             cpu_s=sum(time.user + time.system for time in times),
             rss_kb=sum(process.memory_info().rss for process in processes) / 1024,
         )
+
+
+def stop_servers_on_sigterm() -> None:
+    """Let SIGTERM unwind this process, so that the servers it has started end with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def running_server(url: str) -> Server:

@@ -31,7 +31,14 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks._client import KERNEL_STAMPS, Chat, StreamResult, open_streams, run_streams
-from benchmarks._server import Server, add_checkout_option, emulators, reference, running_server
+from benchmarks._server import (
+    Server,
+    add_checkout_option,
+    emulators,
+    reference,
+    running_server,
+    stop_servers_on_sigterm,
+)
 from benchmarks._steady import percentile
 
 STREAMS = (1, 10, 50, 200, 500, 1000)
@@ -309,6 +316,7 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, write and draw."""
     options = parse_options()
+    stop_servers_on_sigterm()
     machine = f"{platform.machine()}, {platform.system()} {platform.release()}"
     print(f"Python {platform.python_version()}, {machine}; all errors in ms;", end=" ")
     print("arrivals are", "the kernel's time stamps" if KERNEL_STAMPS else "when they were read")
