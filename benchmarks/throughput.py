@@ -11,7 +11,7 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
   grain of 1 ms, so that it wakes once for several tokens (waits/token) and is late (gap p99), where
   the emulator and the C program wake for each: compare with both.
 * streams: how many streams of 50 tokens/s a server holds with a p99 of the gap error under 5 ms;
-  one of `--runs` tries must do so. It takes some minutes, and says little on a machine that is busy.
+  one of `--runs` tries must do so. It takes minutes, and says little on a busy machine.
 
 cost and streams run beside a C program too (timerfd_server.c), if there is a compiler. `--checkout`
 adds the emulator of another working tree.
