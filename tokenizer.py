@@ -13,7 +13,7 @@ import tiktoken
 from tiktoken.model import encoding_name_for_model
 
 from timing.clock import running_clock, sleep_until
-from timing.pace import TAKEN_AT_ONCE_S, Pace
+from timing.pace import NOTES_KEPT, TAKEN_AT_ONCE_S, Pace
 from timing.plan import Schedule
 
 # --------------------------------------------------------------------------------------
@@ -151,13 +151,15 @@ class TokenStream(Protocol):
     """The events of one answer, which hold its tokens and are made as they are due.
 
     ``shares`` are the parts of a write that are rendered in one go, each in a thread unless
-    ``is_quick``; ``events_per_write`` bounds how many events are rendered together.
+    ``is_quick``; ``events_per_write`` bounds how many events are rendered together. ``holds`` says
+    that text may be held back, so that an event may be empty.
     """
 
     events: int
     tokens_per_event: int
     events_per_write: int
     is_quick: bool
+    holds: bool
     shares: Sequence[Any]
 
     def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
@@ -183,38 +185,46 @@ class TokenGenerator:
         of its tokens; all that are due leave at once, up to ``stream.events_per_write``. The
         iteration ends when the last token is due.
         """
-        clock, now_s = running_clock(), monotonic()
+        clock, note, now_s = running_clock(), pace.note, monotonic()
         stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
         shares, last_share = stream.shares, stream.shares[-1]
         sent, due_s = 0, start_s + schedule.due_s(0)
-        while sent < events:
-            if due_s > now_s:
-                waiter = clock.wait(due_s)
-                try:
-                    await waiter
-                except CancelledError:
-                    clock.forget(waiter)
-                    raise
-            else:
-                await clock.turn()
-            first, sent, now_s = sent, sent + 1, monotonic()
-            if sent < events and (due_s := start_s + schedule.due_s(sent * stride)) <= now_s:
-                due = -(-schedule.due_count(now_s - start_s) // stride)
-                sent = min(max(due, sent), first + stream.events_per_write)
-                if sent < events:
-                    due_s = start_s + schedule.due_s(sent * stride)
-            for share in shares:
-                if is_quick:
-                    text = stream.render(first, sent, share)
+        try:
+            while sent < events:
+                if due_s > now_s:
+                    waiter = clock.wait(due_s)
+                    try:
+                        await waiter
+                    except CancelledError:
+                        clock.forget(waiter)
+                        raise
                 else:
-                    text = await to_thread(stream.render, first, sent, share)
-                handed_s = monotonic()
-                if share is last_share:
-                    pace.mark(handed_s, sent - first, stream.leaving(first, sent))
-                if text:
-                    yield text.encode()
-                    now_s = monotonic()
-                    if now_s - handed_s > TAKEN_AT_ONCE_S:
-                        pace.block(handed_s, now_s)
+                    await clock.turn()
+                first, sent, now_s = sent, sent + 1, monotonic()
+                if sent < events and (due_s := start_s + schedule.due_s(sent * stride)) <= now_s:
+                    due = -(-schedule.due_count(now_s - start_s) // stride)
+                    sent = min(max(due, sent), first + stream.events_per_write)
+                    if sent < events:
+                        due_s = start_s + schedule.due_s(sent * stride)
+                for share in shares:
+                    if is_quick:
+                        text = stream.render(first, sent, share)
+                    else:
+                        text = await to_thread(stream.render, first, sent, share)
+                    handed_s = monotonic()
+                    if share is last_share:
+                        if stream.holds or sent - first > 1:
+                            pace.mark(handed_s, sent - first, stream.leaving(first, sent))
+                        else:
+                            note(handed_s)
+                    if text:
+                        yield text.encode()
+                        now_s = monotonic()
+                        if now_s - handed_s > TAKEN_AT_ONCE_S:
+                            pace.block(handed_s, now_s)
+                if not sent % NOTES_KEPT:
+                    pace.settle()
+        finally:
+            pace.settle()
         if stride > 1 or not events:
             await sleep_until(start_s + schedule.total_s)

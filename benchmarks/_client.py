@@ -18,7 +18,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import itemgetter
 
@@ -52,7 +52,7 @@ class Chat:
         return (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            f"X-TTFT-MS: {self.ttft_ms:g}\r\nX-ITL-MS: {self.itl_ms:g}\r\n"
+            f"X-TTFT-MS: {self.ttft_ms:.3f}\r\nX-ITL-MS: {self.itl_ms:g}\r\n"
             f"X-OUTPUT-LENGTH: {self.tokens}\r\n\r\n{body}"
         ).encode()
 
@@ -147,6 +147,8 @@ def run_streams(
     within_s: float,
     timeout_s: float,
     actions: Sequence[tuple[float, Callable[[], object]]] = (),
+    *,
+    together: bool = False,
 ) -> list[StreamResult]:
     """Run streams that start at random within `within_s` seconds, all at once if it is 0.
 
@@ -157,18 +159,27 @@ def run_streams(
         within_s: All requests leave within this time.
         timeout_s: When to give up; what is not complete then stays so.
         actions: What else to do, and how many seconds after the start, while streams run.
+        together: Ask each stream for a TTFT that much shorter as it starts later, so that the
+            tokens of all streams are due at the same instants.
     """
-    request = chat.encode(address[0])
     waiting = [Stream(address) for _ in range(streams)]
     results = [stream.result for stream in waiting]
     time.sleep(SETTLE_S)
     with no_garbage_collection(), selectors.DefaultSelector() as selector:
         for stream in waiting:
             selector.register(stream.socket, selectors.EVENT_READ, stream)
-        sends: list[tuple[float, Callable[[], object]]] = [
-            (random.random() * within_s, partial(stream.send, request)) for stream in waiting
+        sends = [(random.random() * within_s, stream) for stream in waiting]
+        agenda_of_sends: list[tuple[float, Callable[[], object]]] = [
+            (
+                at_s,
+                partial(
+                    stream.send,
+                    replace(chat, ttft_ms=chat.ttft_ms - at_s * 1000 * together).encode(address[0]),
+                ),
+            )
+            for at_s, stream in sends
         ]
-        agenda = sorted([*sends, *actions], key=itemgetter(0), reverse=True)
+        agenda = sorted([*agenda_of_sends, *actions], key=itemgetter(0), reverse=True)
         left, start_s, now_s = streams, time.monotonic(), 0.0
         while left and now_s < timeout_s:
             while agenda and agenda[-1][0] <= now_s:

@@ -63,10 +63,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)]
 
 
-def run_steady(server: Server, streams: int, duration_s: float) -> Steady:
+def run_steady(
+    server: Server, streams: int, duration_s: float, *, together: bool = False
+) -> Steady:
     """Run streams of 50 tokens/s and look at them for `duration_s` seconds in their middle.
 
     They start at random instants, and the last has started before the first token of any is due.
+    Their tokens are due at random instants too, or with `together` all at the same.
 
     Raises:
         ServerError: It refused a request, or ended all streams too early.
@@ -80,7 +83,9 @@ def run_steady(server: Server, streams: int, duration_s: float) -> Steady:
     window = _Window(server)
     actions = [(begin_s, window.note), (end_s, window.note)]
     timeout_s = ttft_s + within_s + tokens * ITL_MS / 1000 + _GRACE_S
-    results = run_streams(server.address, chat, streams, within_s, timeout_s, actions)
+    results = run_streams(
+        server.address, chat, streams, within_s, timeout_s, actions, together=together
+    )
     if len(window.edges) < 2:
         raise ServerError(f"{server.name} ended all streams before their last token was due.")
     (begin_ns, before), (end_ns, after) = window.edges

@@ -7,9 +7,11 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
 * whole: answers/s without delay that are not streamed, medians; CPU time for each answer, minima.
 * cost: the workers' CPU time for each token of 100 and of 200 streams of 50 tokens/s, each token in
   a write of its own, in a window in which streams neither start nor end. The sum is the minimum of
-  the runs, divided into user and system as all runs together were. Timers of the bare app have a
-  grain of 1 ms, so that it wakes once for several tokens (waits/token) and is late (gap p99), where
-  the emulator and the C program wake for each: compare with both.
+  the runs, divided into user and system as all runs together were. "together": the tokens of all
+  streams are due at the same instants, so that every server wakes once for many, and the figures
+  are those of its own work. "apart": at random instants; the bare app, whose timers have a grain of
+  1 ms, then still wakes once for several tokens (waits/token) and is late (gap p99), where the
+  emulator and the C program wake a sleeping core for each.
 * streams: how many streams of 50 tokens/s a server holds with a p99 of the gap error under 5 ms;
   one of `--runs` tries must do so. It takes minutes, and says little on a busy machine.
 
@@ -26,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,19 +143,22 @@ def whole(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
 def cost(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
     """Print and return the CPU time of a paced token, at each number of streams."""
     rows: dict[str, Row] = {}
-    for streams in options.cost_streams:
-        steady = partial(run_steady, streams=streams, duration_s=options.duration_s)
+    for streams, together in product(options.cost_streams, (True, False)):
+        steady = partial(
+            run_steady, streams=streams, duration_s=options.duration_s, together=together
+        )
         found = in_turn(servers.streaming, options.runs, steady)
         bare_us = min(run.us_per_token for run in found[BARE])
+        name = f"{streams} {'together' if together else 'apart'}"
         for server, runs in found.items():
             row = cost_row(runs, bare_us)
-            rows[f"{server}, {streams}"] = row
+            rows[f"{server}, {name}"] = row
             figures = (
                 "user {user_us:4.1f} system {system_us:4.1f} sum {sum_us:4.1f} us/token, "
                 "waits {waits:4.2f}/token, gap p99 {gap_error_p99_ms:5.2f} ms"
             )
             behind = "" if all(run.kept for run in runs) else " behind!"
-            show(f"cost {streams}", server, figures.format(**row) + behind, row["ratio"])
+            show(f"cost {name}", server, figures.format(**row) + behind, row["ratio"])
     return rows
 
 

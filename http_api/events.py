@@ -146,6 +146,7 @@ class PlainStream:
     events_per_write = PLAIN_EVENTS_PER_WRITE
     shares: Sequence[Any] = (None,)
     is_quick = True
+    holds = False
 
     def __init__(self, renderer: Renderer, answer: Answer, tokens_per_event: int) -> None:
         segment = answer.segments[0]
@@ -197,6 +198,7 @@ class MixedStream:
         self.tokens_per_event = tokens_per_event
         self.events = -(-slots // tokens_per_event)
         self._held = [answer for answer in answers if answer.leaves is not None]
+        self.holds = bool(self._held)
         step_us = rendering_us(answers, tokens_per_event)
         self.is_quick = step_us <= STEP_US
         self.events_per_write = max(int(STEP_US / step_us), 1)

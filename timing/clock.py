@@ -54,6 +54,7 @@ class Clock:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
         self._sleeps: list[tuple[float, int, asyncio.Future[None]]] = []
         self._started = 0
         self._cancelled = 0
@@ -69,12 +70,20 @@ class Clock:
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._new_future()
         self._started += 1
-        heappush(self._sleeps, (instant_s, self._started, waiter))
-        if self._sleeps[0][2] is waiter:
+        sleeps = self._sleeps
+        heappush(sleeps, (instant_s, self._started, waiter))
+        if sleeps[0][2] is waiter:
             self._alarm.set(instant_s)
         return waiter
+
+    def _new_future(self) -> asyncio.Future[None]:
+        # asyncio.get_running_loop() would ask the system for the process's id each time.
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError("the clock's event loop is gone")
+        return loop.create_future()
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
         """Note that a sleep was cancelled. At most half of the sleeps kept are such garbage."""
