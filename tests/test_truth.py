@@ -125,7 +125,7 @@ def test_overload_spares_a_paced_stream(one_worker: Server) -> None:
         answer = stream(one_worker.address, headers(100, 20, 100))
         busy_percent = worker.cpu_percent()
 
-    assert busy_percent > 50
+    assert busy_percent > 10
     assert len(answer.content) == 100
     assert answer.events[-1].data == DONE
     assert median_gap_error_s(answer, 0.020) < 0.005
