@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from schema_instances import SchemaError, dumps, instance
 from schemas import (
     MAX_TOKENS_OF_ALL_CHOICES,
     AllowedToolsChoice,
@@ -26,7 +27,6 @@ from schemas import (
     NamedTool,
     too_many_tokens,
 )
-from structured import SchemaError, dumps, instance
 from tokenizer import COMMON_WORDS, TokenGenerator, split_tokens
 
 _JSON_OBJECT_SCHEMA = {
@@ -296,7 +296,7 @@ class Composer:
         tokens = split_tokens(text, self._request.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
-            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s", "")
+            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
             raise _invalid_schema(slow, param)
         return tokens
 
