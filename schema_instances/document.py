@@ -8,7 +8,7 @@ from .errors import Path, SchemaError, shown
 from .keywords import check_keywords, is_schema, weight
 from .limits import Budget
 from .parts import Json, Part, Schema
-from .patterns import Pattern
+from .patterns import Pattern, parse_pattern
 from .values import is_number, key, walk
 
 
@@ -75,7 +75,7 @@ class Document:
         if pattern not in self._patterns:
             self.budget.spend(path, 16 + len(pattern))
             try:
-                self._patterns[pattern] = Pattern.parse(pattern)
+                self._patterns[pattern] = parse_pattern(pattern)
             except ValueError as error:
                 raise SchemaError(str(error), path) from None
         return self._patterns[pattern]

@@ -17,6 +17,7 @@ MAX_MATCHING_S = 0.05  # spent on matching patterns, for a whole instance
 
 MAX_PATTERN = 5_000  # characters of a pattern, and its items once repeats are written out
 MAX_PATTERN_GROUPS = 50
+MAX_PATTERN_KEPT = 100  # characters of a pattern that is kept compiled for later requests
 MAX_PATTERN_LITERAL = 200  # regex takes the cube of it to prepare, past any timeout
 
 MAX_STRICT_SCHEMAS = 10_000  # looked at for strict mode

@@ -84,9 +84,10 @@ class Range:
         yield Fraction(1, 100)
         yield Fraction(1, 10**6)
         if self.low is not None and self.high is not None and self.low < self.high:
-            yield Fraction(self.high - self.low) / 8
+            yield (self.high - self.low) * Fraction(1, 8)
         else:
-            yield Fraction(abs(self.low or self.high or 1)) / 8
+            end: Exact = self.low or self.high or 1
+            yield max(end, -end) * Fraction(1, 8)
 
     def pick(self, grid: Exact, rng: random.Random) -> float | None:
         """Return a multiple of `grid`, rounded as a double is, or none where there is none."""

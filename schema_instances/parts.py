@@ -37,7 +37,7 @@ class Spot:
 
     def having(self, *keywords: str) -> list[ObjectPart]:
         """Return the schemas with one of `keywords`."""
-        return [part for part in self.parts if any(keyword in part[0] for keyword in keywords)]
+        return [part for part in self.parts if not part[0].keys().isdisjoint(keywords)]
 
     def counts(self, lowest: str, highest: str) -> tuple[int, int]:
         """Return the tightest values of two keywords that count something.
@@ -45,8 +45,8 @@ class Spot:
         Raises:
             UnsatisfiableError: The lowest count is above the highest.
         """
-        low = max((int(schema.get(lowest, 0)) for schema in self.schemas), default=0)
-        high = min((int(s[highest]) for s in self.schemas if highest in s), default=2**63)
+        low = max([int(schema[lowest]) for schema, _ in self.parts if lowest in schema], default=0)
+        high = min([int(s[highest]) for s, _ in self.parts if highest in s], default=2**63)
         if low > high:
             raise UnsatisfiableError(f"{lowest} {low} is above {highest} {high}", self.path)
         return low, high

@@ -3,19 +3,23 @@
 import random
 import re
 import string
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
-from typing import Any, Self, TypeAlias
+from itertools import count
+from typing import Any, TypeAlias
 
 import regex
 
-from .limits import MAX_PATTERN, MAX_PATTERN_GROUPS, MAX_PATTERN_LITERAL
+from .limits import MAX_PATTERN, MAX_PATTERN_GROUPS, MAX_PATTERN_KEPT, MAX_PATTERN_LITERAL
 
 # Python's parser of regular expressions; there is no public one, nor types for it.
 sre: Any = import_module("re._parser")
 
 Tree: TypeAlias = Any  # what re's parser returns; it is not typed
+
+_compiled = count(1)  # patterns so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +28,7 @@ class Pattern:
 
     tree: Tree
     compiled: regex.Pattern[str]
-
-    @classmethod
-    def parse(cls, pattern: str) -> Self:
-        """Read a pattern.
-
-        Raises:
-            ValueError: It is not understood, or above the ``MAX_`` constants.
-        """
-        limit = ValueError(
-            f"the pattern is above the limits of {MAX_PATTERN} characters once unrolled, "
-            f"{MAX_PATTERN_GROUPS} groups or {MAX_PATTERN_LITERAL} plain characters in a row"
-        )
-        if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
-            raise limit
-        try:
-            tree = sre.parse(_as_python(pattern))
-            if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
-                raise limit
-            return cls(tree, regex.compile(pattern))
-        except (re.error, regex.error, OverflowError) as error:
-            raise ValueError(f"the pattern is not understood: {error}") from None
+    _pools: dict[tuple[int, bool], list[str]] = field(default_factory=dict)  # by class of the tree
 
     @property
     def shortest(self) -> int:
@@ -62,7 +46,7 @@ class Pattern:
             eager: Repeat as often as `slack` allows, and use plain letters where any will do.
             spend: Called for each item of the pattern; it raises when that is too many.
         """
-        return _Writer(rng, slack, eager, spend).write(self.tree)
+        return _Writer(rng, slack, eager, spend, self._pools).write(self.tree)
 
     def matches(self, text: str, timeout_s: float) -> bool:
         """Tell whether the pattern is found in `text`.
@@ -73,14 +57,55 @@ class Pattern:
         return self.compiled.search(text, timeout=timeout_s) is not None
 
 
+def parse_pattern(pattern: str) -> Pattern:
+    """Read a regular expression; short ones are kept for later requests.
+
+    Raises:
+        ValueError: It is not understood, or above the ``MAX_`` constants.
+    """
+    return _kept(pattern) if len(pattern) <= MAX_PATTERN_KEPT else _parse(pattern)
+
+
+def _parse(pattern: str) -> Pattern:
+    limit = ValueError(
+        f"the pattern is above the limits of {MAX_PATTERN} characters once unrolled, "
+        f"{MAX_PATTERN_GROUPS} groups or {MAX_PATTERN_LITERAL} plain characters in a row"
+    )
+    if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
+        raise limit
+    try:
+        tree = sre.parse(_as_python(pattern))
+        if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
+            raise limit
+        return Pattern(tree, _compile(pattern))
+    except (re.error, regex.error, OverflowError) as error:
+        raise ValueError(f"the pattern is not understood: {error}") from None
+
+
+_kept = lru_cache(maxsize=256)(_parse)  # a few MB
+
+
+def _compile(pattern: str) -> regex.Pattern[str]:
+    """Return `pattern`, compiled, with nothing left of it in regex when it is done with."""
+    if next(_compiled) % 500 == 0:
+        regex.purge()  # even without its cache, it notes each pattern's text
+    return regex.compile(pattern, cache_pattern=False)
+
+
 class _Writer:
     def __init__(
-        self, rng: random.Random, slack: int, eager: bool, spend: Callable[[], None]
+        self,
+        rng: random.Random,
+        slack: int,
+        eager: bool,
+        spend: Callable[[], None],
+        pools: dict[tuple[int, bool], list[str]],
     ) -> None:
         self._rng = rng
         self._slack = slack  # what repeats may still add
         self._eager = eager
         self._spend = spend
+        self._pools = pools
         self._groups: dict[int, str] = {}
         mixed = string.ascii_letters + string.digits + "!@#$%&*-_."
         self._any = string.ascii_lowercase if eager else mixed
@@ -121,16 +146,23 @@ class _Writer:
 
     def _one_of(self, members: Tree) -> str:
         if str(members[0][0]) == "NEGATE":
-            wrong = [member for member in members if str(member[0]) != "NEGATE"]
-            pool = self._any + string.punctuation + " "
-            return self._rng.choice([c for c in pool if not _in_class(c, wrong)] or [""])
-        kind, value = self._rng.choice(members)
+            return self._rng.choice(self._pool(members, members[1:], is_wanted=False) or [""])
+        member = self._rng.choice(members)
+        kind, value = member
         if str(kind) == "RANGE":
             return chr(self._rng.randint(*value))
         if str(kind) == "LITERAL":
             return chr(value)
-        pool = self._any + string.digits + " _-"
-        return self._rng.choice([c for c in pool if _in_class(c, [(kind, value)])])
+        return self._rng.choice(self._pool(member, [member], is_wanted=True))
+
+    def _pool(self, node: Tree, members: Tree, *, is_wanted: bool) -> list[str]:
+        """Return plain characters that are among `members` of a class, or that are not."""
+        key = (id(node), self._eager)
+        if key not in self._pools:
+            every = self._any + string.digits + string.punctuation + " _-"
+            found = {c for member in members for c in _in_member(every, member)}
+            self._pools[key] = [c for c in every if (c in found) is is_wanted]
+        return self._pools[key]
 
 
 # What ECMAScript has and Python's parser does not; a class is written with its ASCII letters alone.
@@ -212,15 +244,13 @@ _CLASSES: dict[str, Callable[[str], bool]] = {
 }
 
 
-def _in_class(character: str, members: Tree) -> bool:
-    """Return whether `character` is in one of the literals, ranges and classes of a [...]."""
-
-    def is_in(kind: str, value: Tree) -> bool:
-        if kind == "LITERAL":
-            return bool(ord(character) == value)
-        if kind == "RANGE":
-            return bool(value[0] <= ord(character) <= value[1])
-        name = str(value).removeprefix("CATEGORY_").removeprefix("UNI_")
-        return _CLASSES[name.removeprefix("NOT_")](character) != name.startswith("NOT_")
-
-    return any(is_in(str(kind), value) for kind, value in members)
+def _in_member(characters: str, member: Tree) -> Iterable[str]:
+    """Return those of `characters` that a literal, range or class of a [...] takes in."""
+    kind, value = str(member[0]), member[1]
+    if kind == "LITERAL":
+        return chr(value)
+    if kind == "RANGE":
+        return (c for c in characters if value[0] <= ord(c) <= value[1])
+    name = str(value).removeprefix("CATEGORY_").removeprefix("UNI_")
+    is_in, wanted = _CLASSES[name.removeprefix("NOT_")], not name.startswith("NOT_")
+    return (c for c in characters if is_in(c) is wanted)
