@@ -11,6 +11,7 @@ from answers.calls import PlannedCall, call_id, tool_calls
 from answers.corpus import Corpus
 from answers.logprobs import Logprobs
 from answers.stops import hold_back
+from schema_instances import SchemaError, dumps, instance
 from schemas import (
     MAX_TOKENS_OF_ALL_CHOICES,
     APIError,
@@ -21,7 +22,6 @@ from schemas import (
     JsonSchemaFormat,
     too_many_tokens,
 )
-from structured import SchemaError, dumps, instance
 from timing.plan import FinishReason, GenerationPlan
 from tokenizer import split_tokens
 
@@ -197,7 +197,7 @@ class Composer:
         tokens = split_tokens(text, self._request.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
-            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s", "")
+            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
             raise _invalid_schema(slow, param)
         return tokens
 
