@@ -29,6 +29,7 @@ from timing.plan import FinishReason
 MAX_SSE_BATCH_SIZE = 1024
 MAX_CHOICES = 128
 MAX_TOOL_CALLS = 128
+MAX_EMULATION_FIELDS = 64
 MAX_TOKENS_OF_ALL_CHOICES = 2**18
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
@@ -136,6 +137,21 @@ class EmulationHeaders(BaseModel):
         if "_" in value:
             raise ValueError("Python's digit groups are not numbers elsewhere")
         return value
+
+
+# What a body says in place of headers. Its names and values are checked where headers are, because
+# all rooms that read headers read this.
+Emulation = Annotated[
+    dict[str, Any],
+    MaxLen(MAX_EMULATION_FIELDS),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "What the X-* headers say, where headers do not reach; these win",
+            "properties": EmulationHeaders.model_json_schema(by_alias=False)["properties"],
+        }
+    ),
+]
 
 
 # --------------------------------------------------------------------------------------
@@ -665,6 +681,7 @@ class GenerationRequest(RequestModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+    emulation: Emulation | None = None
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> Self:

@@ -38,6 +38,7 @@ from http_api.generation import Generation, random_id, start_counting
 from http_api.legacy_events import CompletionRenderer
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
+from http_api.profiles import ProfilesError, read_profiles
 from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
 from http_api.reading import RequestReader, is_large, parse_headers
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
@@ -65,6 +66,10 @@ try:
     TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
 except (OSError, ValueError) as error:
     raise BentoMLConfigException(f"The setting 'traces': {error}") from None
+try:
+    PROFILES = read_profiles(SETTINGS.profiles, SETTINGS, TRACES) if SETTINGS.profiles else None
+except ProfilesError as error:
+    raise BentoMLConfigException(f"The setting 'profiles': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -172,7 +177,7 @@ class OpenAIEmulator:
     async def chat_completions(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""
         chat = await self.reader.read(request, ChatCompletionRequest)
-        headers = parse_headers(request)
+        headers = parse_headers(request, chat, PROFILES)
         prompt = await asyncio.to_thread(chat.prompt) if is_large(request) else chat.prompt()
         return await self.generate(
             request,
@@ -187,7 +192,7 @@ class OpenAIEmulator:
     async def completions(self, request: Request) -> Response:
         """Answer the legacy POST /v1/completions."""
         legacy = await self.reader.read(request, CompletionRequest)
-        headers = parse_headers(request)
+        headers = parse_headers(request, legacy, PROFILES)
         echoed = await asyncio.to_thread(echoes, legacy) if is_large(request) else echoes(legacy)
         return await self.generate(
             request,
