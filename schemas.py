@@ -827,11 +827,11 @@ class ChatCompletionRequest(GenerationRequest):
                 "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
                 param="top_logprobs",
             )
-        for choice, offered in (("tool_choice", "tools"), ("function_call", "functions")):
-            if getattr(self, choice) is not None and getattr(self, offered) is None:
-                raise _refusal(
-                    f"'{choice}' is only allowed when '{offered}' are specified.", param=choice
-                )
+        if self.function_call is not None and self.functions is None:
+            raise _refusal(
+                "'function_call' is only allowed when 'functions' are specified.",
+                param="function_call",
+            )
         return self
 
     @property

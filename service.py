@@ -34,13 +34,14 @@ from http_api import docs_page
 from http_api.chat_events import ChatRenderer
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
-from http_api.generation import Generation, random_id, start_counting
+from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
 from http_api.legacy_events import CompletionRenderer
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
 from http_api.profiles import ProfilesError, read_profiles
 from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
 from http_api.reading import RequestReader, is_large, parse_headers
+from http_api.refusals import refuse_chat
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
 from http_api.upgrade import ignore_offers
@@ -54,6 +55,7 @@ from schemas import (
     Health,
     Model,
     ModelList,
+    Prompt,
 )
 from settings import Settings
 from timing.jitter import load_traces
@@ -85,6 +87,13 @@ class Application(Starlette):
         """Serve one request."""
         scope["start_s"] = time.monotonic()
         await super().__call__(scope, receive, send)
+
+
+def is_long(request: Request, chat: ChatCompletionRequest) -> bool:
+    """Tell whether to look through a chat takes long: schemas take ten times as long as texts."""
+    return is_large(request) or (
+        not chat.is_plain and request.scope["size"] > MAX_BYTES_COUNTED_INLINE
+    )
 
 
 endpoints: dict[str, Endpoint] = {}
@@ -178,7 +187,7 @@ class OpenAIEmulator:
         """Answer POST /v1/chat/completions."""
         chat = await self.reader.read(request, ChatCompletionRequest)
         headers = parse_headers(request, chat, PROFILES)
-        prompt = await asyncio.to_thread(chat.prompt) if is_large(request) else chat.prompt()
+        prompt = await self.prompt_of(request, chat)
         return await self.generate(
             request,
             chat,
@@ -188,6 +197,21 @@ class OpenAIEmulator:
             compose=lambda composer: composer.chat(chat, headers.tool_calls),
             renderer=partial(ChatRenderer, include_usage=chat.include_usage),
         )
+
+    async def prompt_of(self, request: Request, chat: ChatCompletionRequest) -> Prompt:
+        """Return the prompt of a chat that OpenAI would not refuse.
+
+        Raises:
+            APIError: OpenAI refuses it, and the server is not lenient.
+        """
+
+        def check() -> Prompt:
+            prompt = chat.prompt()
+            if not SETTINGS.lenient:
+                refuse_chat(chat, prompt)
+            return prompt
+
+        return await asyncio.to_thread(check) if is_long(request, chat) else check()
 
     async def completions(self, request: Request) -> Response:
         """Answer the legacy POST /v1/completions."""
@@ -253,6 +277,7 @@ class OpenAIEmulator:
             id=header.id,
             cached_tokens=headers.cached_tokens,
             report=headers.emulation_report,
+            note=composer.note,
         )
         if parsed.stream:
             return EventStream(

@@ -10,6 +10,7 @@ from answers.answer import Answer, Call, Segment
 from answers.calls import PlannedCall, call_id, tool_calls
 from answers.corpus import Corpus
 from answers.logprobs import Logprobs
+from answers.prompted import schema_in_messages
 from answers.stops import hold_back
 from schema_instances import SchemaError, dumps, instance
 from schemas import (
@@ -46,6 +47,8 @@ class Composer:
 
     Composing may take seconds, in a thread; `cancel` ends it from another one.
 
+    ``note`` is what the log says of how they came about, if anything.
+
     Args:
         request: A chat or a legacy completion request.
         plan: The length of a plain text and the client's limit.
@@ -70,6 +73,8 @@ class Composer:
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
+        self._found: dict[str, Any] | None = None
+        self.note = ""
         if request.seed is not None:
             self._seed = "\0".join([str(request.seed), request.model, *material])
 
@@ -139,6 +144,8 @@ class Composer:
         """
         calls = tool_calls(request, asked_calls)
         schema = _response_schema(request)
+        if isinstance(request.response_format, JsonObjectFormat) and not calls:
+            self._found = schema_in_messages(request.messages)
         return [
             self._calls(index, calls)
             if calls
@@ -155,7 +162,8 @@ class Composer:
 
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
         param = "response_format.json_schema.schema"
-        made = self._instance(schema, self._rng(index, "json"), param)
+        rng = self._rng(index, "json")
+        made = self._instance_of_found(rng) or self._instance(schema, rng, param)
         tokens, finish = _cut(made, "stop", self._plan.token_limit)
         self._spend(len(tokens), "response_format")
         answer = self._content(index, tokens, finish, logprobs)
@@ -188,17 +196,35 @@ class Composer:
             left = None if left is None else left - len(tokens)
         return Answer(index, segments, finish, sum(len(s.tokens) for s in segments))
 
-    def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
-        started_s = time.thread_time()
+    def _instance_of_found(self, rng: random.Random) -> list[str]:
+        """Return an instance of the schema in the messages, nothing if there is no use in it."""
+        if self._found is None:
+            return []
         try:
-            text = dumps(instance(schema, rng))
+            return self._make(self._found, rng)
+        except SchemaError:
+            self._found = None
+            self._instances_s = 0.0
+            self.note = " schema_in_message=unused"
+            return []
+
+    def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+        try:
+            return self._make(schema, rng)
         except SchemaError as error:
             raise _invalid_schema(error, param) from None
-        tokens = split_tokens(text, self._request.model)
+
+    def _make(self, schema: dict[str, Any], rng: random.Random) -> list[str]:
+        """Return an instance of a schema.
+
+        Raises:
+            SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
+        """
+        started_s = time.thread_time()
+        tokens = split_tokens(dumps(instance(schema, rng)), self._request.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
-            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
-            raise _invalid_schema(slow, param)
+            raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
         return tokens
 
     def _reasoning_segments(self, index: int) -> list[Segment]:

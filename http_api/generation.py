@@ -68,6 +68,7 @@ class Generation:
         id: The completion's id.
         cached_tokens: How many of the prompt's tokens to report as cached.
         report: Whether the end of the answer says when its tokens were due and when they left.
+        note: What the log line says of how the answers were made.
     """
 
     request: GenerationRequest
@@ -79,6 +80,7 @@ class Generation:
     id: str
     cached_tokens: int = 0
     report: bool = False
+    note: str = ""
     pace: Pace = field(init=False)
     events: PlainStream | MixedStream = field(init=False)
 
@@ -239,6 +241,7 @@ class Generation:
             f"itl_ms={plan.itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
             f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
             f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
+            f"{self.note}"
         )
 
 

@@ -111,6 +111,7 @@ TYPES: dict[str, tuple[str, object, str]] = {
     "metadata": (OBJECT, "x", STRINGS),
     "user": (STRINGS, 5, "an integer"),
     "ignore_eos": ("a boolean", "yes", STRINGS),
+    "emulation": (OBJECT, "ttft_ms=5", STRINGS),
 }
 
 
@@ -300,6 +301,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str | None, str]] = {
         {"tool_choice": "auto"},
         "tool_choice",
         None,
+        "Invalid value for 'tool_choice': "
         "'tool_choice' is only allowed when 'tools' are specified.",
     ),
     "tool_choice": (
@@ -442,10 +444,18 @@ MESSAGES: dict[str, dict[str, object]] = {
 }
 
 
+def exchange(message: Mapping[str, object]) -> list[object]:
+    """Return a message with the call before it that a result needs, or the results after it."""
+    calls: Any = message.get("tool_calls", ())
+    before = [{"role": "assistant", "tool_calls": [CALL]}] if message["role"] == "tool" else []
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "x"} for call in calls]
+    return [*before, message, *results]
+
+
 @pytest.mark.parametrize("shape", MESSAGES)
 def test_messages_are_accepted(client: openai.OpenAI, shape: str) -> None:
     """Every role and every shape of its content is accepted, and counted as prompt."""
-    usage = complete(client, messages=[HI, MESSAGES[shape]]).usage
+    usage = complete(client, messages=[HI, *exchange(MESSAGES[shape])]).usage
     alone = complete(client, messages=[HI]).usage
     assert usage is not None
     assert alone is not None

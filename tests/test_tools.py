@@ -460,12 +460,18 @@ def test_parse_helper_parses_calls(client: openai.OpenAI) -> None:
 
 def schema_format(schema: Schema) -> dict[str, Any]:
     """Return the response format of a schema."""
-    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
+JSON_OBJECT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Answer in JSON."}],
+    "response_format": {"type": "json_object"},
+}
 
 
 def test_json_object(client: openai.OpenAI) -> None:
     """json_object yields a JSON object."""
-    answer = complete(client, response_format={"type": "json_object"})
+    answer = complete(client, **JSON_OBJECT)
     assert isinstance(json.loads(text_of(answer)), dict)
     assert answer.choices[0].finish_reason == "stop"
 
@@ -492,7 +498,7 @@ def test_json_is_streamed_by_tokens(address: Address) -> None:
 
 def test_json_cut_by_the_limit(client: openai.OpenAI) -> None:
     """A limit cuts JSON like text, with the reason length."""
-    answer = complete(client, response_format={"type": "json_object"}, max_completion_tokens=3)
+    answer = complete(client, **JSON_OBJECT, max_completion_tokens=3)
     assert token_count(text_of(answer), "cl100k_base") == 3
     assert answer.choices[0].finish_reason == "length"
 
