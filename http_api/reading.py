@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from http_api.errors import header_error, request_error, unknown_parameter
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
-from schemas import APIError, EmulationHeaders, GenerationRequest
+from schemas import APIError, EmulationHeaders, RequestModel
 from settings import Settings
 
 # Larger requests are read in a thread, so that other streams go on.
@@ -21,7 +21,7 @@ HEADER_NAMES = {
     for field in EmulationHeaders.model_fields.values()
 }
 
-AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
 class RequestReader:
@@ -54,9 +54,10 @@ class RequestReader:
             parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
         else:
             parsed = parse_body(body, model, strict=strict)
-        if settings.strict_models and parsed.model not in settings.models:
+        served = parsed.served_model
+        if settings.strict_models and served is not None and served not in settings.models:
             raise APIError(
-                f"The model `{parsed.model}` does not exist or you do not have access to it.",
+                f"The model `{served}` does not exist or you do not have access to it.",
                 status=404,
                 code="model_not_found",
             )

@@ -16,9 +16,11 @@ from starlette.types import Receive, Scope, Send
 import metrics
 from http_api.errors import server_error
 from metrics import TALLY
-from schemas import ErrorEnvelope
+from schemas import ErrorBody
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
+
+MAX_BYTES_AT_ONCE = 1 << 18  # of an answer that is not streamed
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -43,7 +45,22 @@ def json_response(
     else:
         # Starlette takes no bytearray, and a copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
-    return Response(content, status, openai_headers(request), "application/json")
+    kind = Response if len(content) <= MAX_BYTES_AT_ONCE else SlicedResponse
+    return kind(content, status, openai_headers(request), "application/json")
+
+
+class SlicedResponse(Response):
+    """A large answer in several writes: each waits for the client, and copies little."""
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        """Send the answer."""
+        headers = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **headers})
+        body = memoryview(self.body)
+        for at in range(0, len(body), MAX_BYTES_AT_ONCE):
+            piece = bytes(body[at : at + MAX_BYTES_AT_ONCE])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _current_task() -> asyncio.Task[Any]:
@@ -130,6 +147,9 @@ class Stream(Protocol):
     async def end(self) -> bytes:
         """Return what comes after the last token."""
 
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream."""
+
     def finish(self, status: int) -> None:
         """Note that it has ended with a status, as logs and metrics tell it."""
 
@@ -137,7 +157,7 @@ class Stream(Protocol):
 class EventStream(Response):
     """A stream of server-sent events; it ends at once when the client goes away.
 
-    A fault of our own ends it with an event that holds the error, and without ``[DONE]``.
+    A fault of our own ends it with an event that holds the error, and nothing after it.
 
     Args:
         stream: What comes after the tokens.
@@ -174,8 +194,7 @@ class EventStream(Response):
             status = 500
             TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             logger.exception("a stream broke off")
-            event = f"data: {ErrorEnvelope(error=server_error().body).model_dump_json()}\n\n"
-            body = event.encode()
+            body = self.stream.error(server_error().body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)
