@@ -33,9 +33,12 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of a request's inputs, each as JSON, and how many tokens the inputs have."""
+    """The vectors of a request's inputs as JSON, and how many tokens the inputs have.
 
-    vectors: list[bytes]
+    ``pieces`` are what stands between the brackets of an array of embeddings, in parts.
+    """
+
+    pieces: list[bytes]
     tokens: int
 
 
@@ -66,7 +69,7 @@ class Embedder:
     ) -> Embedded:
         table = self._table(model)
         write = base64_rows if as_base64 else json_rows
-        vectors: list[bytes] = []
+        pieces: list[bytes] = []
         total = 0
         for first, texts in _batches(_texts(inputs, model)):
             words = table.look_up(texts)
@@ -79,14 +82,26 @@ class Embedder:
             total += sum(counts)
             if total > MAX_TOKENS_OF_ALL_INPUTS:
                 raise _too_many(total)
-            vectors += write(bags_of_words(words, model, dimensions))
-        return Embedded(vectors, total)
+            vectors = write(bags_of_words(words, model, dimensions))
+            pieces.append(_piece(vectors, first))
+        return Embedded(pieces, total)
 
     def _table(self, model: str) -> WordTable:
         name = encoding_name(model)
         if name not in self._tables:
             self._tables[name] = WordTable(partial(count_tokens, model=model))
         return self._tables[name]
+
+
+def _piece(vectors: Sequence[bytes], first: int) -> bytes:
+    """Return some embeddings as JSON, with a comma in front of all but the first of a request."""
+    embeddings = b",".join(
+        [
+            b'{"object":"embedding","index":%d,"embedding":%b}' % item
+            for item in enumerate(vectors, start=first)
+        ]
+    )
+    return b"," + embeddings if first else embeddings
 
 
 def _texts(inputs: Sequence[Input], model: str) -> Iterator[str]:

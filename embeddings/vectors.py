@@ -50,8 +50,12 @@ def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def base64_rows(bags: Vectors) -> list[bytes]:
     """Return each bag as a vector of length 1: base64 of little-endian 32-bit floats, quoted."""
-    vectors = (bags / _lengths(bags)[:, None]).astype("<f4")
-    return [b'"%b"' % b2a_base64(vector.data, newline=False) for vector in vectors]
+    vectors = (bags / _lengths(bags)[:, None]).astype("<f4", copy=False)
+    if vectors.shape[1] % 3:
+        return [b'"%b"' % b2a_base64(vector.data, newline=False) for vector in vectors]
+    # No row ends within a group of three bytes: all at once take half as long.
+    text, size = b2a_base64(vectors.data, newline=False), vectors.shape[1] * 16 // 3
+    return [b'"%b"' % text[at : at + size] for at in range(0, len(text), size)]
 
 
 def json_rows(bags: Vectors) -> list[bytes]:
@@ -70,6 +74,6 @@ def json_rows(bags: Vectors) -> list[bytes]:
     return rows
 
 
-def _lengths(bags: Vectors) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", bags, bags, dtype=np.float64))
+def _lengths(bags: Vectors) -> Vectors:
+    lengths: Vectors = np.sqrt(np.einsum("ij,ij->i", bags, bags))
     return lengths

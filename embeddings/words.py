@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 from zlib import crc32
 
@@ -74,9 +75,9 @@ class WordTable:
             self._forget()
         # A text of nothing but white space is a word too: no text is without one.
         split = [text.split() or [text] for text in texts]
-        flat = [piece for pieces in split for piece in pieces]
-        ids = np.fromiter(map(self._pieces.__getitem__, flat), np.int64, len(flat))
-        sizes = np.fromiter(map(len, split), np.int64, len(split))
+        sizes = np.array(list(map(len, split)), np.int64)
+        numbers = map(self._pieces.__getitem__, chain.from_iterable(split))
+        ids = np.fromiter(numbers, np.int64, int(sizes.sum()))
         starts = np.cumsum(sizes) - sizes
         spaced = np.add.reduceat(self._tokens[ids], starts) - self._tokens[ids[starts]]
         tokens = [

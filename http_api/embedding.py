@@ -15,7 +15,12 @@ from embeddings.embedder import Embedded, Embedder, InputError
 from embeddings.models import most_dimensions
 from http_api.generation import MAX_NAME_LOGGED
 from http_api.planning import draw_offsets, refuse_beyond_timeout
-from http_api.sending import CLIENT_CLOSED_REQUEST, ended_by_disconnect, json_response
+from http_api.sending import (
+    CLIENT_CLOSED_REQUEST,
+    PiecesResponse,
+    ended_by_disconnect,
+    openai_headers,
+)
 from metrics import TALLY
 from schemas import APIError, EmbeddingRequest, EmulationHeaders
 from settings import Settings
@@ -61,7 +66,6 @@ class EmbeddingEndpoint:
                     dimensions,
                     as_base64=asked.encoding_format == "base64",
                 )
-                body = await asyncio.to_thread(_rendered, asked.model, embedded)
                 await sleep_until(start_s + plan.total_s)
             except InputError as error:
                 param = "input" if error.index is None else asked.param(error.index)
@@ -70,9 +74,8 @@ class EmbeddingEndpoint:
                 done(CLIENT_CLOSED_REQUEST, 0)
                 raise
         elapsed_s = done(200, embedded.tokens)
-        if headers.emulation_report:
-            body = _with_report(body, plan, elapsed_s)
-        return json_response(request, body)
+        report = _report(plan, elapsed_s) if headers.emulation_report else ""
+        return PiecesResponse(_pieces(asked, embedded, report), openai_headers(request))
 
     async def _plan(self, headers: EmulationHeaders) -> GenerationPlan:
         """Return when the answer is due: as the one token of a generation."""
@@ -83,24 +86,6 @@ class EmbeddingEndpoint:
             return plan
         offsets = await asyncio.to_thread(draw_offsets, plan, headers, None, self._traces)
         return plan.timed_at(offsets)
-
-
-def _rendered(model: str, embedded: Embedded) -> bytes:
-    """Return the answer as JSON."""
-    vectors = b",".join(
-        b'{"object":"embedding","index":%d,"embedding":%b}' % item
-        for item in enumerate(embedded.vectors)
-    )
-    tokens = embedded.tokens
-    return (
-        b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}'
-        % (
-            vectors,
-            json.dumps(model).encode(),
-            tokens,
-            tokens,
-        )
-    )
 
 
 def _finish(
@@ -129,11 +114,19 @@ def _finish(
     return elapsed_s
 
 
-def _with_report(body: bytes, plan: GenerationPlan, elapsed_s: float) -> bytes:
-    """Return the answer with the times asked and actual, in ms."""
+def _pieces(asked: EmbeddingRequest, embedded: Embedded, report: str) -> list[bytes]:
+    """Return the answer as JSON, in parts."""
+    tokens = embedded.tokens
+    usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
+    end = f'],"model":{json.dumps(asked.model)},"usage":{usage}{report}}}'
+    return [b'{"object":"list","data":[', *embedded.pieces, end.encode()]
+
+
+def _report(plan: GenerationPlan, elapsed_s: float) -> str:
+    """Return the times asked and actual in ms, as the last member of the answer."""
     times_ms = {
         "asked": round(plan.total_s * 1000, 3),
         "actual": round(elapsed_s * 1000, 3),
     }
     report = {"total_ms": times_ms, "worst_lag_ms": round((elapsed_s - plan.total_s) * 1000, 3)}
-    return body[:-1] + f',"emulation":{json.dumps(report, separators=(",", ":"))}}}'.encode()
+    return f',"emulation":{json.dumps(report, separators=(",", ":"))}'

@@ -1,7 +1,7 @@
 """JSON and server-sent events of the Responses API."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel
@@ -52,7 +52,7 @@ class ResponsesRenderer:
         self._digits = header.id.partition("_")[2]
         self._encrypted = ENCRYPTED in (request.include or ())
         self._echo = _echo(request).model_dump_json()[1:]
-        self._numbers = count()
+        self._number = 0
         self._was_cut = False
         self._items: Sequence[OutputItem] = ()
         self._begun = 0  # items; all but the last of them have ended
@@ -79,10 +79,11 @@ class ResponsesRenderer:
     def number(self, events: str) -> str:
         """Give each event its number; they are numbered in the order in which they leave."""
         parts = events.split(NUMBER)
+        first, self._number = self._number, self._number + len(parts) - 1
         if len(parts) == 2:
-            return f"{parts[0]}{next(self._numbers)}{parts[1]}"
-        numbered = [f"{part}{n}" for part, n in zip(parts[:-1], self._numbers, strict=False)]
-        return "".join([*numbered, parts[-1]])
+            return f"{parts[0]}{first}{parts[1]}"
+        numbered = zip(parts, map(str, range(first, self._number)), strict=False)
+        return "".join(chain.from_iterable(numbered)) + parts[-1]
 
     def lead(self, answer: Answer, segment: Segment) -> str:
         """Return the events that leave together with a segment's first token."""

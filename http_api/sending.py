@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
@@ -19,8 +19,6 @@ from metrics import TALLY
 from schemas import ErrorBody
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
-
-MAX_BYTES_AT_ONCE = 1 << 18  # of an answer that is not streamed
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -45,22 +43,26 @@ def json_response(
     else:
         # Starlette takes no bytearray, and a copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
-    kind = Response if len(content) <= MAX_BYTES_AT_ONCE else SlicedResponse
-    return kind(content, status, openai_headers(request), "application/json")
+    return Response(content, status, openai_headers(request), "application/json")
 
 
-class SlicedResponse(Response):
-    """A large answer in several writes: each waits for the client, and copies little."""
+class PiecesResponse(Response):
+    """A JSON answer in pieces: each is a write that waits for the client, and none is copied."""
+
+    media_type = "application/json"
+
+    def __init__(self, pieces: Sequence[bytes], headers: dict[str, str]) -> None:
+        size = str(sum(map(len, pieces)))
+        super().__init__(headers={"content-length": size, **headers})
+        self._pieces = pieces
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
         """Send the answer."""
-        headers = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **headers})
-        body = memoryview(self.body)
-        for at in range(0, len(body), MAX_BYTES_AT_ONCE):
-            piece = bytes(body[at : at + MAX_BYTES_AT_ONCE])
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        *rest, last = self._pieces
+        for piece in rest:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 def _current_task() -> asyncio.Task[Any]:
