@@ -64,10 +64,8 @@ def tool_calls(request: ChatCompletionRequest, asked: int) -> list[PlannedCall]:
 
 
 def is_named(request: ChatCompletionRequest) -> bool:
-    """Tell whether the client names the one tool to call, after which OpenAI says ``stop``."""
-    return isinstance(request.tool_choice, FunctionChoice | CustomChoice) or isinstance(
-        request.function_call, NamedTool
-    )
+    """Tell whether ``tool_choice`` names the tool to call, after which OpenAI says ``stop``."""
+    return isinstance(request.tool_choice, FunctionChoice | CustomChoice)
 
 
 def _called(request: ChatCompletionRequest) -> set[tuple[CallKind, str]]:

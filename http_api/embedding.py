@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -14,6 +13,7 @@ import metrics
 from embeddings.embedder import Embedded, Embedder, InputError
 from embeddings.models import most_dimensions
 from http_api.generation import MAX_NAME_LOGGED
+from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, refuse_beyond_timeout
 from http_api.sending import (
     CLIENT_CLOSED_REQUEST,
@@ -27,8 +27,6 @@ from settings import Settings
 from timing.clock import sleep_until
 from timing.jitter import Floats
 from timing.plan import GenerationPlan
-
-logger = logging.getLogger("bentoml.openai_emulator")
 
 
 class EmbeddingEndpoint:
@@ -100,16 +98,10 @@ def _finish(
     elapsed_s = time.monotonic() - start_s
     if status == 200:
         TALLY.observe(metrics.WHOLE_LAG, elapsed_s - plan.total_s)
-    logger.info(
-        "embeddings model=%s status=%d inputs=%d prompt_tokens=%d dimensions=%d total_ms=%.2f "
-        "total_actual_ms=%.2f",
-        json.dumps(asked.model[:MAX_NAME_LOGGED]),
-        status,
-        len(asked.inputs),
-        tokens,
-        dimensions,
-        plan.total_s * 1000,
-        elapsed_s * 1000,
+    LINES.add(
+        f"embeddings model={json.dumps(asked.model[:MAX_NAME_LOGGED])} status={status} "
+        f"inputs={len(asked.inputs)} prompt_tokens={tokens} dimensions={dimensions} "
+        f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={elapsed_s * 1000:.2f}"
     )
     return elapsed_s
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from http_api.events import error_chunk
 from http_api.sending import Deadline, EventStream
 from http_api.upgrade import without_offer
+from schemas import ErrorBody
 from tests.server import Server, eventually
 from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, unread
 
@@ -28,6 +30,10 @@ class Unheeded:
         """Return nothing more."""
         return b""
 
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure."""
+        return error_chunk(error).encode()
+
     def finish(self, status: int) -> None:
         """Take no notice."""
 
@@ -44,7 +50,7 @@ def test_fault_within_a_stream_is_told() -> None:
         async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
             sent.append(message)
 
-        await EventStream(Unheeded(), broken_blocks(), {})({}, receive, send)
+        await EventStream(Unheeded(), broken_blocks(), [])({}, receive, send)
 
     asyncio.run(run())
     start, first, error, end = sent
