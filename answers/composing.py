@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from answers.answer import Answer, Call, Segment
-from answers.calls import PlannedCall, call_id, tool_calls
+from answers.calls import PlannedCall, call_id, is_named, tool_calls
 from answers.corpus import Corpus
 from answers.logprobs import Logprobs
 from answers.prompted import schema_in_messages
@@ -35,6 +35,7 @@ _JSON_OBJECT_SCHEMA = {
 # Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
 OPENING = 64
 MAX_REDRAWS = 4096
+SUMMARY = 24  # tokens of a summary of the reasoning, at the most
 MAX_INSTANCES_S = 10  # CPU time; the most tokens of all choices take about 2 s
 
 
@@ -147,7 +148,7 @@ class Composer:
         if isinstance(request.response_format, JsonObjectFormat) and not calls:
             self._found = schema_in_messages(request.messages)
         return [
-            self._calls(index, calls)
+            self._calls(request, index, calls)
             if calls
             else self._json(index, schema, self._logprobs(request, index))
             if schema is not None
@@ -161,21 +162,26 @@ class Composer:
         return Logprobs(self._rng(index, "logprobs"), request.top_logprobs or 0)
 
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
-        param = "response_format.json_schema.schema"
         rng = self._rng(index, "json")
-        made = self._instance_of_found(rng) or self._instance(schema, rng, param)
+        made = self._instance_of_found(rng) or self._instance(
+            schema, rng, self._request.SCHEMA_PARAM
+        )
         tokens, finish = _cut(made, "stop", self._plan.token_limit)
-        self._spend(len(tokens), "response_format")
+        self._spend(len(tokens), self._request.FORMAT_PARAM)
         answer = self._content(index, tokens, finish, logprobs)
         answer.segments[-1].is_json = True
         return answer
 
-    def _calls(self, index: int, calls: Sequence[PlannedCall]) -> Answer:
+    def _calls(
+        self, request: ChatCompletionRequest, index: int, calls: Sequence[PlannedCall]
+    ) -> Answer:
         left = self._plan.token_limit
         if left == 0:
             return self._content(index, [], "length", None)
         rng = self._rng(index, "tools")
         finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
+        if is_named(request):
+            finish = "stop"
         segments = self._reasoning_segments(index)
         for number, planned in enumerate(calls):
             if left == 0:
@@ -194,7 +200,8 @@ class Composer:
             if finish == "length":
                 break
             left = None if left is None else left - len(tokens)
-        return Answer(index, segments, finish, sum(len(s.tokens) for s in segments))
+        slots = sum(len(segment.tokens) for segment in segments)
+        return self._thoughtful(Answer(index, segments, finish, slots))
 
     def _instance_of_found(self, rng: random.Random) -> list[str]:
         """Return an instance of the schema in the messages, nothing if there is no use in it."""
@@ -241,11 +248,12 @@ class Composer:
         offset = self._reasoning
         if not self._request.stops:
             segments = [*thoughts, Segment(tokens)]
-            return Answer(index, segments, finish, offset + len(tokens), None, logprobs)
+            plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
+            return self._thoughtful(plain)
         held = hold_back(
             tokens, self._request.stops, lambda text: split_tokens(text, self._request.model)
         )
-        return Answer(
+        stopping = Answer(
             index,
             [*thoughts, Segment(held.tokens)],
             "stop" if held.stopped else finish,
@@ -253,6 +261,16 @@ class Composer:
             [*range(offset), *(offset + slot for slot in held.leaves)],
             logprobs,
         )
+        return self._thoughtful(stopping)
+
+    def _thoughtful(self, answer: Answer) -> Answer:
+        """Note how much was thought before an answer, and sum it up if that was asked for."""
+        answer.reasoning_tokens = self._plan.reasoning_tokens
+        if answer.reasoning_tokens and self._request.wants_summary:
+            length = min(answer.reasoning_tokens, SUMMARY)
+            summary = self._corpus.write(length, self._rng(answer.index, "summary"))
+            answer.summary = "".join(summary)
+        return answer
 
 
 async def compose_off_loop(

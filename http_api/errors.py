@@ -22,8 +22,10 @@ def request_error(error: ValidationError) -> APIError:
 
 
 def _rank(error: ErrorDetails) -> int:
-    """Put the model first, then the messages, then the rest in the schema's order."""
-    return {"model": 0, "messages": 1}.get(str(error["loc"][0]) if error["loc"] else "", 2)
+    """Put the model first, then the prompt, then the rest in the schema's order."""
+    return {"model": 0, "messages": 1, "input": 1}.get(
+        str(error["loc"][0]) if error["loc"] else "", 2
+    )
 
 
 def header_error(error: ValidationError, model: type[BaseModel]) -> APIError:
@@ -221,7 +223,7 @@ def _pattern_mismatch(error: ErrorDetails, param: str) -> APIError:
 
 def _refused(error: ErrorDetails, param: str) -> APIError:
     context = error["ctx"]
-    path = f"{param}.{context['param']}".strip(".")
+    path = f"{param}.{context['param']}".strip(".").replace(".[", "[")
     return APIError(context["message"], param=path or None, code=context["code"] or None)
 
 

@@ -12,7 +12,7 @@ from http_api.sending import CLIENT_CLOSED_REQUEST, json_response
 from metrics import TALLY
 from schemas import APIError, ErrorEnvelope
 
-COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions")
+COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 
 logger = logging.getLogger("bentoml.openai_emulator")
 

@@ -39,7 +39,7 @@ def plan_generation(
     visible_limit = None if limit is None else limit - reasoning
     tokens = length if visible_limit is None else min(length, visible_limit)
     if reasoning + tokens > settings.max_output_length:
-        source = "reasoning_effort" if headers.reasoning_length is None else "X-REASONING-LENGTH"
+        source = request.EFFORT_PARAM if headers.reasoning_length is None else "X-REASONING-LENGTH"
         raise _too_long(source, reasoning + tokens, settings)
     if max(reasoning + tokens, 1) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
         raise too_many_tokens(request, "prompt")

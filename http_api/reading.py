@@ -13,13 +13,13 @@ from http_api.header_fields import HEADER_NAMES, body_headers, check_headers, fi
 from http_api.profiles import Profiles
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
-from schemas import APIError, EmulationHeaders, GenerationRequest
+from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 
 # Larger requests are read in a thread, so that other streams go on.
 MAX_BYTES_READ_INLINE = 65_536
 
-AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
 class RequestReader:
@@ -52,9 +52,10 @@ class RequestReader:
             parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
         else:
             parsed = parse_body(body, model, strict=strict)
-        if settings.strict_models and parsed.model not in settings.models:
+        served = parsed.served_model
+        if settings.strict_models and served is not None and served not in settings.models:
             raise APIError(
-                f"The model `{parsed.model}` does not exist or you do not have access to it.",
+                f"The model `{served}` does not exist or you do not have access to it.",
                 status=404,
                 code="model_not_found",
             )
@@ -121,7 +122,7 @@ def is_large(request: Request) -> bool:
 
 
 def parse_headers(
-    request: Request, asked: GenerationRequest, profiles: Profiles | None = None
+    request: Request, asked: ModelRequest, profiles: Profiles | None = None
 ) -> EmulationHeaders:
     """Read and check the X-* headers, what the body says in their place, and the profile's.
 
@@ -141,7 +142,7 @@ def parse_headers(
 def with_defaults(
     request: Request,
     given: Mapping[str, str],
-    asked: GenerationRequest,
+    asked: ModelRequest,
     profiles: Profiles | None,
 ) -> dict[str, str]:
     """Return the headers with those that the body or the profile stands in for.

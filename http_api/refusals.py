@@ -1,8 +1,19 @@
 """What OpenAI refuses though each parameter is valid by itself: mistakes that find real bugs."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from http_api.responses_chat import ResponsesChat
+from http_api.responses_schemas import (
+    CustomCallItem,
+    CustomOutputItem,
+    FunctionCallItem,
+    FunctionOutputItem,
+    Item,
+    ItemReference,
+    ResponsesRequest,
+    SchemaFormat,
+)
 from schema_instances import strict_fault
 from schemas import (
     APIError,
@@ -14,7 +25,6 @@ from schemas import (
     JsonSchemaFormat,
     Message,
     Prompt,
-    ResponseFormat,
     ToolMessage,
 )
 
@@ -30,16 +40,21 @@ def refuse_chat(chat: ChatCompletionRequest, prompt: Prompt) -> None:
         APIError: In OpenAI's words.
     """
     refuse_loose_tool_messages(chat.messages)
-    if chat.response_format is not None:
-        _refuse_format(chat.response_format, prompt)
+    match chat.response_format:
+        case None:
+            pass
+        case JsonObjectFormat() if not says_json(prompt.texts):
+            raise APIError(
+                "'messages' must contain the word 'json' in some form, to use 'response_format' "
+                "of type 'json_object'.",
+                param="messages",
+            )
+        case JsonSchemaFormat(json_schema=named) if named.strict:
+            refuse_loose_format(named.name, named.schema_, "response_format")
     if chat.tools is not None:
-        refuse_loose_functions(chat, "tools[{}].function.parameters".format)
+        refuse_loose_functions(chat)
     elif chat.tool_choice is not None:
-        raise APIError(
-            "Invalid value for 'tool_choice': "
-            "'tool_choice' is only allowed when 'tools' are specified.",
-            param="tool_choice",
-        )
+        raise _choice_without_tools()
     if chat.max_tokens is not None and is_reasoning_model(chat.model):
         raise APIError(
             "Unsupported parameter: 'max_tokens' is not supported with this model. "
@@ -50,12 +65,78 @@ def refuse_chat(chat: ChatCompletionRequest, prompt: Prompt) -> None:
     refuse_temperature(chat.temperature, chat.model)
 
 
-def _refuse_format(response_format: ResponseFormat, prompt: Prompt) -> None:
-    match response_format:
-        case JsonObjectFormat():
-            refuse_json_unsaid(prompt.texts)
-        case JsonSchemaFormat(json_schema=named) if named.strict:
-            refuse_loose_format(named.name, named.schema_, "response_format")
+def refuse_response(asked: ResponsesRequest, chat: ResponsesChat) -> None:
+    """Refuse a Responses request that OpenAI refuses.
+
+    Args:
+        asked: The request.
+        chat: The chat that asks for the same.
+
+    Raises:
+        APIError: In OpenAI's words.
+    """
+    # What is not sent again is not known here.
+    is_complete = asked.previous_response_id is None and asked.conversation is None
+    if is_complete and isinstance(asked.input, list):
+        refuse_loose_outputs(asked.input)
+    text_format = asked.text and asked.text.format
+    match text_format:
+        case None:
+            pass
+        case JsonObjectFormat() if is_complete and not says_json(_input_texts(asked, chat)):
+            raise APIError(
+                "Response input messages must contain the word 'json' in some form to use "
+                "'text.format' of type 'json_object'.",
+                param="text.format",
+            )
+        case SchemaFormat() if text_format.strict:
+            refuse_loose_format(text_format.name, text_format.schema_, "text.format.schema")
+    if asked.tools:
+        refuse_loose_functions(chat)
+    elif asked.tool_choice not in (None, "none", "auto"):
+        raise _choice_without_tools()
+    refuse_temperature(asked.temperature, asked.model)
+
+
+def _input_texts(asked: ResponsesRequest, chat: ResponsesChat) -> Sequence[str]:
+    """Return the texts of the input, without the instructions, which are the first message."""
+    first = 0 if asked.instructions is None else 1
+    return chat.model_copy(update={"messages": chat.messages[first:]}).prompt().texts
+
+
+def _choice_without_tools() -> APIError:
+    return APIError(
+        "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are "
+        "specified.",
+        param="tool_choice",
+    )
+
+
+def refuse_loose_outputs(items: Sequence[Item]) -> None:
+    """Refuse the output of a call that is not there.
+
+    Raises:
+        APIError: No call in the input has the output's id.
+    """
+    called: set[tuple[str, str]] = set()
+    for item in items:
+        match item:
+            case ItemReference():
+                return  # it may be any call
+            case FunctionCallItem():
+                called.add(("function", item.call_id))
+            case CustomCallItem():
+                called.add(("custom tool", item.call_id))
+            case FunctionOutputItem() if ("function", item.call_id) not in called:
+                raise _no_call("function", item.call_id)
+            case CustomOutputItem() if ("custom tool", item.call_id) not in called:
+                raise _no_call("custom tool", item.call_id)
+
+
+def _no_call(kind: str, call_id: str) -> APIError:
+    return APIError(
+        f"No tool call found for {kind} call output with call_id {call_id[:64]}.", param="input"
+    )
 
 
 def refuse_loose_tool_messages(messages: Sequence[Message]) -> None:
@@ -100,18 +181,9 @@ def _unanswered(ids: Iterable[str], index: int) -> APIError:
     )
 
 
-def refuse_json_unsaid(texts: Iterable[str]) -> None:
-    """Refuse a chat that asks for a JSON object and does not say so to the model.
-
-    Raises:
-        APIError: No text holds the word.
-    """
-    if not any(map(_say_json, texts)):
-        raise APIError(
-            "'messages' must contain the word 'json' in some form, to use 'response_format' of "
-            "type 'json_object'.",
-            param="messages",
-        )
+def says_json(texts: Iterable[str]) -> bool:
+    """Tell whether a text says the word, in any case of letters and as part of any other."""
+    return any(map(_say_json, texts))
 
 
 def refuse_loose_format(name: str, schema: JsonSchema | None, param: str) -> None:
@@ -125,12 +197,8 @@ def refuse_loose_format(name: str, schema: JsonSchema | None, param: str) -> Non
         raise APIError(f"Invalid schema for response_format '{name}': {fault}", param=param)
 
 
-def refuse_loose_functions(chat: ChatCompletionRequest, param: Callable[[int], str]) -> None:
+def refuse_loose_functions(chat: ChatCompletionRequest) -> None:
     """Refuse a strict function whose schema breaks the rules of strict mode.
-
-    Args:
-        chat: Has the tools.
-        param: Returns the path of the schema of the tool with this index.
 
     Raises:
         APIError: An object allows other properties, or does not require one of its own.
@@ -142,7 +210,7 @@ def refuse_loose_functions(chat: ChatCompletionRequest, param: Callable[[int], s
         if fault is not None:
             raise APIError(
                 f"Invalid schema for function '{tool.function.name}': {fault}",
-                param=param(index),
+                param=chat.schema_param(index),
                 code="invalid_function_parameters",
             )
 

@@ -103,6 +103,21 @@ def test_body_is_for_legacy_completions_too(http: httpx.Client) -> None:
     assert answer["usage"]["completion_tokens"] == 3
 
 
+def test_body_is_for_responses_too(http: httpx.Client) -> None:
+    """Responses take the object as well."""
+    asked = {"model": "gpt-4", "input": "hi", "emulation": {**QUICK, "output_length": 3}}
+    answer = http.post("/v1/responses", json=asked).json()
+    assert answer["usage"]["output_tokens"] == 3
+
+
+def test_body_is_for_embeddings_too(http: httpx.Client) -> None:
+    """Embeddings take the object as well."""
+    asked = {"model": "text-embedding-3-small", "input": "hi"}
+    emulation = {"ttft_ms": 250, "emulation_report": True}
+    answer = http.post("/v1/embeddings", json={**asked, "emulation": emulation}).json()
+    assert answer["emulation"]["total_ms"]["asked"] == 250
+
+
 def test_strict_mode_takes_it(other_client: openai.OpenAI) -> None:
     """With strict_parameters the object is no unknown parameter."""
     answer = complete(other_client, extra_body={"emulation": {"output_length": 5}})

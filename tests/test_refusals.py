@@ -5,12 +5,13 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.responses import Response
 
 from conftest import sdk_client
 from http_api.refusals import is_reasoning_model
 from tests.sdk import complete, message_of, refused
 from tests.server import running_server
-from tests.wire import chat
+from tests.wire import chat, headers
 
 HI = {"role": "user", "content": "hi"}
 CALLS = {
@@ -176,6 +177,137 @@ def test_what_openai_refuses(client: openai.OpenAI, kind: str) -> None:
 def test_lenient_server_takes_it(lenient: openai.OpenAI, kind: str) -> None:
     """A lenient server answers what OpenAI refuses."""
     assert complete(lenient, **REFUSED[kind][0]).choices
+
+
+def asking(**parameters: object) -> dict[str, object]:
+    """Return a Responses request."""
+    return {"model": "gpt-4o", "input": "hi", **parameters}
+
+
+def as_text(schema: object, *, strict: bool = True) -> dict[str, object]:
+    """Return the text format of a schema."""
+    named = {"type": "json_schema", "name": "x", "schema": schema, "strict": strict}
+    return {"format": named}
+
+
+def function(schema: object, *, strict: bool = True) -> dict[str, object]:
+    """Return a function of a Responses request."""
+    return {"type": "function", "name": "f", "parameters": schema, "strict": strict}
+
+
+SEARCH = {"type": "web_search"}
+CALL = {"type": "function_call", "call_id": "call_a", "name": "f", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "call_a", "output": "done"}
+CUSTOM_CALL = {"type": "custom_tool_call", "call_id": "call_a", "name": "f", "input": "x"}
+CUSTOM_OUTPUT = {"type": "custom_tool_call_output", "call_id": "call_a", "output": "done"}
+OBJECT = {"format": {"type": "json_object"}}
+NO_JSON = (
+    "Response input messages must contain the word 'json' in some form to use 'text.format' of "
+    "type 'json_object'."
+)
+RESPONSES: dict[str, tuple[dict[str, object], str, str | None, str]] = {
+    "output without a call": (
+        asking(input=[HI, OUTPUT]),
+        "input",
+        None,
+        "No tool call found for function call output with call_id call_a.",
+    ),
+    "output before its call": (
+        asking(input=[HI, OUTPUT, CALL]),
+        "input",
+        None,
+        "No tool call found for function call output with call_id call_a.",
+    ),
+    "output of another kind of call": (
+        asking(input=[HI, CALL, CUSTOM_OUTPUT]),
+        "input",
+        None,
+        "No tool call found for custom tool call output with call_id call_a.",
+    ),
+    "json unsaid": (asking(text=OBJECT), "text.format", None, NO_JSON),
+    "json in the instructions": (
+        asking(text=OBJECT, instructions="Answer in JSON."),
+        "text.format",
+        None,
+        NO_JSON,
+    ),
+    "open object": (
+        asking(text=as_text(OPEN)),
+        "text.format.schema",
+        None,
+        "Invalid schema for response_format 'x': In context=('properties', 'a'), "
+        "'additionalProperties' is required to be supplied and to be false.",
+    ),
+    "optional property of a function": (
+        asking(tools=[SEARCH, function(OPTIONAL)]),
+        "tools[1].parameters",
+        "invalid_function_parameters",
+        "Invalid schema for function 'f': In context=(), 'required' is required to be supplied "
+        "and to be an array including every key in properties. Missing 'b'.",
+    ),
+    "temperature": (
+        asking(model="o3", temperature=0.2),
+        "temperature",
+        "unsupported_value",
+        NO_TEMPERATURE,
+    ),
+    "tool_choice": (
+        asking(tool_choice="required"),
+        "tool_choice",
+        None,
+        "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are "
+        "specified.",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RESPONSES)
+def test_what_openai_refuses_in_responses(client: openai.OpenAI, kind: str) -> None:
+    """The same mistakes are refused in Responses, under the names that they have there."""
+    body, param, code, message = RESPONSES[kind]
+    error = refused(client, body, "/responses")
+    assert (error.status_code, error.type) == (400, "invalid_request_error")
+    assert (error.param, error.code) == (param, code)
+    assert message_of(error) == message
+
+
+def respond(client: openai.OpenAI, body: dict[str, object]) -> Response:
+    """Return the answer to a Responses request."""
+    create: Any = client.responses.create
+    answer = create(**body, extra_headers=headers())
+    assert isinstance(answer, Response)
+    return answer
+
+
+@pytest.mark.parametrize("kind", RESPONSES)
+def test_lenient_server_takes_it_in_responses(lenient: openai.OpenAI, kind: str) -> None:
+    """A lenient server answers these Responses requests."""
+    assert respond(lenient, RESPONSES[kind][0]).status == "completed"
+
+
+RESPONSES_TAKEN: dict[str, dict[str, object]] = {
+    "output": asking(input=[HI, CALL, OUTPUT]),
+    "output of a custom call": asking(input=[HI, CUSTOM_CALL, CUSTOM_OUTPUT]),
+    "output of a call that was sent before": asking(
+        input=[OUTPUT], previous_response_id=f"resp_{'0' * 50}"
+    ),
+    "output of a call in a conversation": asking(input=[OUTPUT], conversation="conv_1"),
+    "output of an item that is not repeated": asking(
+        input=[{"type": "item_reference", "id": "fc_1"}, OUTPUT]
+    ),
+    "json": asking(input="Answer in JSON.", text=OBJECT),
+    "json said before": asking(text=OBJECT, conversation="conv_1"),
+    "strict format": asking(text=as_text(STRICT)),
+    "loose format": asking(text=as_text(OPEN, strict=False)),
+    "loose function": asking(tools=[function(OPTIONAL, strict=False)]),
+    "modes without tools": asking(tool_choice="auto"),
+}
+
+
+@pytest.mark.parametrize("kind", RESPONSES_TAKEN)
+def test_what_openai_takes_in_responses(client: openai.OpenAI, kind: str) -> None:
+    """What OpenAI takes in Responses is answered."""
+    assert respond(client, RESPONSES_TAKEN[kind]).status == "completed"
 
 
 TAKEN: dict[str, dict[str, object]] = {

@@ -15,6 +15,7 @@ ROOMS = (
     "timing",
     "tokenizer",
     "prompts",
+    "embeddings",
     "schemas",
     "schema_instances",
     "answers",
