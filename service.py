@@ -32,14 +32,20 @@ from answers.composing import Composer, compose_off_loop
 from answers.corpus import Corpus
 from http_api import docs_page
 from http_api.chat_events import ChatRenderer
+from http_api.embedding import EmbeddingEndpoint
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
-from http_api.generation import Generation, random_id, start_counting
+from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
 from http_api.legacy_events import CompletionRenderer
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
+from http_api.profiles import ProfilesError, read_profiles
 from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
 from http_api.reading import RequestReader, is_large, parse_headers
+from http_api.refusals import refuse_chat, refuse_response
+from http_api.responses_chat import ResponsesChat, to_chat
+from http_api.responses_events import ResponsesRenderer
+from http_api.responses_schemas import InputTokens, InputTokensRequest, ResponsesRequest
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
 from http_api.upgrade import ignore_offers
@@ -47,12 +53,15 @@ from metrics import TALLY
 from schemas import (
     APIError,
     ChatCompletionRequest,
+    CompletionList,
     CompletionRequest,
+    EmbeddingRequest,
     EmulationHeaders,
     GenerationRequest,
     Health,
     Model,
     ModelList,
+    Prompt,
 )
 from settings import Settings
 from timing.jitter import load_traces
@@ -65,6 +74,10 @@ try:
     TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
 except (OSError, ValueError) as error:
     raise BentoMLConfigException(f"The setting 'traces': {error}") from None
+try:
+    PROFILES = read_profiles(SETTINGS.profiles, SETTINGS, TRACES) if SETTINGS.profiles else None
+except ProfilesError as error:
+    raise BentoMLConfigException(f"The setting 'profiles': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -80,6 +93,11 @@ class Application(Starlette):
         """Serve one request."""
         scope["start_s"] = time.monotonic()
         await super().__call__(scope, receive, send)
+
+
+def is_long(request: Request, *, with_schemas: bool) -> bool:
+    """Tell whether to look for faults takes long: schemas take ten times as long as texts."""
+    return is_large(request) or (with_schemas and request.scope["size"] > MAX_BYTES_COUNTED_INLINE)
 
 
 endpoints: dict[str, Endpoint] = {}
@@ -115,17 +133,29 @@ class OpenAIEmulator:
         self.generator = TokenGenerator()
         self.corpus = Corpus()
         self.reader = RequestReader(SETTINGS)
+        self.embedding = EmbeddingEndpoint(SETTINGS, TRACES)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
         }
         endpoints.update(
-            zip(COMPLETION_PATHS, (self.chat_completions, self.completions), strict=True)
+            zip(
+                COMPLETION_PATHS,
+                (self.chat_completions, self.completions, self.responses, self.embeddings),
+                strict=True,
+            )
         )
         v1 = Router(
             [
                 Route("/chat/completions", self.chat_completions, methods=["POST"]),
+                Route("/chat/completions", self.list_completions),
                 Route("/completions", self.completions, methods=["POST"]),
+                Route("/embeddings", self.embeddings, methods=["POST"]),
+                Route("/responses", self.responses, methods=["POST"]),
+                Route("/responses/input_tokens", self.input_tokens, methods=["POST"]),
+                Route("/responses/{id}", self.find_response, methods=["GET", "DELETE"]),
+                Route("/responses/{id}/input_items", self.find_response),
+                Route("/responses/{id}/cancel", self.find_response, methods=["POST"]),
                 Route("/models", self.list_models),
                 Route("/models/{model:path}", self.get_model),
             ],
@@ -172,8 +202,8 @@ class OpenAIEmulator:
     async def chat_completions(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""
         chat = await self.reader.read(request, ChatCompletionRequest)
-        headers = parse_headers(request)
-        prompt = await asyncio.to_thread(chat.prompt) if is_large(request) else chat.prompt()
+        headers = parse_headers(request, chat, PROFILES)
+        prompt = await self.prompt_of(request, chat)
         return await self.generate(
             request,
             chat,
@@ -184,10 +214,26 @@ class OpenAIEmulator:
             renderer=partial(ChatRenderer, include_usage=chat.include_usage),
         )
 
+    async def prompt_of(self, request: Request, chat: ChatCompletionRequest) -> Prompt:
+        """Return the prompt of a chat that OpenAI would not refuse.
+
+        Raises:
+            APIError: OpenAI refuses it, and the server is not lenient.
+        """
+
+        def check() -> Prompt:
+            prompt = chat.prompt()
+            if not SETTINGS.lenient:
+                refuse_chat(chat, prompt)
+            return prompt
+
+        is_slow = is_long(request, with_schemas=not chat.is_plain)
+        return await asyncio.to_thread(check) if is_slow else check()
+
     async def completions(self, request: Request) -> Response:
         """Answer the legacy POST /v1/completions."""
         legacy = await self.reader.read(request, CompletionRequest)
-        headers = parse_headers(request)
+        headers = parse_headers(request, legacy, PROFILES)
         echoed = await asyncio.to_thread(echoes, legacy) if is_large(request) else echoes(legacy)
         return await self.generate(
             request,
@@ -198,6 +244,56 @@ class OpenAIEmulator:
             compose=lambda composer: composer.legacy(legacy),
             renderer=partial(CompletionRenderer, echoes=echoed, include_usage=legacy.include_usage),
         )
+
+    async def responses(self, request: Request) -> Response:
+        """Answer POST /v1/responses: as the chat that asks for the same, in other words."""
+        asked = await self.reader.read(request, ResponsesRequest)
+        headers = parse_headers(request, asked, PROFILES)
+        chat, prompt = await self.translate(request, asked)
+        return await self.generate(
+            request,
+            chat,
+            headers,
+            texts=prompt.texts,
+            count=partial(count_chat_prompt, chat, prompt),
+            compose=lambda composer: composer.chat(chat, headers.tool_calls),
+            renderer=partial(ResponsesRenderer, request=asked),
+        )
+
+    async def translate(
+        self, request: Request, asked: InputTokensRequest
+    ) -> tuple[ResponsesChat, Prompt]:
+        """Return the chat that asks for the same as a Responses request, and its prompt.
+
+        Raises:
+            APIError: OpenAI refuses it, and the server is not lenient.
+        """
+
+        def convert() -> tuple[ResponsesChat, Prompt]:
+            chat = to_chat(asked)
+            if isinstance(asked, ResponsesRequest) and not SETTINGS.lenient:
+                refuse_response(asked, chat)
+            return chat, chat.prompt()
+
+        is_slow = is_long(request, with_schemas=bool(asked.tools or asked.text))
+        return await asyncio.to_thread(convert) if is_slow else convert()
+
+    async def input_tokens(self, request: Request) -> Response:
+        """Answer POST /v1/responses/input_tokens."""
+        asked = await self.reader.read(request, InputTokensRequest)
+        chat, prompt = await self.translate(request, asked)
+        count = partial(count_chat_prompt, chat, prompt)
+        tokens = await start_counting(request.scope["size"], count)
+        return json_response(request, InputTokens(input_tokens=tokens))
+
+    async def find_response(self, request: Request) -> Response:
+        """Answer what asks for a stored response: there is no store."""
+        raise APIError(f"Response with id '{request.path_params['id']}' not found.", status=404)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Answer POST /v1/embeddings."""
+        asked = await self.reader.read(request, EmbeddingRequest)
+        return await self.embedding.answer(request, asked, parse_headers(request, asked, PROFILES))
 
     async def generate(
         self,
@@ -236,7 +332,10 @@ class OpenAIEmulator:
         if not parsed.stream:
             refuse_beyond_timeout(plan, SETTINGS.timeout_s)
         header = Header(
-            random_id(parsed.ID_PREFIX), int(time.time()), parsed.model, SYSTEM_FINGERPRINT
+            random_id(parsed.ID_PREFIX, parsed.ID_DIGITS),
+            int(time.time()),
+            parsed.model,
+            SYSTEM_FINGERPRINT,
         )
         generation = Generation(
             request=parsed,
@@ -248,8 +347,12 @@ class OpenAIEmulator:
             id=header.id,
             cached_tokens=headers.cached_tokens,
             report=headers.emulation_report,
+            note=composer.note,
         )
         if parsed.stream:
+            if parsed.continuous_usage:
+                async with ended_by_disconnect(request.receive):
+                    await generation.counted
             return EventStream(
                 generation, generation.stream(self.generator), openai_headers(request)
             )
@@ -260,23 +363,28 @@ class OpenAIEmulator:
                 body = await generation.whole_in_time()
         return json_response(request, generation.finish_whole(body))
 
+    async def list_completions(self, request: Request) -> Response:
+        """Answer GET /v1/chat/completions: the stored ones, of which there are none."""
+        return json_response(request, CompletionList())
+
     async def list_models(self, request: Request) -> Response:
         """Answer GET /v1/models."""
         return json_response(request, ModelList(data=list(self.models.values())))
 
     async def get_model(self, request: Request) -> Response:
-        """Answer GET /v1/models/{model}."""
+        """Answer GET /v1/models/{model}: any that a chat would take."""
         name = request.path_params["model"]
         if not name:
             raise HTTPException(404)
-        if name not in self.models:
+        if name not in self.models and SETTINGS.strict_models:
             raise APIError(
                 f"The model '{name}' does not exist",
                 status=404,
                 param="model",
                 code="model_not_found",
             )
-        return json_response(request, self.models[name])
+        unlisted = Model(id=name, created=MODELS_CREATED, owned_by="openai")
+        return json_response(request, self.models.get(name, unlisted))
 
     async def health(self, request: Request) -> Response:
         """Answer GET /health."""

@@ -67,6 +67,15 @@ class Settings(BaseModel):
     traces: Path | None = Field(
         None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
     )
+    profiles: Path | None = Field(
+        None, description="YAML file of what counts, by model name, without header and emulation"
+    )
+    ignore_eos: bool = Field(
+        False, description="answer as long as the limit allows, as with ignore_eos in the body"
+    )
+    lenient: bool = Field(
+        False, description="let pass what OpenAI refuses and servers like vLLM do not"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300,

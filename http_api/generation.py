@@ -11,19 +11,11 @@ from time import monotonic
 
 import metrics
 from answers.answer import Answer
-from http_api.events import (
-    DONE,
-    EVENT_END,
-    STEP_US,
-    MixedStream,
-    PlainStream,
-    Renderer,
-    rendering_us,
-)
+from http_api.events import STEP_US, AnswerStream, Renderer, rendering_us
 from http_api.log_lines import LINES
 from http_api.sending import CLIENT_CLOSED_REQUEST
 from metrics import TALLY
-from schemas import GenerationRequest, Usage
+from schemas import ErrorBody, GenerationRequest, Usage
 from timing.clock import sleep_until
 from timing.pace import Pace
 from timing.plan import GenerationPlan
@@ -32,14 +24,18 @@ from tokenizer import TokenGenerator
 # Larger requests are counted in a thread: 8,192 bytes of text or tools take 0.2 to 0.5 ms.
 MAX_BYTES_COUNTED_INLINE = 8192
 
+# The end of a stream that repeats a longer answer, as a response does, is made in a thread. It
+# takes a twentieth of what its tokens took.
+LONG_END = 20
+
 MAX_NAME_LOGGED = 128
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
-def random_id(prefix: str) -> str:
-    """Return `prefix` and 29 random letters and digits."""
-    return f"{prefix}{random.getrandbits(29 * 4):029x}"
+def random_id(prefix: str, digits: int = 29) -> str:
+    """Return `prefix` and so many random hexadecimal digits."""
+    return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
 
 
 def start_counting(size: int, count: Callable[[], int] | None) -> asyncio.Future[int]:
@@ -68,6 +64,7 @@ class Generation:
         id: The completion's id.
         cached_tokens: How many of the prompt's tokens to report as cached.
         report: Whether the end of the answer says when its tokens were due and when they left.
+        note: What the log line says of how the answers were made.
     """
 
     request: GenerationRequest
@@ -79,8 +76,9 @@ class Generation:
     id: str
     cached_tokens: int = 0
     report: bool = False
+    note: str = ""
     pace: Pace = field(init=False)
-    events: PlainStream | MixedStream = field(init=False)
+    events: AnswerStream = field(init=False)
 
     def __post_init__(self) -> None:
         """Start to watch the pace."""
@@ -95,6 +93,17 @@ class Generation:
             hidden=self.reasoning_tokens,
             cached=self.cached_tokens,
         )
+
+    def usage_so_far(self, tokens: int) -> str:
+        """Return as JSON the usage after so many tokens of one choice; the prompt is counted."""
+        shown = self.plan.reasoning_tokens - self.plan.hidden_tokens
+        thoughts = min(tokens, shown)
+        return Usage.of(
+            prompt=self.counted.result(),
+            visible=tokens - thoughts,
+            hidden=thoughts + self.plan.hidden_tokens,
+            cached=self.cached_tokens,
+        ).model_dump_json()
 
     @property
     def visible_tokens(self) -> int:
@@ -144,22 +153,25 @@ class Generation:
 
         A choice's role leaves with its first token: clients take any chunk for a token.
         """
+        count_usage = self.usage_so_far if self.request.continuous_usage else None
         batch_size = self.plan.sse_batch_size
-        self.events = (
-            PlainStream(self.renderer, self.answers[0], batch_size)
-            if len(self.answers) == 1 and self.answers[0].is_plain
-            else MixedStream(self.renderer, self.answers, batch_size)
-        )
+        self.events = self.renderer.stream(self.answers, batch_size, count_usage)
         return generator.generate(self.events, self.plan, self.start_s, self.pace)
 
     async def end(self) -> bytes:
         """Return what comes after the last token of the stream."""
-        end = self.events.end()
-        if self.request.include_usage:
-            end += self.renderer.usage(await self.usage())
-        if self.report:
-            end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
-        return f"{end}{DONE}".encode()
+        usage = await self.usage() if self.request.include_usage else None
+        report = self.emulation() if self.report else ""
+        if rendering_us(self.answers, self.plan.output_tokens) <= STEP_US * LONG_END:
+            return self._rendered_end(usage, report)
+        return await asyncio.to_thread(self._rendered_end, usage, report)
+
+    def _rendered_end(self, usage: Usage | None, report: str) -> bytes:
+        return self.renderer.end(self.events.end(), usage, report).encode()
+
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream."""
+        return self.renderer.error(error).encode()
 
     def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
@@ -239,6 +251,7 @@ class Generation:
             f"itl_ms={plan.itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
             f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
             f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
+            f"{self.note}"
         )
 
 

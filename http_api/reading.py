@@ -1,27 +1,25 @@
 """From a request's bytes to its body and its X-* headers, checked."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
-from http_api.errors import header_error, request_error, unknown_parameter
+from http_api.errors import PLACES, request_error, unknown_parameter
+from http_api.header_fields import HEADER_NAMES, body_headers, check_headers, field_name
+from http_api.profiles import Profiles
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
-from schemas import APIError, EmulationHeaders, GenerationRequest
+from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 
 # Larger requests are read in a thread, so that other streams go on.
 MAX_BYTES_READ_INLINE = 65_536
 
-HEADER_NAMES = {
-    str(field.alias).lower().encode(): field.alias
-    for field in EmulationHeaders.model_fields.values()
-}
-
-AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
 class RequestReader:
@@ -54,9 +52,10 @@ class RequestReader:
             parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
         else:
             parsed = parse_body(body, model, strict=strict)
-        if settings.strict_models and parsed.model not in settings.models:
+        served = parsed.served_model
+        if settings.strict_models and served is not None and served not in settings.models:
             raise APIError(
-                f"The model `{parsed.model}` does not exist or you do not have access to it.",
+                f"The model `{served}` does not exist or you do not have access to it.",
                 status=404,
                 code="model_not_found",
             )
@@ -122,18 +121,40 @@ def is_large(request: Request) -> bool:
     return bool(request.scope["size"] > MAX_BYTES_READ_INLINE)
 
 
-def parse_headers(request: Request) -> EmulationHeaders:
-    """Read and check the X-* headers.
+def parse_headers(
+    request: Request, asked: ModelRequest, profiles: Profiles | None = None
+) -> EmulationHeaders:
+    """Read and check the X-* headers, what the body says in their place, and the profile's.
 
     Raises:
-        APIError: A header is not a number or out of its range.
+        APIError: One of them is not a number or out of its range, or the body names no header.
     """
     given = {
         HEADER_NAMES[name]: value.decode("latin-1")
         for name, value in request.scope["headers"]
         if name in HEADER_NAMES
     }
-    try:
-        return EmulationHeaders.model_validate(given)
-    except ValidationError as error:
-        raise header_error(error, EmulationHeaders) from None
+    if profiles is not None or asked.emulation:
+        given = with_defaults(request, given, asked, profiles)
+    return check_headers(given)
+
+
+def with_defaults(
+    request: Request,
+    given: Mapping[str, str],
+    asked: ModelRequest,
+    profiles: Profiles | None,
+) -> dict[str, str]:
+    """Return the headers with those that the body or the profile stands in for.
+
+    The request's scope keeps where each of these came from, for errors that name it.
+
+    Raises:
+        APIError: The body names no header, or gives one a list or an object.
+    """
+    profile = profiles.of(asked.model) if profiles is not None else {}
+    body = body_headers(asked.emulation or {})
+    places = {name: f"profile.{field_name(name)}" for name in profile}
+    places |= {name: f"emulation.{field_name(name)}" for name in body}
+    request.scope[PLACES] = {name: at for name, at in places.items() if name not in given}
+    return {**profile, **body, **given}

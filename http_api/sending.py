@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 import metrics
 from http_api.errors import server_error
 from metrics import TALLY
-from schemas import ErrorEnvelope
+from schemas import ErrorBody
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
@@ -60,6 +60,23 @@ def json_response(
         # A copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
     return JSONResponse(content, status, openai_headers(request))
+
+
+class PiecesResponse(JSONResponse):
+    """JSON in pieces: each is a write that waits for the client, and none is copied."""
+
+    def __init__(self, pieces: Sequence[bytes], headers: RawHeaders) -> None:
+        super().__init__(b"", 200, headers)
+        self.raw_headers[0] = (b"content-length", b"%d" % sum(map(len, pieces)))
+        self._pieces = pieces
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        """Send the answer."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        *rest, last = self._pieces
+        for piece in rest:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 def _current_task() -> asyncio.Task[Any]:
@@ -146,6 +163,9 @@ class Stream(Protocol):
     async def end(self) -> bytes:
         """Return what comes after the last token."""
 
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream."""
+
     def finish(self, status: int) -> None:
         """Note that it has ended with a status, as logs and metrics tell it."""
 
@@ -153,7 +173,7 @@ class Stream(Protocol):
 class EventStream(Response):
     """A stream of server-sent events; it ends at once when the client goes away.
 
-    A fault of our own ends it with an event that holds the error, and without ``[DONE]``.
+    A fault of our own ends it with an event that holds the error, and nothing after it.
 
     Args:
         stream: What comes after the tokens.
@@ -191,8 +211,7 @@ class EventStream(Response):
             status = 500
             TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             logger.exception("a stream broke off")
-            event = f"data: {ErrorEnvelope(error=server_error().body).model_dump_json()}\n\n"
-            body = event.encode()
+            body = self.stream.error(server_error().body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)
