@@ -1,7 +1,9 @@
 """What hangs on locust's events: options, rows, limits and charts."""
 
 import logging
+import time
 from argparse import Namespace
+from math import inf
 from typing import Any
 
 import gevent
@@ -13,9 +15,15 @@ from locust.runners import WorkerRunner
 from locust.web import WebUI
 
 from loadtest.chart import add_charts
-from loadtest.limits import broken_limits, exit_code
+from loadtest.limits import broken_limits, exit_code, unjudged
 from loadtest.options import Options, add_options
-from loadtest.report import extend_run, extend_run_every_second, summary, use_fine_buckets
+from loadtest.report import (
+    THE_STOP,
+    extend_run,
+    extend_run_every_second,
+    summary,
+    use_fine_buckets,
+)
 from loadtest.user import ChatUser
 
 logger = logging.getLogger(__name__)
@@ -27,7 +35,10 @@ def register(events: Events) -> None:
     events.init_command_line_parser.add_listener(add_options)
     events.init.add_listener(prepare)
     events.init.add_listener(measure_length)
+    events.test_start.add_listener(forget_stop)
+    events.test_stopping.add_listener(note_stop)
     events.test_stop.add_listener(warn_of_unanswered)
+    events.test_stop.add_listener(tell_of_injected)
     events.quitting.add_listener(conclude)
 
 
@@ -71,6 +82,16 @@ def measure_length(environment: Environment, **_: Any) -> None:
     environment.events.test_stopping.add_listener(lambda **_: extend_run(environment.stats))
 
 
+def forget_stop(**_: Any) -> None:
+    """Forget the stop of the run before."""
+    THE_STOP.at_s = inf
+
+
+def note_stop(**_: Any) -> None:
+    """Note when this process stops its users."""
+    THE_STOP.at_s = time.perf_counter()
+
+
 def _has_task(user_class: type[User], tags: set[str], excluded: set[str]) -> bool:
     """Return whether locust leaves the class a task; it would try to run classes without one."""
     tags_of_tasks: list[set[str]] = [getattr(t, "locust_tag_set", set()) for t in user_class.tasks]
@@ -88,12 +109,23 @@ def warn_of_unanswered(**_: Any) -> None:
     ages_s.clear()
 
 
+def tell_of_injected(**_: Any) -> None:
+    """Say how many of this process's answers the emulator broke on purpose, and which it saw."""
+    for kind in sorted({kind for kind, _ in ChatUser.injected}):
+        seen, unseen = ChatUser.injected[kind, True], ChatUser.injected[kind, False]
+        text = "%d answers had the fault %s injected; %d of them failed"
+        logger.info(text, seen + unseen, kind, seen)
+    ChatUser.injected.clear()
+
+
 def conclude(environment: Environment, **_: Any) -> None:
     """Log the run's figures and the limits that broke, and set the exit code."""
     if isinstance(environment.runner, WorkerRunner):
         return
     options = Options.of(environment.parsed_options)
     logger.info(summary(environment.stats))
+    for line in unjudged(environment.stats, options):
+        logger.warning("Not judged: %s", line)
     for line in broken_limits(environment.stats, options):
         logger.error("Limit broken: %s", line)
     code = exit_code(environment.stats, options)
