@@ -1,6 +1,7 @@
 """What hangs on locust's events: options, rows, limits and charts."""
 
 import logging
+import sys
 import time
 from argparse import Namespace
 from math import inf
@@ -17,6 +18,7 @@ from locust.web import WebUI
 from loadtest.chart import add_charts
 from loadtest.limits import broken_limits, exit_code, unjudged
 from loadtest.options import Options, add_options
+from loadtest.replay import ReplayUser, register_replay, trace_of
 from loadtest.report import (
     THE_STOP,
     extend_run,
@@ -48,7 +50,27 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     Workers keep all classes: their master, which alone knows what was picked, names those to run.
     """
     if isinstance(environment.runner, WorkerRunner):
+        register_replay(environment, None)
         return
+    try:
+        trace = trace_of(Options.of(environment.parsed_options))
+        choose_classes(environment, has_trace=trace is not None)
+    except ValueError as error:
+        sys.exit(f"locust: {error}")
+    if environment.runner is not None:
+        register_replay(environment, trace)
+    if web_ui:
+        add_charts(web_ui)
+        assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
+        web_ui.app.before_request(refuse_bad_options)
+
+
+def choose_classes(environment: Environment, has_trace: bool = False) -> None:
+    """Leave the user classes that run; where none is picked, a trace is replayed alone.
+
+    Raises:
+        ValueError: There is a trace and no class to replay it, or the other way round.
+    """
     options = environment.parsed_options
     tags = set(getattr(options, "tags", None) or ())
     excluded = set(getattr(options, "exclude_tags", None) or ())
@@ -56,13 +78,20 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     environment.user_classes[:] = [
         user_class
         for user_class in environment.user_classes
-        if (picked or not getattr(user_class, "only_when_picked", False))
+        if (picked or _runs_unpicked(user_class, has_trace))
         and _has_task(user_class, tags, excluded)
     ]
-    if web_ui:
-        add_charts(web_ui)
-        assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
-        web_ui.app.before_request(refuse_bad_options)
+    replays = any(issubclass(user_class, ReplayUser) for user_class in environment.user_classes)
+    if replays and not has_trace:
+        raise ValueError("TraceUser needs a file to replay: --trace FILE")
+    if has_trace and not replays:
+        raise ValueError("--trace needs TraceUser, which was not picked")
+
+
+def _runs_unpicked(user_class: type[User], has_trace: bool) -> bool:
+    if has_trace:
+        return issubclass(user_class, ReplayUser)
+    return not getattr(user_class, "only_when_picked", False)
 
 
 def refuse_bad_options() -> Response | None:

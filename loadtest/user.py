@@ -204,10 +204,11 @@ class ChatUser(FastHttpUser):
             if kind := (response.headers or {}).get(FAULT_HEADER):
                 self.injected[kind, failure is not None] += 1
 
-    def start_chat(self, *arguments: Any, **parameters: Any) -> None:
+    def start_chat(self, *arguments: Any, **parameters: Any) -> Greenlet:
         """Start a `chat` beside the user's own greenlet; it ends with the user at the latest."""
         greenlet = self.in_flight.spawn(self.chat, *arguments, **parameters)
         greenlet.link_exception(self._report_exception)
+        return greenlet
 
     def _report_exception(self, greenlet: Greenlet) -> None:
         """Report what broke a chat as locust reports what breaks a task."""
@@ -298,12 +299,12 @@ class OpenLoopUser(ChatUser):
 
     def start_when_due(self, *arguments: Any, **parameters: Any) -> None:
         """Wait until the next request is due and start it, as `chat` would."""
-        _sleep_until(self.due_s)
+        sleep_until(self.due_s)
         self.start_chat(*arguments, start_s=self.due_s, **parameters)
         self.due_s += 1 / self.options.rate
 
 
-def _sleep_until(instant_s: float) -> None:
+def sleep_until(instant_s: float) -> None:
     """Sleep until ``time.perf_counter()`` has reached `instant_s`.
 
     The event loop's timers are up to 1 ms late, so the last one is spent on letting others run.
