@@ -12,7 +12,7 @@ from flask import Response, jsonify, request
 from locust import User
 from locust.env import Environment
 from locust.event import Events
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 from locust.web import WebUI
 
 from loadtest.chart import add_charts
@@ -27,6 +27,8 @@ from loadtest.report import (
     use_fine_buckets,
 )
 from loadtest.user import ChatUser
+
+CONNECT_TIMEOUT_S = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
         trace = trace_of(Options.of(environment.parsed_options))
         choose_classes(environment, has_trace=trace is not None)
     except ValueError as error:
+        end_workers(environment)
         sys.exit(f"locust: {error}")
     if environment.runner is not None:
         register_replay(environment, trace)
@@ -63,6 +66,17 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
         add_charts(web_ui)
         assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
         web_ui.app.before_request(refuse_bad_options)
+
+
+def end_workers(environment: Environment) -> None:
+    """End the workers of ``--processes``, which would wait for this master for a minute."""
+    runner, started = environment.runner, getattr(environment.parsed_options, "processes", None)
+    if not started or not isinstance(runner, MasterRunner):
+        return
+    with gevent.Timeout(CONNECT_TIMEOUT_S, False):
+        while len(runner.clients) < started:
+            gevent.sleep(0.05)
+    runner.quit()
 
 
 def choose_classes(environment: Environment, has_trace: bool = False) -> None:

@@ -174,7 +174,12 @@ class Dealer:
                 gevent.sleep(max(0.0, early_s))
                 clients = self._await_ready()
             hand = hands[clients[turn % len(clients)]]
-            fields = (request.arrival_s, request.prompt_tokens, request.output_tokens, request.blocks)
+            fields = (
+                request.arrival_s,
+                request.prompt_tokens,
+                request.output_tokens,
+                request.blocks,
+            )
             hand.append((due_s, number, *fields))
         self._hand_out(hands, start_s)
 

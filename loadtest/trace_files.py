@@ -7,12 +7,12 @@ import csv
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from math import inf, isfinite, nan
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 BLOCK_TOKENS = 512  # what one of Mooncake's hash_ids stands for
 MAX_PROMPT_TOKENS = 2**21
@@ -27,8 +27,7 @@ class TraceError(ValueError):
     """A trace that cannot be read; the message says file, line, what was expected and what came."""
 
 
-@dataclass(frozen=True, slots=True)
-class TraceRequest:
+class TraceRequest(NamedTuple):
     """One recorded request.
 
     Args:
@@ -70,7 +69,7 @@ class Trace:
         first_s = None
         for request in _in_order(self.path, islice(self._answered(), self.limit)):
             first_s = request.arrival_s if first_s is None else first_s
-            yield replace(request, arrival_s=request.arrival_s - first_s)
+            yield request._replace(arrival_s=request.arrival_s - first_s)
         if first_s is None:
             raise TraceError(f"{self.path}: expected requests with an answer, but it has none")
 

@@ -104,13 +104,13 @@ class _Handler(BaseHTTPRequestHandler):
     idle_since_s: float | None = None
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.was_idle():
             self.close_connection = True  # as if the request had crossed the close
             return
         self.stub.arrivals_s.append(time.perf_counter())
         self.stub.headers.append({name.lower(): value for name, value in self.headers.items()})
-        self.stub.bodies.append(json.loads(body))
+        self.stub.bodies.append(request)
         fault = self.stub.next_fault()
         time.sleep(self.stub.delay_s)
         match fault:
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             case "no-answer-reset":
                 self.break_off("reset")
-            case _ if self.stub.bodies[-1].get("stream"):
+            case _ if request.get("stream"):
                 self.stream(fault)
             case "stall":
                 self.stub.closing.wait()
