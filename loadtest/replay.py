@@ -136,6 +136,9 @@ class Dealer:
     def run(self) -> None:
         """Deal the trace out, wait for the answers, and end the run."""
         start_s = time.perf_counter() + START_DELAY_S
+        logger.info(
+            "Replay of %s from Unix time %.3f", self.trace.path, time.time() + START_DELAY_S
+        )
         try:
             self.deal(start_s)
         except TraceError as error:
