@@ -23,14 +23,16 @@ import locust.stats
 from locust import User, tag, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.event import Events
 from locust.stats import RequestStats
 
 from loadtest.failures import StreamError
-from loadtest.hooks import conclude, prepare
+from loadtest.hooks import conclude, prepare, register
 from loadtest.limits import MIN_GAPS, broken_limits, exit_code, unjudged
 from loadtest.options import Options, add_options, flag
 from loadtest.report import (
     ITL,
+    THE_STOP,
     TOKENS,
     TTFT,
     Stop,
@@ -351,6 +353,16 @@ def test_what_the_stop_delays_is_left_out() -> None:
     (itl,), (ttft,) = rows(stats, ITL), rows(stats, TTFT)
     assert (itl.name, itl.response_times) == ("chat", {400: 1, 1400: 1, 100: 1})
     assert (ttft.name, ttft.num_requests) == ("chat", 1)
+
+
+def test_every_process_notes_its_stop_and_forgets_it() -> None:
+    """The hooks are locust's own: before it stops its users, and at the next start."""
+    events = Events()
+    register(events)
+    events.test_stopping.fire(environment=None)
+    assert THE_STOP.delays(time.perf_counter())
+    events.test_start.fire(environment=None)
+    assert not THE_STOP.delays(time.perf_counter())
 
 
 @pytest.mark.parametrize(("limit", "code"), [(0.1, 1), (0.9, None)])
