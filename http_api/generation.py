@@ -5,16 +5,13 @@ import json
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as quoted
 from time import monotonic
 
 import metrics
-from answers import Answer
-from clock import sleep_until
-from metrics import TALLY
-from pace import TAKEN_AT_ONCE_S, Pace
-from rendering import (
+from answers.answer import Answer
+from http_api.events import (
     DONE,
     EVENT_END,
     STEP_US,
@@ -23,10 +20,14 @@ from rendering import (
     Renderer,
     rendering_us,
 )
-from schemas import GenerationPlan, GenerationRequest, Usage
+from http_api.log_lines import LINES
+from http_api.sending import CLIENT_CLOSED_REQUEST
+from metrics import TALLY
+from schemas import GenerationRequest, Usage
+from timing.clock import sleep_until
+from timing.pace import Pace
+from timing.plan import GenerationPlan
 from tokenizer import TokenGenerator
-
-CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
 # Larger requests are counted in a thread: 8,192 bytes of text or tools take 0.2 to 0.5 ms.
 MAX_BYTES_COUNTED_INLINE = 8192
@@ -79,6 +80,7 @@ class Generation:
     cached_tokens: int = 0
     report: bool = False
     pace: Pace = field(init=False)
+    events: PlainStream | MixedStream = field(init=False)
 
     def __post_init__(self) -> None:
         """Start to watch the pace."""
@@ -111,9 +113,10 @@ class Generation:
 
     async def whole(self) -> bytes | bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
-        usage = await self.usage()
-        if rendering_us(self.answers, max(a.tokens for a in self.answers)) <= STEP_US:
-            return self.renderer.whole(self.answers, usage)
+        usage, answers = await self.usage(), self.answers
+        longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
+        if rendering_us(answers, longest) <= STEP_US:
+            return self.renderer.whole(answers, usage)
         return await asyncio.to_thread(self.renderer.whole, self.answers, usage)
 
     async def whole_in_time(self) -> bytes | bytearray:
@@ -136,56 +139,31 @@ class Generation:
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
 
-    async def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
-        """Yield the stream in the blocks that leave together.
+    def stream(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
+        """Return what yields the stream up to its last token, in the blocks that leave together.
 
         A choice's role leaves with its first token: clients take any chunk for a token.
         """
-        plan, pace, batch_size = self.plan, self.pace, self.plan.sse_batch_size
-        stream: PlainStream | MixedStream = (
+        batch_size = self.plan.sse_batch_size
+        self.events = (
             PlainStream(self.renderer, self.answers[0], batch_size)
             if len(self.answers) == 1 and self.answers[0].is_plain
             else MixedStream(self.renderer, self.answers, batch_size)
         )
-        shares, is_quick, leaving = stream.shares, stream.is_quick, stream.leaving
-        last, status = shares[-1], CLIENT_CLOSED_REQUEST
-        TALLY.add(metrics.ACTIVE_STREAMS)
-        try:
-            due = generator.generate(
-                stream.events,
-                plan,
-                self.start_s,
-                tokens_per_event=batch_size,
-                most=stream.events_per_write,
-            )
-            async with aclosing(due):
-                async for events in due:
-                    for share in shares:
-                        if is_quick:
-                            text = stream.render(events, share)
-                        else:
-                            text = await asyncio.to_thread(stream.render, events, share)
-                        handed_s = monotonic()
-                        if share is last:
-                            pace.mark(handed_s, len(events), leaving and leaving(events))
-                        if text:
-                            yield text.encode()
-                            taken_s = monotonic()
-                            if taken_s - handed_s > TAKEN_AT_ONCE_S:
-                                pace.block(handed_s, taken_s)
-            yield await self.end(stream)
-            status = 200
-        except Exception:
-            status = 500
-            TALLY.add(metrics.ERRORS.labels(status, "server_error"))
-            raise
-        finally:
-            self.finish_stream(status)
+        return generator.generate(self.events, self.plan, self.start_s, self.pace)
 
-    def finish_stream(self, status: int) -> None:
+    async def end(self) -> bytes:
+        """Return what comes after the last token of the stream."""
+        end = self.events.end()
+        if self.request.include_usage:
+            end += self.renderer.usage(await self.usage())
+        if self.report:
+            end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
+        return f"{end}{DONE}".encode()
+
+    def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
         pace = self.pace
-        TALLY.add(metrics.ACTIVE_STREAMS, -1)
         if pace.events:
             TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
         if pace.events > 1:
@@ -196,15 +174,6 @@ class Generation:
             sent = sum(answer.left_after(self.slots_passed) for answer in self.answers)
             TALLY.add(metrics.TOKENS, sent)
         self.log(status)
-
-    async def end(self, stream: PlainStream | MixedStream) -> bytes:
-        """Return what comes after the last token."""
-        end = stream.end()
-        if self.request.include_usage:
-            end += self.renderer.usage(await self.usage())
-        if self.report:
-            end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
-        return f"{end}{DONE}".encode()
 
     def count(self) -> None:
         """Add a finished answer to the metrics."""
@@ -254,30 +223,22 @@ class Generation:
 
     def log(self, status: int) -> None:
         """Write the log line of this completion; all times in ms, and no content."""
-        plan, pace = self.plan, self.pace
-        gapped = pace.events > 1
-        times_s = (
-            ("ttft", pace.first_due_s, pace.first_s if pace.events else None),
-            ("itl", plan.itl_s, pace.mean_itl_s),
-            ("itl_max", plan.itl_s * plan.sse_batch_size, pace.largest_gap_s if gapped else None),
-            ("total", plan.total_s, self.elapsed_s),
-        )
-        sent = self.slots_passed if self.request.stream or status != 200 else plan.output_tokens
         if not logger.isEnabledFor(logging.INFO):
             return
-        times = " ".join(
-            f"{name}_ms={_ms(asked)} {name}_actual_ms={_ms(actual)}"
-            for name, asked, actual in times_s
-        )
-        message = (
-            f"completion id={self.id} model={json.dumps(self.request.model[:MAX_NAME_LOGGED])} "
-            f"mode={'stream' if self.request.stream else 'whole'} status={status} "
+        plan, pace, request = self.plan, self.pace, self.request
+        batch_itl_s = plan.itl_s * plan.sse_batch_size
+        first_s = pace.first_s if pace.events else None
+        largest_s = pace.largest_gap_s if pace.events > 1 else None
+        sent = self.slots_passed if request.stream or status != 200 else plan.output_tokens
+        LINES.add(
+            f"completion id={self.id} model={quoted(request.model[:MAX_NAME_LOGGED])} "
+            f"mode={'stream' if request.stream else 'whole'} status={status} "
             f"choices={len(self.answers)} tokens={sent}/{plan.output_tokens} "
-            f"finish_reason={self.answers[0].finish_reason} {times}"
-        )
-        # logger.info() would look up the file and line of this call, for 5 us.
-        logger.handle(
-            logging.LogRecord(logger.name, logging.INFO, __file__, 0, message, None, None)
+            f"finish_reason={self.answers[0].finish_reason} "
+            f"ttft_ms={pace.first_due_s * 1000:.2f} ttft_actual_ms={_ms(first_s)} "
+            f"itl_ms={plan.itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
+            f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
+            f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
         )
 
 
