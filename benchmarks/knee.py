@@ -1,9 +1,9 @@
-"""Finds how much load a server keeps up with: ``python benchmarks/knee.py --url http://...``.
+"""Finds how much load a server keeps up with: ``python -m benchmarks.knee --url http://...``.
 
 It climbs: runs the load kit at ever more requests/s until the server falls behind, and then closes
 in on the highest rate that it keeps, the knee. Each step replays a trace made for it: arrivals at
 random, prompts and answers of 0.5 to 1.5 times the mean length, the same in every run. A step
-should last for four answers' time or more, as only its second half tells of tokens/s. Figures have
+should last for four answers' time or more, as tokens/s are those of its second half. Figures have
 the names that ``python -m benchmarks.engine`` gives to what it predicts.
 """
 
@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import accumulate, takewhile
-from math import ceil, floor, nan
+from math import ceil, nan
 from pathlib import Path
 from typing import Any
 
-from _server import ROOT, emulator, serving
+from benchmarks._server import ROOT, emulator, serving
 
 MOST_BEFORE_S = 3.0  # what locust takes before a replay's first request, at the most
-KEPT = 0.9  # of the tokens/s that were asked for; fewer is falling behind
+KEPT = 0.9  # of the tokens that were due when the last request came; fewer is falling behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,15 @@ class Workload:
 class Step:
     """What one rate did to the server.
 
-    Times are in ms and tokens/s those of the second half. What is offered in it are the tokens of
-    each request, spread over the time that an answer took at the first rate.
+    Times are in ms and tokens/s those of the second half. What is offered are the tokens of each
+    request, spread over the time that an answer took at the first rate. `received_share` is what
+    came of that in the whole step, from the first request to the last.
     """
 
     requests_per_s: float
     offered_tokens_per_s: float
     tokens_per_s: float
+    received_share: float
     ttft_p50_ms: float
     ttft_p99_ms: float
     itl_p50_ms: float
@@ -74,13 +76,14 @@ class Step:
     @property
     def is_kept(self) -> bool:
         """Return whether the server kept up."""
-        return self.tokens_per_s >= KEPT * self.offered_tokens_per_s and not self.failures
+        return self.received_share >= KEPT and not self.failures
 
 
 COLUMNS = (
     ("requests/s", "requests_per_s", ".2f"),
     ("offered", "offered_tokens_per_s", ".0f"),
     ("tokens/s", "tokens_per_s", ".0f"),
+    ("received", "received_share", ".3f"),
     ("TTFT p50", "ttft_p50_ms", ".1f"),
     ("p99", "ttft_p99_ms", ".1f"),
     ("ITL p50", "itl_p50_ms", ".1f"),
@@ -133,8 +136,7 @@ def measure(
         if result.returncode or not figures.exists() or not started:
             sys.exit(f"locust ended with code {result.returncode}:\n{result.stderr}")
         rows = {row["method"]: row for row in json.loads(figures.read_text())}
-        half_s = workload.duration_s / 2
-        return step_of(rows, float(started[1]), rate, requests, answer_s, half_s)
+        return step_of(rows, float(started[1]), rate, requests, answer_s, workload.duration_s)
 
 
 def step_of(
@@ -143,7 +145,7 @@ def step_of(
     rate: float,
     requests: Sequence[Mapping[str, float]],
     answer_s: float | None,
-    half_s: float,
+    duration_s: float,
 ) -> Step:
     """Return a step from locust's rows, by their type, of a replay that started at a Unix time."""
     answered = rows.get("E2E", {"num_requests": 0, "num_failures": 0})
@@ -151,10 +153,20 @@ def step_of(
     itl = rows.get("ITL", {}).get("response_times", {})
     tokens = rows.get("TOKENS", {}).get("num_reqs_per_sec", {})
     e2e_p50_ms = percentile(answered.get("response_times", {}), 0.5)
+    answer_s = answer_s or e2e_p50_ms / 1000
+    half_s = duration_s / 2
+
+    def offered(from_s: float) -> float:
+        return offered_tokens(requests, answer_s, from_s, duration_s)
+
+    def received(from_s: float) -> float:
+        return received_tokens(tokens, start_s + from_s, start_s + duration_s)
+
     return Step(
         requests_per_s=rate,
-        offered_tokens_per_s=offered_per_s(requests, half_s, answer_s or e2e_p50_ms / 1000),
-        tokens_per_s=tokens_per_s(tokens, start_s + half_s, half_s),
+        offered_tokens_per_s=offered(half_s) / half_s,
+        tokens_per_s=received(half_s) / half_s,
+        received_share=received(0) / offered(0) if received(0) else 0.0,
         ttft_p50_ms=percentile(ttft, 0.5),
         ttft_p99_ms=percentile(ttft, 0.99),
         itl_p50_ms=percentile(itl, 0.5),
@@ -165,28 +177,32 @@ def step_of(
     )
 
 
-def offered_per_s(requests: Sequence[Mapping[str, float]], half_s: float, answer_s: float) -> float:
-    """Return the tokens/s of a run's second half if each answer came evenly in `answer_s`.
+def offered_tokens(
+    requests: Sequence[Mapping[str, float]], answer_s: float, from_s: float, to_s: float
+) -> float:
+    """Return the tokens that are due in a part of a run if each answer comes evenly in `answer_s`.
 
-    >>> offered_per_s([{"timestamp": 9000, "output_length": 100}], half_s=10, answer_s=2)
-    5.0
+    >>> offered_tokens([{"timestamp": 9000, "output_length": 100}], 2, from_s=10, to_s=20)
+    50.0
     """
     tokens = 0.0
     for request in requests:
         start_s = request["timestamp"] / 1000
-        within_s = min(start_s + answer_s, 2 * half_s) - max(start_s, half_s)
+        within_s = min(start_s + answer_s, to_s) - max(start_s, from_s)
         tokens += request["output_length"] * max(0.0, within_s) / answer_s
-    return tokens / half_s
+    return tokens
 
 
-def tokens_per_s(tokens: Mapping[str, int], from_s: float, lasting_s: float) -> float:
-    """Return the tokens/s of the whole seconds between two Unix times.
+def received_tokens(tokens: Mapping[str, int], from_s: float, to_s: float) -> float:
+    """Return the tokens between two Unix times, from those of each whole second.
 
-    >>> tokens_per_s({"11": 4, "12": 8, "13": 100}, 10.5, 2.5)
-    6.0
+    >>> received_tokens({"11": 4, "12": 8, "13": 100}, 11.5, 13)
+    10.0
     """
-    seconds = range(ceil(from_s), floor(from_s + lasting_s))
-    return sum(tokens.get(str(second), 0) for second in seconds) / len(seconds)
+    return sum(
+        count * max(0.0, min(int(second) + 1, to_s) - max(int(second), from_s))
+        for second, count in tokens.items()
+    )
 
 
 def percentile(counts: Mapping[str, int], share: float) -> float:

@@ -5,64 +5,54 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from benchmarks import knee
 from tests.server import REPOSITORY, Server
 
 
-@pytest.fixture
-def knee(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the script as a module."""
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    import knee  # noqa: PLC0415 - scripts import each other by their folder
-
-    return knee
-
-
-def step(knee: ModuleType, rate: float, received: float) -> object:
+def step(rate: float, received: float) -> knee.Step:
     """Return a step at a rate whose answers are of 100 tokens."""
-    times = dict.fromkeys(
-        ("ttft_p50_ms", "ttft_p99_ms", "itl_p50_ms", "itl_p99_ms", "e2e_p50_ms"), 20.0
-    )
-    counts = {"failures": 0, "unanswered": 0}
-    return knee.Step(rate, 100 * rate, received, **times, **counts)
+    times = (20.0,) * 5
+    return knee.Step(rate, 100 * rate, received, received / rate / 100, *times, 0, 0)
 
 
-def server_of(knee: ModuleType, capacity: float, asked: list[float]) -> Callable[..., object]:
+def server_of(capacity: float, asked: list[float]) -> Callable[..., knee.Step]:
     """Return a measurement of a server with a capacity in requests/s; it notes what was asked."""
 
-    def measure(_url: str, rate: float, *_: object) -> object:
+    def measure(_url: str, rate: float, *_: object) -> knee.Step:
         asked.append(rate)
-        return step(knee, rate, 100 * min(rate, capacity))
+        return step(rate, 100 * min(rate, capacity))
 
     return measure
 
 
 def test_it_climbs_until_the_server_falls_behind_and_closes_in(
-    knee: ModuleType, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each step between a rate that was kept and one that was not halves their ratio."""
     asked: list[float] = []
-    monkeypatch.setattr(knee, "measure", server_of(knee, 10.0, asked))
+    monkeypatch.setattr(knee, "measure", server_of(10.0, asked))
     climb = ["knee.py", "--first", "1", "--factor", "2", "--refine", "3"]
     monkeypatch.setattr(sys, "argv", climb)
-    steps = knee.find(knee.parse_options(), "", None)
+    steps = knee.find(knee.parse_options(), "", knee.Workload(1, 1, 4))
+    found = knee.knee_of(steps)
+    assert found is not None
     assert asked[:5] == [1, 2, 4, 8, 16]
     assert len(asked) == 8
-    assert 10 <= knee.knee_of(steps).requests_per_s <= 10 / knee.KEPT
+    assert 10 <= found.requests_per_s <= 10 / knee.KEPT
     assert [s.requests_per_s for s in steps] == sorted(asked)
 
 
-def test_a_rate_above_one_that_was_not_kept_is_no_knee(knee: ModuleType) -> None:
+def test_a_rate_above_one_that_was_not_kept_is_no_knee() -> None:
     """A rate that seems to be kept after all says nothing."""
-    steps = [step(knee, 1, 100), step(knee, 2, 150), step(knee, 3, 300)]
-    assert knee.knee_of(steps).requests_per_s == 1
+    steps = [step(1, 100), step(2, 150), step(3, 300)]
+    assert knee.knee_of(steps) == steps[0]
     assert knee.knee_of(steps[1:]) is None
 
 
-def test_its_requests_are_the_same_in_every_run(knee: ModuleType) -> None:
+def test_its_requests_are_the_same_in_every_run() -> None:
     """Random arrivals at the rate, and lengths of half to one and a half times the mean."""
     workload = knee.Workload(prompt_tokens=100, output_tokens=40, duration_s=500)
     requests = workload.trace(rate=10)
@@ -81,7 +71,7 @@ def test_a_server_that_keeps_up_is_seen_to(tmp_path: Path, one_worker: Server) -
     load = ("--rates", "10", "--duration-s", "6", "--prompt-tokens", "50", "--output-tokens", "20")
     ended = subprocess.run(  # noqa: S603 - our own command line
         [
-            *(sys.executable, "benchmarks/knee.py", "--url", one_worker.url, *load),
+            *(sys.executable, "-m", "benchmarks.knee", "--url", one_worker.url, *load),
             *("--json", str(figures), "--", "--ttft-ms", "60", "--itl-ms", "10"),
         ],
         cwd=REPOSITORY,
@@ -94,6 +84,7 @@ def test_a_server_that_keeps_up_is_seen_to(tmp_path: Path, one_worker: Server) -
     found = json.loads(figures.read_text())
     (measured,) = found["steps"]
     assert found["knee"] == measured
+    assert measured["received_share"] == pytest.approx(1, abs=0.1)
     assert measured["tokens_per_s"] == pytest.approx(measured["offered_tokens_per_s"], rel=0.2)
     assert 60 <= measured["ttft_p50_ms"] < 90
     assert measured["itl_p50_ms"] == pytest.approx(10, abs=3)

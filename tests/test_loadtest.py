@@ -23,7 +23,7 @@ import locust.stats
 from locust import User, tag, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.event import Events
+from locust.runners import Runner
 from locust.stats import RequestStats
 
 from loadtest.failures import StreamError
@@ -356,14 +356,25 @@ def test_what_the_stop_delays_is_left_out() -> None:
     assert (ttft.name, ttft.num_requests) == ("chat", 1)
 
 
+def start(runner: Runner) -> None:
+    """Start a run without users, and wait until it is under way."""
+    runner.start(0, spawn_rate=1)
+    assert runner.spawning_greenlet is not None
+    runner.spawning_greenlet.join()
+
+
 def test_every_process_notes_its_stop_and_forgets_it() -> None:
     """The hooks are locust's own: before it stops its users, and at the next start."""
-    events = Events()
-    register(events)
-    events.test_stopping.fire(environment=None)
-    assert THE_STOP.delays(time.perf_counter())
-    events.test_start.fire(environment=None)
+    environment = Environment()
+    register(environment.events)
+    runner = environment.create_local_runner()
+    start(runner)
     assert not THE_STOP.delays(time.perf_counter())
+    runner.stop()
+    assert THE_STOP.delays(time.perf_counter())
+    start(runner)
+    assert not THE_STOP.delays(time.perf_counter())
+    runner.quit()
 
 
 @pytest.mark.parametrize(("limit", "code"), [(0.1, 1), (0.9, None)])
