@@ -10,7 +10,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from itertools import count
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from loadtest.user import ChatUser, Timing, sleep_until
 
 logger = logging.getLogger(__name__)
 
-START_DELAY_S = 1.0  # between all users' start and the first request
+START_DELAY_S = 1.0  # at least, between all users' start and the first request
 LEAD_S = 2.0  # how long before it is due a request is dealt out
 PATIENCE_S = 5.0
 BATCH = 200
@@ -135,10 +135,10 @@ class Dealer:
 
     def run(self) -> None:
         """Deal the trace out, wait for the answers, and end the run."""
-        start_s = time.perf_counter() + START_DELAY_S
-        logger.info(
-            "Replay of %s from Unix time %.3f", self.trace.path, time.time() + START_DELAY_S
-        )
+        now_s = time.time()
+        start_unix_s = ceil(now_s + START_DELAY_S)  # locust counts by whole seconds
+        start_s = time.perf_counter() + start_unix_s - now_s
+        logger.info("Replay of %s from Unix time %d", self.trace.path, start_unix_s)
         try:
             self.deal(start_s)
         except TraceError as error:
