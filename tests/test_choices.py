@@ -131,7 +131,7 @@ def test_too_many_tokens_in_all_choices(
 
 def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls whose instances take longer than they may are refused."""
-    monkeypatch.setattr("answers.MAX_INSTANCES_S", 0)
+    monkeypatch.setattr("answers.composing.MAX_INSTANCES_S", 0)
     request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
     plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
     with pytest.raises(APIError, match="all its instances") as caught:
