@@ -36,6 +36,7 @@ from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import Generation, random_id, start_counting
 from http_api.legacy_events import CompletionRenderer
+from http_api.limiting import Limiter
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
 from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
@@ -43,6 +44,8 @@ from http_api.reading import RequestReader, is_large, parse_headers
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
 from http_api.upgrade import ignore_offers
+from limits.gate import Gate, Policy, open_store, prepare_store
+from limits.rules import FileError
 from metrics import TALLY
 from schemas import (
     APIError,
@@ -65,6 +68,10 @@ try:
     TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
 except (OSError, ValueError) as error:
     raise BentoMLConfigException(f"The setting 'traces': {error}") from None
+try:
+    POLICY = Policy.read(SETTINGS)
+except FileError as error:
+    raise BentoMLConfigException(str(error)) from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -80,6 +87,12 @@ class Application(Starlette):
         """Serve one request."""
         scope["start_s"] = time.monotonic()
         await super().__call__(scope, receive, send)
+
+
+def new_limiter(policy: Policy) -> Limiter:
+    """Return what applies keys and limits to a worker's requests."""
+    store = open_store(SETTINGS.limits_store, lambda: TALLY.add(metrics.UNLIMITED))
+    return Limiter(Gate(policy, store), SETTINGS.models)
 
 
 endpoints: dict[str, Endpoint] = {}
@@ -119,15 +132,23 @@ class OpenAIEmulator:
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
         }
-        endpoints.update(
-            zip(COMPLETION_PATHS, (self.chat_completions, self.completions), strict=True)
+        self.limiter = None if POLICY is None else new_limiter(POLICY)
+        chat, legacy, models, model = (
+            self.limiter.guard(endpoint) if self.limiter else endpoint
+            for endpoint in (
+                self.chat_completions,
+                self.completions,
+                self.list_models,
+                self.get_model,
+            )
         )
+        endpoints.update(zip(COMPLETION_PATHS, (chat, legacy), strict=True))
         v1 = Router(
             [
-                Route("/chat/completions", self.chat_completions, methods=["POST"]),
-                Route("/completions", self.completions, methods=["POST"]),
-                Route("/models", self.list_models),
-                Route("/models/{model:path}", self.get_model),
+                Route("/chat/completions", chat, methods=["POST"]),
+                Route("/completions", legacy, methods=["POST"]),
+                Route("/models", models),
+                Route("/models/{model:path}", model),
             ],
             redirect_slashes=False,
         )
@@ -143,6 +164,16 @@ class OpenAIEmulator:
             locate_vocabularies()
         except VocabularyError as error:
             raise BentoMLConfigException(str(error)) from None
+
+    @bentoml.on_deployment
+    @staticmethod
+    def prepare_limits() -> None:
+        """Create what the workers share, or stop `bentoml serve` if their store is not there."""
+        try:
+            if POLICY is not None:
+                prepare_store(SETTINGS.limits_store)
+        except FileError as error:
+            raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
 
     @bentoml.on_startup
     def freeze_start_up_objects(self) -> None:
@@ -222,6 +253,9 @@ class OpenAIEmulator:
             renderer: Makes what writes them.
         """
         plan = plan_generation(parsed, headers, SETTINGS)
+        counted = None
+        if self.limiter:
+            counted = await self.limiter.admit(request, parsed, plan, count)
         composer = Composer(parsed, plan, self.corpus, texts)
         short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
         if parsed.is_plain and short:
@@ -243,7 +277,8 @@ class OpenAIEmulator:
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            counted=start_counting(request.scope["size"], count if parsed.wants_usage else None),
+            counted=counted
+            or start_counting(request.scope["size"], count if parsed.wants_usage else None),
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,

@@ -1,7 +1,8 @@
 """The arithmetic of buckets that refill continuously. Time is a parameter, in ticks of 10 us.
 
 A bucket's debt is what it lacks until it is full: one unit taken adds the length of its window, one
-stride of time takes away its limit. All are integers below 2**53: Lua counts as exactly as Python.
+stride of time takes away its limit. All are integers below 2**53 (the highest limit, 10**9, times a
+day of 8.64e6 strides is 8.64e15), so that Lua counts as exactly as Python.
 """
 
 import math
@@ -10,7 +11,6 @@ from typing import Literal, NamedTuple, final
 
 TICK_NS = 10_000
 TICKS_PER_MS = 100
-MAX_LIMIT = 1_000_000_000  # times the longest window's length is the largest debt: 8.64e15
 
 Kind = Literal["requests", "tokens"]
 

@@ -13,7 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from limits.buckets import MAX_LIMIT, Bucket, Limits, Verdict
+from limits.buckets import Bucket, Limits, Verdict
+from settings import MAX_RATE_LIMIT
 
 TIMEOUT_S = 1.0
 PROBE_EVERY_S = 0.5
@@ -126,7 +127,7 @@ def check_store(url: str) -> None:
             url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
         )
         with client:
-            enough = Limits(Bucket("requests", MAX_LIMIT))
+            enough = Limits(Bucket("requests", MAX_RATE_LIMIT))
             client.eval(SCRIPT, 1, _name(b"check"), *_arguments(enough, 0))
     except (RedisError, OSError, ValueError) as error:
         raise StoreError(f"{without_password(url)}: {error}") from None

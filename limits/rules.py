@@ -11,15 +11,16 @@ from typing import Annotated, Any, Self, TypeVar
 import yaml  # type: ignore[import-untyped]  # ships no types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from limits.buckets import DAY, MAX_LIMIT, MINUTE, Bucket, Kind, Limits
+from limits.buckets import DAY, MINUTE, Bucket, Kind, Limits
 from limits.keys import Keys
+from settings import MAX_RATE_LIMIT
 
 MAX_LINES = 1000
 MAX_KEYS = 10_000
 MAX_NAME_LENGTH = 64
 _MAX_CACHED_MODEL_LENGTH = 128
 
-_Limit = Annotated[int | None, Field(ge=1, le=MAX_LIMIT, strict=True)]
+_Limit = Annotated[int | None, Field(ge=1, le=MAX_RATE_LIMIT, strict=True)]
 _Glob = Annotated[str, Field(min_length=1, max_length=256)]
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from limits.buckets import (
     DAY,
-    MAX_LIMIT,
     MINUTE,
     TICKS_PER_MS,
     Bucket,
@@ -30,6 +29,7 @@ from limits.buckets import (
 )
 from limits.shared import TABLE_BYTES, SharedTable, create_table
 from limits.words import go_duration, headers, masked, too_many
+from settings import MAX_RATE_LIMIT
 
 MS = TICKS_PER_MS
 NOW = 123_456_789_012  # any moment, in ticks
@@ -225,7 +225,7 @@ def test_a_clock_set_back_refills_nothing() -> None:
     assert later.refused is None
 
 
-limit_numbers = st.one_of(st.integers(1, 5000), st.integers(1, MAX_LIMIT))
+limit_numbers = st.one_of(st.integers(1, 5000), st.integers(1, MAX_RATE_LIMIT))
 windows = st.sampled_from([MINUTE, DAY])
 pairs = st.builds(
     Limits,
@@ -235,7 +235,7 @@ pairs = st.builds(
 steps = st.lists(
     st.tuples(
         st.one_of(st.integers(0, 3), st.integers(0, 100_000), st.integers(0, 10**10)),
-        st.one_of(st.integers(0, 2000), st.integers(0, 2 * MAX_LIMIT)),
+        st.one_of(st.integers(0, 2000), st.integers(0, 2 * MAX_RATE_LIMIT)),
     ),
     max_size=30,
 )

@@ -1,0 +1,121 @@
+"""Who may ask what: the settings, the files and the store of limits put together."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from limits.buckets import Limits, Verdict
+from limits.keys import Caller, Keys, anyone
+from limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
+from limits.words import Refusal
+from settings import Settings
+
+# Where the workers of a server find their common table.
+TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
+MEMORY = "memory"
+
+
+class Store(Protocol):
+    """Where the buckets are kept; it answers None while it is away."""
+
+    async def take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict | None:
+        """Take a request of `tokens` from both buckets, or nothing from either."""
+
+    async def look(self, digest: bytes, limits: Limits) -> Verdict | None:
+        """Return what is left in both buckets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings and their files say; `keys` is None where every key is good."""
+
+    rules: Rules
+    keys: Keys | None
+
+    @classmethod
+    def read(cls, settings: Settings) -> "Policy | None":
+        """Read the files that the settings name; None if nothing is limited or locked.
+
+        Raises:
+            FileError: A file cannot be used.
+        """
+        named: Sequence[Key] = ()
+        keys, names, limits = None, None, LimitsFile()
+        if settings.api_keys is not None:
+            content, keys = read_keys(settings.api_keys)
+            named = content.keys
+            names = [key.name for key in named]
+        if settings.limits is not None:
+            limits = read_limits(settings.limits, settings.models, names)
+        given = {"rpm": settings.rpm, "tpm": settings.tpm}
+        default = Figures(**{name: limit for name, limit in given.items() if limit is not None})
+        if keys is None and settings.limits is None and not default.model_fields_set:
+            return None
+        return cls(Rules(default, limits, named), keys)
+
+
+def prepare_store(url: str) -> None:
+    """Make the store ready, before any worker starts.
+
+    Raises:
+        FileError: The store is not there.
+    """
+    if url == MEMORY:
+        from limits.shared import create_table  # noqa: PLC0415 - needs POSIX
+
+        os.environ[TABLE_VARIABLE] = create_table()
+        return
+    try:
+        from limits.redis_store import StoreError, check_store  # noqa: PLC0415 - optional
+    except ImportError:
+        raise FileError(
+            "limits in Redis need the package redis: pip install -r requirements-redis.txt"
+        ) from None
+    try:
+        check_store(url)
+    except StoreError as error:
+        raise FileError(str(error)) from None
+
+
+def open_store(url: str, on_unlimited: Callable[[], None]) -> Store:
+    """Return a worker's way to the store; `on_unlimited` is called when it is away."""
+    if url == MEMORY:
+        from limits.shared import SharedTable, create_table  # noqa: PLC0415 - needs POSIX
+
+        return SharedTable(os.environ.get(TABLE_VARIABLE) or create_table())
+    from limits.redis_store import RedisStore  # noqa: PLC0415 - optional
+
+    return RedisStore(url, on_unlimited)
+
+
+class Gate:
+    """Lets requests through, or not."""
+
+    def __init__(self, policy: Policy, store: Store) -> None:
+        self._policy = policy
+        self._store = store
+
+    def identify(self, authorization: str | None) -> Caller | Refusal:
+        """Return who asks, or a 401."""
+        keys = self._policy.keys
+        return anyone(authorization) if keys is None else keys.identify(authorization)
+
+    def limits_of(self, caller: Caller, model: str) -> Limits:
+        """Return what a caller may ask of a model."""
+        return self._policy.rules.limits_of(caller.name, model)
+
+    async def take(self, caller: Caller, model: str, limits: Limits, tokens: int) -> Verdict | None:
+        """Take a request of `tokens`; None if the store is away, so that it passes."""
+        return await self._store.take(_digest(caller, model), limits, tokens)
+
+    async def look(self, caller: Caller, model: str, limits: Limits) -> Verdict | None:
+        """Return what is left; None if the store is away."""
+        return await self._store.look(_digest(caller, model), limits)
+
+
+def _digest(caller: Caller, model: str) -> bytes:
+    """Return what a bucket is kept by; it tells neither the key nor the model."""
+    named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
+    return hashlib.blake2b(named, digest_size=16).digest()
