@@ -144,14 +144,11 @@ class RedisStore:
         """Take what to call for each request that passes because Redis is away."""
         self._shown_url = without_password(url)
         self._on_unlimited = on_unlimited
-        self._client = redis.asyncio.Redis.from_pool(
-            redis.asyncio.BlockingConnectionPool.from_url(
-                url,
-                max_connections=MAX_CONNECTIONS,
-                timeout=TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),  # a script that ran must not run again
-            )
+        self._client = redis.asyncio.Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),  # a script that ran must not run again
         )
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self._script = self._client.register_script(SCRIPT)
         self._probe: asyncio.Task[None] | None = None
         self._log_next_s = 0.0
@@ -172,17 +169,15 @@ class RedisStore:
         return await self._run(digest, limits, -1)
 
     async def _run(self, digest: bytes, limits: Limits, tokens: int) -> Verdict | None:
-        if self._probe is not None:
-            self._pass(tokens)
-            return None
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._script([_name(digest)], _arguments(limits, tokens))
-        except (RedisError, OSError) as error:
-            self._lose(error)
-            self._pass(tokens)
-            return None
-        return _verdict(limits, cast(list[int], answer), tokens)
+        if self._probe is None:
+            try:
+                async with asyncio.timeout(TIMEOUT_S), self._turns:
+                    answer = await self._script([_name(digest)], _arguments(limits, tokens))
+                return _verdict(limits, cast(list[int], answer), tokens)
+            except (RedisError, OSError) as error:
+                self._lose(error)
+        self._pass(tokens)
+        return None
 
     def _pass(self, tokens: int) -> None:
         if tokens < 0:
@@ -209,6 +204,8 @@ class RedisStore:
             await asyncio.sleep(PROBE_EVERY_S)
             try:
                 async with asyncio.timeout(TIMEOUT_S):
+                    # Connections to a Redis that has ended would each fail a request.
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
                     await cast(Awaitable[Any], self._client.ping())
             except (RedisError, OSError) as error:
                 self._error = f"{type(error).__name__}: {error}"

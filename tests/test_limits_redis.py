@@ -6,17 +6,21 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from limits.buckets import Bucket, Limits, State, Verdict, take
-from tests.server import eventually, free_port
+from tests.server import Server, eventually, free_port, running_server
 from tests.test_limits import NOW, pairs, steps
+from tests.test_settings import failed_start
+from tests.wire import Answer, Post, chat, headers, post_together
 
 redis = pytest.importorskip("redis", reason="the package redis is optional")
 if shutil.which("redis-server") is None:
@@ -222,3 +226,93 @@ def test_addresses_are_shown_without_password(url: str, shown: str) -> None:
 def test_a_store_that_is_there(port: int) -> None:
     """A Redis that runs the script is good."""
     check_store(f"redis://127.0.0.1:{port}")
+
+
+# --------------------------------------------------------------------------------------
+# Real servers
+# --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def two_emulators(port: int, rpm: int) -> Iterator[tuple[Server, Server]]:
+    """Run two emulators with one worker each and a Redis between them."""
+    settings = [f"rpm={rpm}", f"limits_store=redis://127.0.0.1:{port}", "workers=1"]
+    arguments = [word for setting in settings for word in ("--arg", setting)]
+    with running_server(*arguments) as first, running_server(*arguments) as second:
+        yield first, second
+
+
+def post_to_both(servers: Sequence[Server], count: int, **parameters: object) -> list[Answer]:
+    """Send `count` requests at once to each server, and return all answers."""
+    posts = [Post(chat(**parameters), headers())] * count
+    with ThreadPoolExecutor(len(servers)) as pool:
+        answers = pool.map(lambda server: post_together(server.address, posts), servers)
+        return [answer for some in answers for answer in some]
+
+
+@pytest.mark.usefixtures("local_only")
+def test_two_emulators_share_a_limit_through_redis_and_outlive_it() -> None:
+    """Over two emulators the limit is exact; without Redis all pass; then the limit holds again."""
+    port = free_port()
+    with running_redis(port) as process, two_emulators(port, rpm=100) as servers:
+        start_s = time.monotonic()
+        answers = post_to_both(servers, 150)
+        refilled = (time.monotonic() - start_s) * 100 / 60
+        left = Counter(
+            answer.headers["x-ratelimit-remaining-requests"]
+            for answer in answers
+            if answer.status == 200
+        )
+        assert set(left) == set(map(str, range(100)))
+        assert left.total() <= 100 + refilled
+
+        statuses: Counter[int] = Counter()
+        enough = threading.Event()
+
+        def load() -> None:
+            while not enough.is_set():
+                answers = post_to_both(servers, 5, model="under-load")
+                statuses.update(answer.status for answer in answers)
+
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(load)
+            try:
+                assert eventually(lambda: statuses[429] > 20, 20)
+                process.kill()
+                process.wait()
+                assert eventually(lambda: unlimited(servers) > 200, 20)
+                with running_redis(port):
+                    assert eventually(lambda: all(map(knows_limits, servers)), 20)
+                    enough.set()
+                    loading.result()
+                    answers = post_to_both(servers, 60, model="new")
+                    passed = [answer for answer in answers if answer.status == 200]
+            finally:
+                enough.set()
+        assert set(statuses) == {200, 429}
+        assert 100 <= len(passed) <= 110
+        assert all(server.log().count("limits store=") <= 2 for server in servers)
+
+
+def knows_limits(server: Server) -> bool:
+    """Tell whether a server's answers tell limits."""
+    [answer] = post_together(server.address, [Post(chat(), headers())])
+    return "x-ratelimit-limit-requests" in answer.headers
+
+
+def unlimited(servers: Sequence[Server]) -> float:
+    """Return how many requests passed without Redis."""
+    return sum(server.metrics().total("openai_emulator_unlimited_total") for server in servers)
+
+
+@pytest.mark.usefixtures("local_only")
+def test_a_start_without_redis_stops() -> None:
+    """An emulator whose Redis cannot be reached does not start, and says which and why."""
+    url = f"redis://:secret@127.0.0.1:{free_port()}"
+
+    message = failed_start("--arg", "rpm=1", "--arg", f"limits_store={url}")
+
+    assert "limits_store" in message
+    assert "redis://***@127.0.0.1:" in message
+    assert "secret" not in message.replace(url, "")
+    assert "Traceback" not in message

@@ -327,7 +327,7 @@ def test_a_missing_key(keyed: Server) -> None:
         client.chat.completions.create(
             model="gpt-4",
             messages=[{"role": "user", "content": "Hi"}],
-            extra_headers=omitted,  # type: ignore[arg-type]  # as the client documents it
+            extra_headers=omitted,
         )
     assert caught.value.body == {
         "message": MISSING,
