@@ -5,7 +5,6 @@ stride of time takes away its limit. All are integers below 2**53 (the highest l
 day of 8.64e6 strides is 8.64e15), so that Lua counts as exactly as Python.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, final
 
@@ -66,6 +65,16 @@ class Bucket:
             return now
         return (now // self.stride - (-over // self.limit)) * self.stride
 
+    def turn(self, fits_at: int, promised: int, cost: int, now: int) -> int:
+        """Return when it is the turn of a request behind the one that was `promised` its turn.
+
+        After a window the bucket is full again, whatever has been promised.
+        """
+        behind = min(promised, now + self.window.length * self.stride)
+        if behind <= now:
+            return fits_at
+        return max(fits_at, behind - (-cost * self.unit // self.limit) * self.stride)
+
     def remaining(self, debt: int) -> int:
         """Return how many whole units are left."""
         return (self.capacity - debt) // self.unit
@@ -107,37 +116,6 @@ class Verdict(NamedTuple):
     cost: int = 0  # what the request asked of the bucket that refused it
 
 
-class _Claim(NamedTuple):
-    """One request at one bucket."""
-
-    bucket: Bucket
-    debt: int
-    cost: int
-    promised: int
-    fits_at: int
-
-    @classmethod
-    def of(
-        cls, bucket: Bucket, debt: int, since: int, promised: int, cost: int, now: int
-    ) -> "_Claim":
-        debt = bucket.debt_at(debt, since, now)
-        room_for = bucket.capacity - cost * bucket.unit
-        return cls(bucket, debt, cost, promised, bucket.tick_of_debt(debt, now, room_for))
-
-    @property
-    def too_large(self) -> bool:
-        return self.cost > self.bucket.limit
-
-    def turn(self, now: int) -> int:
-        """Return when it is this request's turn behind those that were refused before it.
-
-        After a window the bucket is full again, whatever has been promised.
-        """
-        behind = min(self.promised, now + self.bucket.window.length * self.bucket.stride)
-        share = -(-self.cost * self.bucket.unit // self.bucket.limit) * self.bucket.stride
-        return max(self.fits_at, behind + share) if behind > now else self.fits_at
-
-
 def look(limits: Limits, state: State, now: int) -> Verdict:
     """Return what is left, and take nothing."""
     requests, tokens = limits
@@ -153,43 +131,43 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
     Returns:
         The state to keep, and what the request is told.
     """
-    requests = limits.requests and _Claim.of(
-        limits.requests, state.requests_debt, state.at, state.requests_promised, 1, now
-    )
-    charged = limits.tokens and _Claim.of(
-        limits.tokens, state.tokens_debt, state.at, state.tokens_promised, tokens, now
-    )
-    if (charged and charged.fits_at > now) or (requests and requests.fits_at > now):
-        return _refuse(requests, charged, now)
-    requests_debt = requests.debt + requests.bucket.unit if requests else 0
-    tokens_debt = charged.debt + tokens * charged.bucket.unit if charged else 0
-    kept = State(now, requests_debt, tokens_debt, state.requests_promised, state.tokens_promised)
-    return kept, Verdict(
-        requests and requests.bucket.remaining(requests_debt),
-        charged and charged.bucket.remaining(tokens_debt),
-    )
+    requests, metered = limits
+    at, requests_debt, tokens_debt, requests_promised, tokens_promised = state
+    requests_after = tokens_after = 0
+    requests_left = tokens_left = None
+    if requests:
+        requests_debt = requests.debt_at(requests_debt, at, now)
+        requests_after = requests_debt + requests.unit
+        requests_left = (requests.capacity - requests_after) // requests.unit
+    if metered:
+        tokens_debt = metered.debt_at(tokens_debt, at, now)
+        tokens_after = tokens_debt + tokens * metered.unit
+        tokens_left = (metered.capacity - tokens_after) // metered.unit
+    if (requests_left or 0) >= 0 and (tokens_left or 0) >= 0:
+        kept = State(now, requests_after, tokens_after, requests_promised, tokens_promised)
+        return kept, Verdict(requests_left, tokens_left)
+    settled = State(now, requests_debt, tokens_debt, requests_promised, tokens_promised)
+    return _refuse(limits, settled, tokens)
 
 
-def _refuse(requests: _Claim | None, charged: _Claim | None, now: int) -> tuple[State, Verdict]:
-    claims = [claim for claim in (requests, charged) if claim and claim.fits_at > now]
-    hopeless = next((claim for claim in claims if claim.too_large), None)
-    turns = {} if hopeless else {claim.bucket.kind: claim.turn(now) for claim in claims}
-    first = hopeless or max(claims, key=lambda claim: turns[claim.bucket.kind])
-    wait = max(turns.values(), default=now) - now
-    state = State(
-        now,
-        requests.debt if requests else 0,
-        charged.debt if charged else 0,
-        turns.get("requests", requests.promised if requests else 0),
-        turns.get("tokens", charged.promised if charged else 0),
-    )
-    return state, Verdict(
-        requests and requests.bucket.remaining(requests.debt),
-        charged and charged.bucket.remaining(charged.debt),
-        first.bucket,
-        math.ceil(wait / TICKS_PER_MS),
-        first.cost,
-    )
+def _refuse(limits: Limits, state: State, tokens: int) -> tuple[State, Verdict]:
+    """Promise a turn at each bucket that has too little; `state` has been brought up to now."""
+    now = state.at
+    promised = [state.requests_promised, state.tokens_promised]
+    turns: list[tuple[int, Bucket, int]] = []
+    for index, (bucket, cost) in enumerate(zip(limits, (1, tokens), strict=True)):
+        if bucket is None:
+            continue
+        fits_at = bucket.tick_of_debt(state[1 + index], now, bucket.capacity - cost * bucket.unit)
+        if cost > bucket.limit:
+            return state, look(limits, state, now)._replace(refused=bucket, cost=cost)
+        if fits_at > now:
+            promised[index] = bucket.turn(fits_at, promised[index], cost, now)
+            turns.append((promised[index], bucket, cost))
+    last, bucket, cost = max(turns, key=lambda turn: turn[0])
+    retry_ms = -(-(last - now) // TICKS_PER_MS)
+    verdict = look(limits, state, now)._replace(refused=bucket, retry_ms=retry_ms, cost=cost)
+    return state._replace(requests_promised=promised[0], tokens_promised=promised[1]), verdict
 
 
 def full_at(limits: Limits, state: State) -> int:

@@ -10,6 +10,11 @@ _KEYS_PAGE = "https://platform.openai.com/account/api-keys"
 
 Headers = list[tuple[bytes, bytes]]
 
+_NAMES = {
+    kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -89,15 +94,14 @@ def headers(limits: Limits, verdict: Verdict) -> Headers:
     lines: Headers = []
     for bucket, left in zip(limits, verdict[:2], strict=True):
         if bucket is not None and left is not None:
-            reset = go_duration(bucket.refill_ms(bucket.limit - left))
-            for name, value in (("limit", bucket.limit), ("remaining", left), ("reset", reset)):
-                lines.append((f"x-ratelimit-{name}-{bucket.kind}".encode(), str(value).encode()))
+            limit, remaining, reset = _NAMES[bucket.kind]
+            duration = go_duration(bucket.refill_ms(bucket.limit - left))
+            lines.append((limit, b"%d" % bucket.limit))
+            lines.append((remaining, b"%d" % left))
+            lines.append((reset, duration.encode()))
     if verdict.retry_ms:
-        seconds = -(-verdict.retry_ms // 1000)
-        lines += [
-            (b"retry-after", b"%d" % seconds),
-            (b"retry-after-ms", b"%d" % verdict.retry_ms),
-        ]
+        lines.append((b"retry-after", b"%d" % -(-verdict.retry_ms // 1000)))
+        lines.append((b"retry-after-ms", b"%d" % verdict.retry_ms))
     return lines
 
 
