@@ -39,12 +39,12 @@ def measure_table(path: str) -> None:
     table = SharedTable(path)
     digests = [hashlib.blake2b(b"%d" % n, digest_size=16).digest() for n in range(10_000)]
     for digest in digests:
-        table.take_now(digest, LIMITS, 100)
+        table.take(digest, LIMITS, 100)
     print(f"table, 10,000 buckets: {(resident_kb() - before_kb) / 1000:.1f} MB")
     for name, chosen in (("one bucket", digests[:1]), ("10,000 buckets", digests)):
         start_s = time.process_time()
         for n in range(REQUESTS):
-            table.take_now(chosen[n % len(chosen)], LIMITS, 100)
+            table.take(chosen[n % len(chosen)], LIMITS, 100)
         cost_us = (time.process_time() - start_s) / REQUESTS * 1e6
         print(f"table, one process, {name}: {cost_us:.1f} us of processor time")
 
@@ -54,7 +54,7 @@ def contend(path: str) -> float:
     table = SharedTable(path)
     start_s = time.process_time()
     for _ in range(REQUESTS):
-        table.take_now(bytes(16), LIMITS, 100)
+        table.take(bytes(16), LIMITS, 100)
     return (time.process_time() - start_s) / REQUESTS * 1e6
 
 

@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from prometheus_client import Gauge
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 import metrics
 from http_api.generation import start_counting
 from http_api.sending import ended_by_disconnect
-from limits.buckets import Limits, Verdict
-from limits.gate import Gate
+from limits.buckets import Verdict
+from limits.gate import Account, Gate
 from limits.keys import Caller
-from limits.words import Refusal, headers, too_many
+from limits.words import Headers, Refusal, headers, too_many
 from metrics import TALLY
 from schemas import APIError, GenerationRequest
 from timing.plan import GenerationPlan
@@ -34,7 +35,7 @@ class Limiter:
     def __init__(self, gate: Gate, models: tuple[str, ...]) -> None:
         self._gate = gate
         self._models = frozenset(models)
-        self._told: set[tuple[str, str]] = set()
+        self._gauges: dict[tuple[str, str], list[Gauge]] = {}
 
     def guard(self, endpoint: Endpoint) -> Endpoint:
         """Return an endpoint that only those with a good key reach, with headers on its errors."""
@@ -55,18 +56,21 @@ class Limiter:
         return guarded
 
     def _identify(self, request: Request) -> Caller:
-        values = (value for name, value in request.scope["headers"] if name == b"authorization")
-        value = next(values, None)
-        caller = self._gate.identify(None if value is None else value.decode("latin-1"))
+        authorization = None
+        for name, value in request.scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+                break
+        caller = self._gate.identify(authorization)
         if isinstance(caller, Refusal):
             raise _error(caller)
         return caller
 
     async def _look(self, request: Request, caller: Caller, model: str) -> None:
-        limits = self._gate.limits_of(caller, model)
-        if limits.requests or limits.tokens:
-            verdict = await self._gate.look(caller, model, limits)
-            _set_headers(request, limits, verdict)
+        account = self._gate.account(caller, model)
+        if account is not None:
+            verdict = await self._gate.look(account)
+            request.scope["limit_headers"] = _headers(account, verdict)
 
     async def admit(
         self,
@@ -88,44 +92,47 @@ class Limiter:
             ClientDisconnect: The client went away.
         """
         caller: Caller = request.scope["caller"]
-        limits = self._gate.limits_of(caller, parsed.model)
-        if not (limits.requests or limits.tokens):
+        account = self._gate.account(caller, parsed.model)
+        if account is None:
             request.scope["limit_headers"] = ()
             return None
         counted, tokens = None, parsed.token_limit[1] or 0
-        if limits.tokens and not tokens:
+        if account.limits.tokens and not tokens:
             counted = start_counting(request.scope["size"], count)
             if not counted.done():
                 async with ended_by_disconnect(request.receive):
                     await asyncio.wait([counted])
             planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
             tokens = counted.result() + planned
-        verdict = await self._gate.take(caller, parsed.model, limits, tokens)
-        _set_headers(request, limits, verdict)
+        verdict = await self._gate.take(account, tokens)
+        request.scope["limit_headers"] = _headers(account, verdict)
         if verdict is not None:
-            self._tell(caller, parsed.model, verdict)
+            if caller.name is not None:
+                self._tell(caller.name, parsed.model, verdict)
             refusal = too_many(verdict, parsed.model)
             if refusal is not None:
                 TALLY.add(metrics.RATE_LIMITED[refusal.type])
                 raise _error(refusal)
         return counted
 
-    def _tell(self, caller: Caller, model: str, verdict: Verdict) -> None:
+    def _tell(self, name: str, model: str, verdict: Verdict) -> None:
         """Tell what is left to a key with a name, of a model that is known."""
-        if caller.name is None or model not in self._models:
-            return
-        pair = (caller.name, model)
-        if pair not in self._told:
-            if len(self._told) >= MAX_PAIRS_TOLD:
+        gauges = self._gauges.get((name, model))
+        if gauges is None:
+            if model not in self._models or len(self._gauges) >= MAX_PAIRS_TOLD:
                 return
-            self._told.add(pair)
-        for kind, left in (("requests", verdict.requests_left), ("tokens", verdict.tokens_left)):
-            if left is not None:
-                TALLY.set(metrics.RATE_LIMIT_REMAINING.labels(caller.name, model, kind), left)
+            gauges = self._gauges[name, model] = [
+                metrics.RATE_LIMIT_REMAINING.labels(name, model, kind)
+                for kind, left in zip(("requests", "tokens"), verdict[:2], strict=True)
+                if left is not None
+            ]
+        known = (left for left in verdict[:2] if left is not None)
+        for gauge, left in zip(gauges, known, strict=True):
+            TALLY.set(gauge, left)
 
 
-def _set_headers(request: Request, limits: Limits, verdict: Verdict | None) -> None:
-    request.scope["limit_headers"] = () if verdict is None else headers(limits, verdict)
+def _headers(account: Account, verdict: Verdict | None) -> Headers:
+    return [] if verdict is None else headers(account.limits, verdict)
 
 
 def _error(refusal: Refusal) -> APIError:

@@ -6,7 +6,7 @@ day of 8.64e6 strides is 8.64e15), so that Lua counts as exactly as Python.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, final
+from typing import Literal, NamedTuple, TypeAlias, final
 
 TICK_NS = 10_000
 TICKS_PER_MS = 100
@@ -55,8 +55,11 @@ class Bucket:
 
     def debt_at(self, debt: int, since: int, now: int) -> int:
         """Return the debt at `now`, which was `debt` at `since`; a clock set back refills none."""
-        passed = max(0, now // self.stride - since // self.stride)
-        return max(0, min(debt, self.capacity) - passed * self.limit)
+        passed = now // self.stride - since // self.stride
+        debt = min(debt, self.capacity)  # the limit may have been higher when it was made
+        if passed > 0:
+            debt -= passed * self.limit
+        return max(0, debt)
 
     def tick_of_debt(self, debt: int, now: int, at_most: int) -> int:
         """Return the first tick from `now` on at which `debt` has come down to `at_most`."""
@@ -92,18 +95,11 @@ class Limits(NamedTuple):
     tokens: Bucket | None = None
 
 
-class State(NamedTuple):
-    """What is kept of a pair of buckets: when it was last touched, its debts and its promises.
-
-    A refused request is promised the tick of its turn. Promises bind nobody: they only spread the
-    requests that come back, which would otherwise all be told the same moment.
-    """
-
-    at: int = 0
-    requests_debt: int = 0
-    tokens_debt: int = 0
-    requests_promised: int = 0
-    tokens_promised: int = 0
+# What is kept of a pair of buckets: when it was last touched, the debts of requests and tokens, and
+# the turns that were last promised to refused requests. Promises bind nobody: they only spread the
+# requests that come back, which would otherwise all be told the same moment.
+State: TypeAlias = tuple[int, int, int, int, int]
+FULL: State = (0, 0, 0, 0, 0)
 
 
 class Verdict(NamedTuple):
@@ -118,10 +114,11 @@ class Verdict(NamedTuple):
 
 def look(limits: Limits, state: State, now: int) -> Verdict:
     """Return what is left, and take nothing."""
+    at, requests_debt, tokens_debt, _, _ = state
     requests, tokens = limits
     return Verdict(
-        requests and requests.remaining(requests.debt_at(state.requests_debt, state.at, now)),
-        tokens and tokens.remaining(tokens.debt_at(state.tokens_debt, state.at, now)),
+        requests and requests.remaining(requests.debt_at(requests_debt, at, now)),
+        tokens and tokens.remaining(tokens.debt_at(tokens_debt, at, now)),
     )
 
 
@@ -144,37 +141,43 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
         tokens_after = tokens_debt + tokens * metered.unit
         tokens_left = (metered.capacity - tokens_after) // metered.unit
     if (requests_left or 0) >= 0 and (tokens_left or 0) >= 0:
-        kept = State(now, requests_after, tokens_after, requests_promised, tokens_promised)
+        kept = (now, requests_after, tokens_after, requests_promised, tokens_promised)
         return kept, Verdict(requests_left, tokens_left)
-    settled = State(now, requests_debt, tokens_debt, requests_promised, tokens_promised)
+    settled = (now, requests_debt, tokens_debt, requests_promised, tokens_promised)
     return _refuse(limits, settled, tokens)
 
 
 def _refuse(limits: Limits, state: State, tokens: int) -> tuple[State, Verdict]:
     """Promise a turn at each bucket that has too little; `state` has been brought up to now."""
-    now = state.at
-    promised = [state.requests_promised, state.tokens_promised]
+    now, requests_debt, tokens_debt, *promised = state
+    claims = zip(limits, (requests_debt, tokens_debt), (1, tokens), strict=True)
     turns: list[tuple[int, Bucket, int]] = []
-    for index, (bucket, cost) in enumerate(zip(limits, (1, tokens), strict=True)):
+    for index, (bucket, debt, cost) in enumerate(claims):
         if bucket is None:
             continue
-        fits_at = bucket.tick_of_debt(state[1 + index], now, bucket.capacity - cost * bucket.unit)
         if cost > bucket.limit:
             return state, look(limits, state, now)._replace(refused=bucket, cost=cost)
+        fits_at = bucket.tick_of_debt(debt, now, bucket.capacity - cost * bucket.unit)
         if fits_at > now:
             promised[index] = bucket.turn(fits_at, promised[index], cost, now)
             turns.append((promised[index], bucket, cost))
     last, bucket, cost = max(turns, key=lambda turn: turn[0])
     retry_ms = -(-(last - now) // TICKS_PER_MS)
     verdict = look(limits, state, now)._replace(refused=bucket, retry_ms=retry_ms, cost=cost)
-    return state._replace(requests_promised=promised[0], tokens_promised=promised[1]), verdict
+    return (now, requests_debt, tokens_debt, promised[0], promised[1]), verdict
 
 
 def full_at(limits: Limits, state: State) -> int:
-    """Return the tick from which on the state says no more than that both buckets are full."""
-    ticks = [state.at, state.requests_promised, state.tokens_promised]
-    if limits.requests:
-        ticks.append(limits.requests.tick_of_debt(state.requests_debt, state.at, 0))
-    if limits.tokens:
-        ticks.append(limits.tokens.tick_of_debt(state.tokens_debt, state.at, 0))
-    return max(ticks)
+    """Return a tick from which on the state says no more than that both buckets are full.
+
+    It is late by a stride at most. What was promised is over by then, or was no more than advice.
+    """
+    at, requests_debt, tokens_debt, _, _ = state
+    requests, tokens = limits
+    full = at
+    if requests:
+        full = at + (requests_debt // requests.limit + 1) * requests.stride
+    if tokens:
+        other = at + (tokens_debt // tokens.limit + 1) * tokens.stride
+        full = max(full, other)
+    return full

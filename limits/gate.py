@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from limits.buckets import Limits, Verdict
 from limits.keys import Caller, Keys, anyone
@@ -15,16 +16,30 @@ from settings import Settings
 # Where the workers of a server find their common table.
 TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
 MEMORY = "memory"
+MAX_REMEMBERED = 1024
+MAX_LENGTH_REMEMBERED = 256
 
 
 class Store(Protocol):
-    """Where the buckets are kept; it answers None while it is away."""
+    """Where the buckets are kept: near, so that it answers at once, or far.
 
-    async def take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict | None:
+    It answers None while it is away.
+    """
+
+    def take(
+        self, digest: bytes, limits: Limits, tokens: int
+    ) -> Verdict | Awaitable[Verdict | None]:
         """Take a request of `tokens` from both buckets, or nothing from either."""
 
-    async def look(self, digest: bytes, limits: Limits) -> Verdict | None:
+    def look(self, digest: bytes, limits: Limits) -> Verdict | Awaitable[Verdict | None]:
         """Return what is left in both buckets."""
+
+
+class Account(NamedTuple):
+    """What a caller may ask of a model, and the name of the buckets that are kept of it."""
+
+    limits: Limits
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +111,34 @@ class Gate:
     def __init__(self, policy: Policy, store: Store) -> None:
         self._policy = policy
         self._store = store
+        self._remembered = lru_cache(maxsize=MAX_REMEMBERED)(self._account)
 
     def identify(self, authorization: str | None) -> Caller | Refusal:
         """Return who asks, or a 401."""
         keys = self._policy.keys
         return anyone(authorization) if keys is None else keys.identify(authorization)
 
-    def limits_of(self, caller: Caller, model: str) -> Limits:
-        """Return what a caller may ask of a model."""
-        return self._policy.rules.limits_of(caller.name, model)
+    def account(self, caller: Caller, model: str) -> Account | None:
+        """Return what is kept of a caller and a model; None if nothing is limited.
 
-    async def take(self, caller: Caller, model: str, limits: Limits, tokens: int) -> Verdict | None:
+        The latest are remembered, if their names are short.
+        """
+        is_short = len(model) + len(caller.bucket) <= MAX_LENGTH_REMEMBERED
+        return (self._remembered if is_short else self._account)(caller, model)
+
+    def _account(self, caller: Caller, model: str) -> Account | None:
+        limits = self._policy.rules.limits_of(caller.name, model)
+        if limits.requests is None and limits.tokens is None:
+            return None
+        named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
+        return Account(limits, hashlib.blake2b(named, digest_size=16).digest())
+
+    async def take(self, account: Account, tokens: int) -> Verdict | None:
         """Take a request of `tokens`; None if the store is away, so that it passes."""
-        return await self._store.take(_digest(caller, model), limits, tokens)
+        verdict = self._store.take(account.digest, account.limits, tokens)
+        return verdict if isinstance(verdict, Verdict) else await verdict
 
-    async def look(self, caller: Caller, model: str, limits: Limits) -> Verdict | None:
+    async def look(self, account: Account) -> Verdict | None:
         """Return what is left; None if the store is away."""
-        return await self._store.look(_digest(caller, model), limits)
-
-
-def _digest(caller: Caller, model: str) -> bytes:
-    """Return what a bucket is kept by; it tells neither the key nor the model."""
-    named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
-    return hashlib.blake2b(named, digest_size=16).digest()
+        verdict = self._store.look(account.digest, account.limits)
+        return verdict if isinstance(verdict, Verdict) else await verdict

@@ -4,17 +4,17 @@ import base64
 import binascii
 import hashlib
 import hmac
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from limits.words import NO_KEY, Refusal, wrong_key
 
+_MAX_CACHED_LENGTH = 256
 _NOBODY = hashlib.sha256(b"").digest()  # no key is empty
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks: the name from the keys file, or None where there is none; and their bucket."""
 
     name: str | None
@@ -48,22 +48,18 @@ def _password(credentials: str) -> str:
 class Keys:
     """The keys of the keys file, kept as their sha256.
 
-    A look-up takes as long for every key: what is looked up is a keyed hash, of which a caller can
-    foresee no bit, and the digests are then compared in constant time.
+    A look-up takes as long for every key: Python's hash of a digest is keyed, so that a caller can
+    foresee nothing of where it leads, and the digests are then compared in constant time.
     """
 
     def __init__(self, names: Mapping[bytes, str]) -> None:
         """Take names by the sha256 of their keys."""
-        self._secret = secrets.token_bytes(16)
-        self._entries = {self._place(digest): (digest, name) for digest, name in names.items()}
-
-    def _place(self, digest: bytes) -> bytes:
-        return hashlib.blake2b(digest, key=self._secret, digest_size=16).digest()
+        self._entries = {digest: (digest, name) for digest, name in names.items()}
 
     def find(self, key: str) -> str | None:
         """Return the name that has this key, or None."""
         digest = hashlib.sha256(key.encode()).digest()
-        expected, name = self._entries.get(self._place(digest), (_NOBODY, ""))
+        expected, name = self._entries.get(digest, (_NOBODY, ""))
         return name if hmac.compare_digest(expected, digest) and name else None
 
     def identify(self, authorization: str | None) -> Caller | Refusal:
@@ -77,4 +73,11 @@ class Keys:
 
 def anyone(authorization: str | None) -> Caller:
     """Return who asks where every key is good: no key is a key of its own."""
+    if authorization is None or len(authorization) <= _MAX_CACHED_LENGTH:
+        return _anyone(authorization)
+    return _anyone.__wrapped__(authorization)
+
+
+@lru_cache(maxsize=1024)
+def _anyone(authorization: str | None) -> Caller:
     return Caller(None, key_of(authorization).encode())

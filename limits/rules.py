@@ -4,7 +4,6 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -18,7 +17,6 @@ from settings import MAX_RATE_LIMIT
 MAX_LINES = 1000
 MAX_KEYS = 10_000
 MAX_NAME_LENGTH = 64
-_MAX_CACHED_MODEL_LENGTH = 128
 
 _Limit = Annotated[int | None, Field(ge=1, le=MAX_RATE_LIMIT, strict=True)]
 _Glob = Annotated[str, Field(min_length=1, max_length=256)]
@@ -122,19 +120,9 @@ class Rules:
         self.unnamed = [line for line in limits.limits if line.key is None]
         self.own: Mapping[str, Figures] = {key.name: key for key in keys}
         self.defaults = (limits.default, settings)
-        self._cached = lru_cache(maxsize=1024)(self._resolve)
 
     def limits_of(self, name: str | None, model: str) -> Limits:
         """Return what the key with this name, or without one, may ask of this model."""
-        short = len(model) <= _MAX_CACHED_MODEL_LENGTH
-        return (self._cached if short else self._resolve)(name, model)
-
-    @property
-    def cached(self) -> int:
-        """How many keys and models are remembered."""
-        return self._cached.cache_info().currsize
-
-    def _resolve(self, name: str | None, model: str) -> Limits:
         sources = [line for line in self.named if line.matches(name, model)]
         ordered: list[Figures] = [*sources]
         if name is not None and name in self.own:

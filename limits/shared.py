@@ -13,13 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from limits.buckets import TICK_NS, Limits, State, Verdict, full_at, look, take
+from limits.buckets import FULL, TICK_NS, Limits, Verdict, full_at, look, take
 
 # A slot holds the digest of a key and a model, when it may be reused, and the state.
 _SLOT = struct.Struct("=16s6q")
+_STATE = struct.Struct("=5q")
+_STATE_AT = _SLOT.size - _STATE.size
 _SLOTS_PER_SET = 16
 _SETS = 2048
-_SET_BYTES = _SLOTS_PER_SET * _SLOT.size
+_SLOT_BYTES = _SLOT.size
+_SET_BYTES = _SLOTS_PER_SET * _SLOT_BYTES
 TABLE_BYTES = _SETS * _SET_BYTES  # 2 MB
 
 
@@ -56,55 +59,45 @@ class SharedTable:
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._memory = mmap.mmap(self._file, TABLE_BYTES)
 
-    async def take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
+    def take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
         """Take a request of `tokens` from both buckets, or nothing from either."""
-        return self.take_now(digest, limits, tokens)
-
-    async def look(self, digest: bytes, limits: Limits) -> Verdict:
-        """Return what is left in both buckets."""
-        start = self._start(digest)
-        fcntl.lockf(self._file, fcntl.LOCK_EX, _SET_BYTES, start)
-        try:
-            state = self._read(self._memory.find(digest, start, start + _SET_BYTES))
-            now = time.monotonic_ns() // TICK_NS
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, _SET_BYTES, start)
-        return look(limits, state, now)
-
-    def take_now(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
-        """Do what `take` does, in less than 20 us."""
-        start = self._start(digest)
-        # Locks of byte ranges exclude processes; in one process the event loop does one at a time.
-        fcntl.lockf(self._file, fcntl.LOCK_EX, _SET_BYTES, start)
+        memory, start = self._memory, _start(digest)
+        # The lock excludes other processes; in this one the event loop does one at a time.
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             now = time.monotonic_ns() // TICK_NS
-            slot = self._memory.find(digest, start, start + _SET_BYTES)
-            state, verdict = take(limits, self._read(slot), tokens, now)
+            slot = memory.find(digest, start, start + _SET_BYTES)
+            old = _STATE.unpack_from(memory, slot + _STATE_AT) if slot >= 0 else FULL
+            state, verdict = take(limits, old, tokens, now)
             if slot < 0:
                 slot = self._reusable_slot(start, now)
             # One copy of 64 aligned bytes: a process that is killed leaves the old or the new.
-            self._memory[slot : slot + _SLOT.size] = _SLOT.pack(
-                digest, full_at(limits, state), *state
-            )
+            memory[slot : slot + _SLOT_BYTES] = _SLOT.pack(digest, full_at(limits, state), *state)
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, _SET_BYTES, start)
+            fcntl.flock(self._file, fcntl.LOCK_UN)
         return verdict
 
-    @staticmethod
-    def _start(digest: bytes) -> int:
-        return int.from_bytes(digest[:4], "big") % _SETS * _SET_BYTES
-
-    def _read(self, slot: int) -> State:
-        if slot < 0:
-            return State()
-        return State(*_SLOT.unpack_from(self._memory, slot)[2:])
+    def look(self, digest: bytes, limits: Limits) -> Verdict:
+        """Return what is left in both buckets."""
+        start = _start(digest)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            slot = self._memory.find(digest, start, start + _SET_BYTES)
+            state = _STATE.unpack_from(self._memory, slot + _STATE_AT) if slot >= 0 else FULL
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        return look(limits, state, time.monotonic_ns() // TICK_NS)
 
     def _reusable_slot(self, start: int, now: int) -> int:
         soonest, chosen = None, start
-        for slot in range(start, start + _SET_BYTES, _SLOT.size):
+        for slot in range(start, start + _SET_BYTES, _SLOT_BYTES):
             reusable_at = _SLOT.unpack_from(self._memory, slot)[1]
             if reusable_at <= now:
                 return slot
             if soonest is None or reusable_at < soonest:
                 soonest, chosen = reusable_at, slot
         return chosen
+
+
+def _start(digest: bytes) -> int:
+    return int.from_bytes(digest[:4], "big") % _SETS * _SET_BYTES

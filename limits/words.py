@@ -96,9 +96,11 @@ def headers(limits: Limits, verdict: Verdict) -> Headers:
         if bucket is not None and left is not None:
             limit, remaining, reset = _NAMES[bucket.kind]
             duration = go_duration(bucket.refill_ms(bucket.limit - left))
-            lines.append((limit, b"%d" % bucket.limit))
-            lines.append((remaining, b"%d" % left))
-            lines.append((reset, duration.encode()))
+            lines += (
+                (limit, b"%d" % bucket.limit),
+                (remaining, b"%d" % left),
+                (reset, duration.encode()),
+            )
     if verdict.retry_ms:
         lines.append((b"retry-after", b"%d" % -(-verdict.retry_ms // 1000)))
         lines.append((b"retry-after-ms", b"%d" % verdict.retry_ms))

@@ -66,17 +66,6 @@ def test_a_limit_for_a_day() -> None:
     assert rules.limits_of(None, "gpt-4").requests == Bucket("requests", 10_000, DAY)
 
 
-def test_models_with_long_names_are_not_remembered() -> None:
-    """What a client names freely costs no memory."""
-    rules = Rules(SETTINGS, LimitsFile())
-
-    for n in range(3000):
-        rules.limits_of(None, f"{n:0500}")
-        rules.limits_of(None, f"{n}")
-
-    assert rules.cached <= 1024
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -1,6 +1,5 @@
 """The arithmetic, the words and the shared table of rate limits, on simulated time."""
 
-import asyncio
 import hashlib
 import multiprocessing
 import os
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from limits.buckets import (
     DAY,
+    FULL,
     MINUTE,
     TICKS_PER_MS,
     Bucket,
@@ -37,7 +37,7 @@ NOW = 123_456_789_012  # any moment, in ticks
 
 def drained(limits: Limits, requests: int, tokens: int = 0) -> State:
     """Return the state after `requests` were taken at NOW, all `tokens` by the first."""
-    state = State()
+    state = FULL
     for index in range(requests):
         state, verdict = take(limits, state, 0 if index else tokens, NOW)
         assert verdict.refused is None
@@ -77,7 +77,7 @@ def test_recorded_figures(
     bucket = Bucket("requests" if kind == "requests" else "tokens", limit, window)
     limits = Limits(bucket, None) if kind == "requests" else Limits(None, bucket)
 
-    _, verdict = take(limits, State(), used, NOW)
+    _, verdict = take(limits, FULL, used, NOW)
 
     assert told(limits, verdict) == {
         f"x-ratelimit-limit-{kind}": str(limit),
@@ -132,7 +132,7 @@ def test_recorded_refusal_of_a_large_request() -> None:
     """A request that is larger than the limit is told so, and not when to come again."""
     limits = Limits(Bucket("requests", 500), Bucket("tokens", 30_000))
 
-    state, verdict = take(limits, State(), 40_000, NOW)
+    state, verdict = take(limits, FULL, 40_000, NOW)
 
     assert message(verdict) == (
         "Request too large for gpt-4o in organization org-x on tokens per min (TPM): "
@@ -246,7 +246,7 @@ def test_never_more_than_the_limit_and_what_refilled(
     limits: Limits, requests: list[tuple[int, int]]
 ) -> None:
     """Between any two moments no more passes than the limit and what refills between them."""
-    state, now = State(), NOW
+    state, now = FULL, NOW
     passed: list[tuple[int, int]] = []
     for wait, tokens in requests:
         now += wait
@@ -265,7 +265,7 @@ def test_a_request_passes_if_both_buckets_let_it(
     limits: Limits, requests: list[tuple[int, int]]
 ) -> None:
     """A request passes exactly if what is left of both is enough, and then takes from both."""
-    state, now = State(), NOW
+    state, now = FULL, NOW
     for wait, tokens in requests:
         now += wait
         before = look(limits, state, now)
@@ -285,7 +285,7 @@ def test_waiting_as_told_is_enough(
     limits: Limits, requests: list[tuple[int, int]], tokens: int
 ) -> None:
     """Whoever waits as long as the headers and the message say passes, if nobody comes before."""
-    state, now = State(), NOW
+    state, now = FULL, NOW
     for wait, cost in requests:
         now += wait
         state, _ = take(limits, state, cost, now)
@@ -300,14 +300,14 @@ def test_a_state_that_is_full_again_can_be_forgotten(
     limits: Limits, requests: list[tuple[int, int]]
 ) -> None:
     """From full_at() on a new state says what the old one says."""
-    state, now = State(), NOW
+    state, now = FULL, NOW
     for wait, tokens in requests:
         now += wait
         state, _ = take(limits, state, tokens, now)
 
     later = max(now, full_at(limits, state))
 
-    assert take(limits, state, 1, later)[1] == take(limits, State(), 1, later)[1]
+    assert take(limits, state, 1, later)[1] == take(limits, FULL, 1, later)[1]
 
 
 @pytest.mark.parametrize("latency_ms", [0, 3, 40])
@@ -346,7 +346,7 @@ def run(path: str, pipe: Connection, count: int) -> None:
     """Take `count` requests from one bucket, and tell what was left after each that passed."""
     table = SharedTable(path)
     pipe.recv()
-    verdicts = [table.take_now(digest_of("shared"), HOUR_LIMITS, 0) for _ in range(count)]
+    verdicts = [table.take(digest_of("shared"), HOUR_LIMITS, 0) for _ in range(count)]
     pipe.send([verdict.requests_left for verdict in verdicts if verdict.refused is None])
 
 
@@ -355,7 +355,7 @@ def run_forever(path: str, pipe: Connection, _: int) -> None:
     table = SharedTable(path)
     pipe.send(None)
     while True:
-        table.take_now(digest_of("shared"), HOUR_LIMITS, 0)
+        table.take(digest_of("shared"), HOUR_LIMITS, 0)
 
 
 def started(
@@ -393,18 +393,18 @@ def test_a_killed_process_leaves_no_lock() -> None:
         time.sleep(0.01)
         os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
-        verdict = table.take_now(digest_of("shared"), HOUR_LIMITS, 0)
+        verdict = table.take(digest_of("shared"), HOUR_LIMITS, 0)
         left.append(verdict.requests_left or 0)
 
     assert left == sorted(left, reverse=True)
-    assert table.take_now(digest_of("another"), HOUR_LIMITS, 0).requests_left == 999
+    assert table.take(digest_of("another"), HOUR_LIMITS, 0).requests_left == 999
 
 
 def test_two_tables_are_apart() -> None:
     """Each server start has a table of its own."""
     tables = [SharedTable(create_table()) for _ in range(2)]
 
-    left = [table.take_now(digest_of("same"), HOUR_LIMITS, 0).requests_left for table in tables]
+    left = [table.take(digest_of("same"), HOUR_LIMITS, 0).requests_left for table in tables]
 
     assert left == [999, 999]
 
@@ -414,7 +414,7 @@ def test_ten_thousand_buckets_are_kept_in_bounded_memory() -> None:
     table = SharedTable(create_table())
 
     for turn in (999, 998):
-        left = {table.take_now(digest_of(n), HOUR_LIMITS, 0).requests_left for n in range(10_000)}
+        left = {table.take(digest_of(n), HOUR_LIMITS, 0).requests_left for n in range(10_000)}
         assert left == {turn}
 
     assert TABLE_BYTES < 5_000_000
@@ -424,9 +424,9 @@ def test_a_crowded_table_gives_up_the_fullest() -> None:
     """When more buckets are in use than fit, those in heavy use stay what they are."""
     table = SharedTable(create_table())
     for _ in range(500):
-        table.take_now(digest_of("heavy"), HOUR_LIMITS, 0)
+        table.take(digest_of("heavy"), HOUR_LIMITS, 0)
 
     for n in range(60_000):
-        table.take_now(digest_of(n), HOUR_LIMITS, 0)
+        table.take(digest_of(n), HOUR_LIMITS, 0)
 
-    assert asyncio.run(table.look(digest_of("heavy"), HOUR_LIMITS)) == Verdict(500, None)
+    assert table.look(digest_of("heavy"), HOUR_LIMITS) == Verdict(500, None)

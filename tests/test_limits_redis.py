@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from limits.buckets import Bucket, Limits, State, Verdict, take
+from limits.buckets import FULL, Bucket, Limits, Verdict, take
 from tests.server import Server, eventually, free_port, running_server
 from tests.test_limits import NOW, pairs, steps
 from tests.test_settings import failed_start
@@ -75,7 +75,7 @@ def test_script_counts_as_python_does(
     # Time is simulated, so that nothing may expire in real time.
     text, replaced = re.subn(r", kept, 'PX'.*", ", kept)", redis_store.SCRIPT)
     assert replaced == 1
-    state, now = State(), NOW
+    state, now = FULL, NOW
     with redis.Redis(port=port) as client:
         client.delete("state")
         script = client.register_script(text)
