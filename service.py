@@ -37,6 +37,7 @@ from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
 from http_api.legacy_events import CompletionRenderer
+from http_api.limiting import Limiter
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
 from http_api.profiles import ProfilesError, read_profiles
@@ -49,6 +50,8 @@ from http_api.responses_schemas import InputTokens, InputTokensRequest, Response
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
 from http_api.upgrade import ignore_offers
+from limits.gate import Gate, Policy, open_store, prepare_store
+from limits.rules import FileError
 from metrics import TALLY
 from schemas import (
     APIError,
@@ -78,6 +81,10 @@ try:
     PROFILES = read_profiles(SETTINGS.profiles, SETTINGS, TRACES) if SETTINGS.profiles else None
 except ProfilesError as error:
     raise BentoMLConfigException(f"The setting 'profiles': {error}") from None
+try:
+    POLICY = Policy.read(SETTINGS)
+except FileError as error:
+    raise BentoMLConfigException(str(error)) from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -98,6 +105,16 @@ class Application(Starlette):
 def is_long(request: Request, *, with_schemas: bool) -> bool:
     """Tell whether to look for faults takes long: schemas take ten times as long as texts."""
     return is_large(request) or (with_schemas and request.scope["size"] > MAX_BYTES_COUNTED_INLINE)
+
+
+def new_limiter(policy: Policy) -> Limiter:
+    """Return what applies keys and limits to a worker's requests."""
+    store = open_store(SETTINGS.limits_store, lambda: TALLY.add(metrics.UNLIMITED))
+    return Limiter(Gate(policy, store), SETTINGS.models)
+
+
+def _unguarded(endpoint: Endpoint) -> Endpoint:
+    return endpoint
 
 
 endpoints: dict[str, Endpoint] = {}
@@ -138,26 +155,25 @@ class OpenAIEmulator:
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
         }
-        endpoints.update(
-            zip(
-                COMPLETION_PATHS,
-                (self.chat_completions, self.completions, self.responses, self.embeddings),
-                strict=True,
-            )
-        )
+        self.limiter = None if POLICY is None else new_limiter(POLICY)
+        guard = self.limiter.guard if self.limiter else _unguarded
+        posts = (self.chat_completions, self.completions, self.responses, self.embeddings)
+        guarded = [guard(endpoint) for endpoint in posts]
+        endpoints.update(zip(COMPLETION_PATHS, guarded, strict=True))
+        chat, legacy, responses, embeddings = guarded
         v1 = Router(
             [
-                Route("/chat/completions", self.chat_completions, methods=["POST"]),
-                Route("/chat/completions", self.list_completions),
-                Route("/completions", self.completions, methods=["POST"]),
-                Route("/embeddings", self.embeddings, methods=["POST"]),
-                Route("/responses", self.responses, methods=["POST"]),
-                Route("/responses/input_tokens", self.input_tokens, methods=["POST"]),
-                Route("/responses/{id}", self.find_response, methods=["GET", "DELETE"]),
-                Route("/responses/{id}/input_items", self.find_response),
-                Route("/responses/{id}/cancel", self.find_response, methods=["POST"]),
-                Route("/models", self.list_models),
-                Route("/models/{model:path}", self.get_model),
+                Route("/chat/completions", chat, methods=["POST"]),
+                Route("/chat/completions", guard(self.list_completions)),
+                Route("/completions", legacy, methods=["POST"]),
+                Route("/embeddings", embeddings, methods=["POST"]),
+                Route("/responses", responses, methods=["POST"]),
+                Route("/responses/input_tokens", guard(self.input_tokens), methods=["POST"]),
+                Route("/responses/{id}", guard(self.find_response), methods=["GET", "DELETE"]),
+                Route("/responses/{id}/input_items", guard(self.find_response)),
+                Route("/responses/{id}/cancel", guard(self.find_response), methods=["POST"]),
+                Route("/models", guard(self.list_models)),
+                Route("/models/{model:path}", guard(self.get_model)),
             ],
             redirect_slashes=False,
         )
@@ -173,6 +189,16 @@ class OpenAIEmulator:
             locate_vocabularies()
         except VocabularyError as error:
             raise BentoMLConfigException(str(error)) from None
+
+    @bentoml.on_deployment
+    @staticmethod
+    def prepare_limits() -> None:
+        """Create what the workers share, or stop `bentoml serve` if their store is not there."""
+        try:
+            if POLICY is not None:
+                prepare_store(SETTINGS.limits_store)
+        except FileError as error:
+            raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
 
     @bentoml.on_startup
     def freeze_start_up_objects(self) -> None:
@@ -318,6 +344,9 @@ class OpenAIEmulator:
             renderer: Makes what writes them.
         """
         plan = plan_generation(parsed, headers, SETTINGS)
+        counted = None
+        if self.limiter:
+            counted = await self.limiter.admit(request, parsed, plan, count)
         composer = Composer(parsed, plan, self.corpus, texts)
         short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
         if parsed.is_plain and short:
@@ -342,7 +371,8 @@ class OpenAIEmulator:
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            counted=start_counting(request.scope["size"], count if parsed.wants_usage else None),
+            counted=counted
+            or start_counting(request.scope["size"], count if parsed.wants_usage else None),
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,

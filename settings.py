@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
 MAX_OUTPUT_LENGTH = 131_072
+MAX_RATE_LIMIT = 1_000_000_000
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -35,6 +36,7 @@ def _split_into_pairs(value: object) -> object:
 
 
 _Text = Annotated[str, MinLen(1)]
+_RateLimit = Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
@@ -84,6 +86,16 @@ class Settings(BaseModel):
         description="longest wait for a body, and for the first byte of an answer, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
+
+    rpm: _RateLimit | None = Field(None, description="requests a minute of each key and model")
+    tpm: _RateLimit | None = Field(None, description="tokens a minute of each key and model")
+    limits: Path | None = Field(None, description="YAML file of limits by model and key")
+    api_keys: Path | None = Field(None, description="YAML file of keys: others are answered 401")
+    limits_store: str = Field(
+        "memory",
+        pattern=r"^(memory|(redis|rediss|unix)://.+)$",
+        description="where limits are counted: memory, or redis://... for several hosts",
+    )
 
     @model_validator(mode="after")
     def _default_fits_limit(self) -> Self:

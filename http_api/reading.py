@@ -48,11 +48,16 @@ class RequestReader:
             ) from None
         request.scope["size"] = len(body)
         strict = settings.strict_parameters
-        if is_large(request):
-            parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
-        else:
-            parsed = parse_body(body, model, strict=strict)
+        try:
+            if is_large(request):
+                parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
+            else:
+                parsed = parse_body(body, model, strict=strict)
+        except APIError:
+            request.scope["model"] = named_model(body)
+            raise
         served = parsed.served_model
+        request.scope["model"] = served or ""
         if settings.strict_models and served is not None and served not in settings.models:
             raise APIError(
                 f"The model `{served}` does not exist or you do not have access to it.",
@@ -114,6 +119,16 @@ def parse_large_body(body: bytearray, model: type[AnyRequest], *, strict: bool) 
         APIError: Not JSON, or not what the schema asks for.
     """
     return parse_body(shorten_attachments(body), model, strict=strict)
+
+
+def named_model(body: bytearray) -> str:
+    """Return the model of a body that was refused; empty if it names none or is large."""
+    try:
+        data = from_json(body) if len(body) <= MAX_BYTES_READ_INLINE else None
+    except ValueError:
+        return ""
+    name = data.get("model") if isinstance(data, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def is_large(request: Request) -> bool:

@@ -175,6 +175,7 @@ class NumberedStream:
         self._number = renderer.number
         self.end = stream.end
         self.leaving = stream.leaving
+        self.holds = stream.holds
         self.events = stream.events
         self.tokens_per_event = stream.tokens_per_event
         self.events_per_write = stream.events_per_write

@@ -32,6 +32,7 @@ def openai_headers(request: Request) -> RawHeaders:
         (b"x-request-id", b"req_%032x" % random.getrandbits(128)),
         (b"openai-processing-ms", b"%d" % int(elapsed_s * 1000)),
         (b"openai-version", b"2020-10-01"),
+        *request.scope.get("limit_headers", ()),
     ]
 
 

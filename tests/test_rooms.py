@@ -12,6 +12,7 @@ from tests.server import REPOSITORY
 ROOMS = (
     "settings",
     "metrics",
+    "limits",
     "timing",
     "tokenizer",
     "prompts",
