@@ -1,12 +1,10 @@
-"""The wire format: requests, the X-* headers, responses, errors, and the plan of one generation.
+"""The wire format: requests, the X-* headers, responses and errors.
 
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
-import math
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Len, MaxLen, MinLen
@@ -24,8 +22,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType, TypedDict
 
-from attachments import AttachmentError, ImageSource
-from settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS, Settings
+from prompts.attachments import AttachmentError, ImageSource
+from settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
+from timing.plan import FinishReason
 
 MAX_SSE_BATCH_SIZE = 1024
 MAX_CHOICES = 128
@@ -924,160 +923,6 @@ def _assistant_texts(message: AssistantMessage) -> Iterator[str]:
         yield function.arguments
 
 
-# --------------------------------------------------------------------------------------
-# The plan of one generation
-# --------------------------------------------------------------------------------------
-
-FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationPlan:
-    """How many tokens an answer has and when each of them is due.
-
-    The one clock of the emulator. Time starts when the request's headers reach the service, and
-    token ``i``, counted from 0, is due at
-
-        ``start + ttft + i * itl``
-
-    Due times are absolute: a token that leaves late does not delay the ones after it. A stream
-    sends each token when it is due; an answer that is not streamed leaves as a whole when its last
-    token is due, at ``start + ttft + (n - 1) * itl``. With ``ttft_s=0.2, itl_s=0.05`` and 5 tokens
-    the tokens are due after 200, 250, 300, 350 and 400 ms, and the whole answer after 400 ms.
-
-    Reasoning tokens come before the others. Where they are hidden they take the same time: with r
-    of them the visible token ``i`` is token ``r + i`` of the formula. ``sse_batch_size`` tokens
-    share one event of a stream, which leaves when the first is due. All choices share the clock.
-
-    ``token_limit`` is what the client's limit leaves for visible tokens, None without a limit.
-
-    With jitter ``offsets`` holds the due times that were drawn, in seconds after the start, and
-    stands in place of ``ttft + i * itl``, which remains their mean.
-    """
-
-    output_tokens: int
-    finish_reason: FinishReason
-    ttft_s: float
-    itl_s: float
-    sse_batch_size: int = 1
-    reasoning_tokens: int = 0
-    hidden_tokens: int = 0
-    token_limit: int | None = None
-    offsets: Sequence[float] | None = None
-
-    def timed_as(self, output_tokens: int) -> Self:
-        """Return this plan for an answer that turned out to take `output_tokens` on the clock."""
-        if output_tokens == self.output_tokens:
-            return self
-        return replace(self, output_tokens=output_tokens)
-
-    def timed_at(self, offsets: Sequence[float]) -> Self:
-        """Return this plan with due times that were drawn, hidden tokens included."""
-        return replace(self, offsets=offsets)
-
-    def due_s(self, index: int) -> float:
-        """Return when the visible token `index` is due, in seconds after the start."""
-        if self.offsets is not None:
-            return self.offsets[self.hidden_tokens + index]
-        return self.ttft_s + (self.hidden_tokens + index) * self.itl_s
-
-    def due_count(self, elapsed_s: float) -> int:
-        """Return how many visible tokens are due `elapsed_s` seconds after the start.
-
-        The division only comes near, so that the due times decide.
-        """
-        if self.offsets is not None:
-            return max(bisect_right(self.offsets, elapsed_s) - self.hidden_tokens, 0)
-        count = 0
-        if elapsed_s >= self.due_s(0):
-            steps = (elapsed_s - self.ttft_s) / self.itl_s if self.itl_s else math.inf
-            count = int(min(max(steps - self.hidden_tokens, 0), self.output_tokens))
-        while count < self.output_tokens and self.due_s(count) <= elapsed_s:
-            count += 1
-        while count > 0 and self.due_s(count - 1) > elapsed_s:
-            count -= 1
-        return count
-
-    @property
-    def total_s(self) -> float:
-        """When the last token is due, in seconds after the start."""
-        return self.due_s(max(self.output_tokens - 1, -self.hidden_tokens))
-
-
-def plan_generation(
-    request: GenerationRequest, headers: EmulationHeaders, settings: Settings
-) -> GenerationPlan:
-    """Decide the length and the times of one answer of plain text.
-
-    Raises:
-        APIError: The answer with its reasoning, or all choices together, would be longer than the
-            server allows, or ``min_tokens`` exceeds the client's own limit.
-    """
-    ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
-    itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
-    limit = request.token_limit[1]
-    reasoning = headers.reasoning_length
-    if reasoning is None:
-        reasoning = settings.reasoning_lengths.get(request.effort or "", 0)
-    if limit is not None:
-        reasoning = min(reasoning, limit)
-    shown = settings.reasoning_content and isinstance(request, ChatCompletionRequest)
-    length = _output_length(request, headers, settings)
-    visible_limit = None if limit is None else limit - reasoning
-    tokens = length if visible_limit is None else min(length, visible_limit)
-    if reasoning + tokens > settings.max_output_length:
-        source = "reasoning_effort" if headers.reasoning_length is None else "X-REASONING-LENGTH"
-        raise _too_long(source, reasoning + tokens, settings)
-    if max(reasoning + tokens, 1) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
-        raise too_many_tokens(request, "prompt")
-    return GenerationPlan(
-        output_tokens=int(tokens),
-        finish_reason="length" if length > tokens else "stop",
-        ttft_s=ttft_ms / 1000,
-        itl_s=itl_ms / 1000,
-        sse_batch_size=headers.sse_batch_size,
-        reasoning_tokens=reasoning,
-        hidden_tokens=0 if shown else reasoning,
-        token_limit=visible_limit,
-    )
-
-
-def _output_length(
-    request: GenerationRequest, headers: EmulationHeaders, settings: Settings
-) -> float:
-    """Return how long the answer would be if the client's limit did not cut it."""
-    (limit_name, limit), least = request.token_limit, request.min_tokens or 0
-    length: float
-    if limit is not None and least > limit:
-        raise APIError(
-            f"Invalid 'min_tokens': integer above maximum value. "
-            f"Expected a value <= {limit} (the request's token limit), but got {least} instead.",
-            param="min_tokens",
-            code="integer_above_max_value",
-        )
-    if headers.output_length is not None:
-        length, source = headers.output_length, "X-OUTPUT-LENGTH"
-    elif request.ignore_eos and limit is not None:
-        length, source = math.inf, limit_name
-    else:
-        length, source = settings.output_length, "output_length"
-    if least > length:
-        length, source = least, "min_tokens"
-    tokens = length if limit is None else min(length, limit)
-    if tokens > settings.max_output_length:
-        raise _too_long(source, tokens, settings)
-    return length
-
-
-def _too_long(source: str, tokens: float, settings: Settings) -> APIError:
-    return APIError(
-        f"Invalid '{source}': expected at most {settings.max_output_length} tokens, reasoning "
-        f"included, which is the most this server generates, but got {tokens}.",
-        param=source,
-        code="integer_above_max_value",
-    )
-
-
 def too_many_tokens(request: GenerationRequest, source: str) -> APIError:
     """Refuse more tokens than all choices may have; `source` asked for them where ``n`` is 1."""
     param = "n" if (request.n or 1) > 1 else source
@@ -1087,22 +932,6 @@ def too_many_tokens(request: GenerationRequest, source: str) -> APIError:
         param=param,
         code="integer_above_max_value",
     )
-
-
-def refuse_beyond_timeout(plan: GenerationPlan, timeout_s: float) -> None:
-    """Refuse at once a whole answer that BentoML would cut off later.
-
-    Raises:
-        APIError: The last token is due after the server's timeout.
-    """
-    if plan.total_s >= timeout_s:
-        raise APIError(
-            f"This answer would take {plan.total_s:g} s, and an answer that is not streamed must "
-            f"take less than {timeout_s:g} s. Set 'stream' to true, lower X-TTFT-MS, "
-            "X-ITL-MS or X-OUTPUT-LENGTH, or raise the server's timeout_s.",
-            param="stream",
-            code="timeout_exceeded",
-        )
 
 
 # --------------------------------------------------------------------------------------

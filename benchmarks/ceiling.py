@@ -7,7 +7,7 @@ from time import monotonic
 
 from starlette.types import Receive, Scope, Send
 
-from clock import sleep_until
+from timing.clock import sleep_until
 
 MAX_EVENTS_PER_WRITE = 256
 _CHUNK = (

@@ -21,14 +21,17 @@ from itertools import pairwise
 from multiprocessing.synchronize import Event
 from statistics import median
 
-from answers import Composer
-from rendering import ChatRenderer, Header
-from schemas import ChatCompletionRequest, EmulationHeaders, Usage, plan_generation
-from service import count_chat_prompt, parse_body
+from answers.composing import Composer
+from answers.corpus import Corpus
+from http_api.chat_events import ChatRenderer
+from http_api.events import Header
+from http_api.planning import plan_generation
+from http_api.prompt_tokens import count_chat_prompt
+from http_api.reading import parse_body
+from schemas import ChatCompletionRequest, EmulationHeaders, Usage
 from settings import Settings
 from tests.server import running_server
 from tests.wire import CHAT_PATH, Post, chat, headers, post_together
-from tokenizer import TokenGenerator
 
 TARGET_US = 150
 TARGET_MS = 10
@@ -41,7 +44,7 @@ ROLES = ["system", *["user", "assistant"] * 4, "user"]
 
 def ten_messages() -> bytes:
     """Return a request of ten messages of some twenty words each."""
-    words = TokenGenerator().write(20, random.Random(1))
+    words = Corpus().write(20, random.Random(1))
     messages = [{"role": role, "content": "".join(words)} for role in ROLES]
     return json.dumps({"model": "gpt-4", "messages": messages, "temperature": 0.5}).encode()
 
@@ -60,18 +63,18 @@ def microseconds(step: Callable[[], object], repeats: int = 7, loops: int = 1000
 def measure_request() -> float:
     """Print the cost of each step from the request's bytes to the answer's, and return the sum."""
     body, settings, none = ten_messages(), Settings(), EmulationHeaders()
-    generator = TokenGenerator()
+    corpus = Corpus()
     request = parse_body(body, ChatCompletionRequest)
     prompt = request.prompt()
     plan = plan_generation(request, none, settings)
-    answers = Composer(request, plan, generator, prompt.texts).chat(request, 0)
+    answers = Composer(request, plan, corpus, prompt.texts).chat(request, 0)
     renderer = ChatRenderer(Header("chatcmpl-x", 0, "gpt-4", "fp_0"), include_usage=False)
     usage = Usage.of(count_chat_prompt(request, prompt), answers[0].tokens)
     steps: dict[str, Callable[[], object]] = {
         "parse and validate": lambda: parse_body(body, ChatCompletionRequest),
         "headers": lambda: EmulationHeaders.model_validate({"X-TTFT-MS": "0", "X-ITL-MS": "0"}),
         "plan": lambda: plan_generation(request, none, settings),
-        "compose": lambda: Composer(request, plan, generator, prompt.texts).chat(request, 0),
+        "compose": lambda: Composer(request, plan, corpus, prompt.texts).chat(request, 0),
         "count": lambda: count_chat_prompt(request, request.prompt()),
         "render": lambda: renderer.whole(answers, usage),
     }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attachments import KEPT, STEP, shorten_attachments
+from prompts.attachments import KEPT, STEP, shorten_attachments
 from test_multimodal import data_url, image, png
 from tests.wire import CHAT_PATH, chat, headers
 

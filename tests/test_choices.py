@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from answers import Composer, ComposingCancelledError, hold_back
-from schemas import APIError, ChatCompletionRequest, EmulationHeaders, plan_generation
+from answers.composing import Composer, ComposingCancelledError
+from answers.corpus import Corpus
+from answers.stops import hold_back
+from http_api.planning import plan_generation
+from schemas import APIError, ChatCompletionRequest, EmulationHeaders
 from settings import Settings
 from tests.sdk import chunks, complete, text_of
 from tests.wire import Answer, chat, headers, post, stream, token_count
-from tokenizer import TokenGenerator
 
 Address = tuple[str, int]
 
@@ -129,11 +131,11 @@ def test_too_many_tokens_in_all_choices(
 
 def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls whose instances take longer than they may are refused."""
-    monkeypatch.setattr("answers.MAX_INSTANCES_S", 0)
+    monkeypatch.setattr("answers.composing.MAX_INSTANCES_S", 0)
     request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
     plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
     with pytest.raises(APIError, match="all its instances") as caught:
-        Composer(request, plan, TokenGenerator(), []).chat(request, 1)
+        Composer(request, plan, Corpus(), []).chat(request, 1)
     assert caught.value.body.code == "invalid_schema"
 
 
@@ -144,13 +146,13 @@ def test_composing_is_cancelled(parameters: dict[str, object]) -> None:
     plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
     written = []
 
-    class Generator(TokenGenerator):
+    class Watched(Corpus):
         def write(self, length: int, rng: random.Random | None = None) -> list[str]:
             written.append(length)
             composer.cancel()
             return super().write(length, rng)
 
-    composer = Composer(request, plan, Generator(), [])
+    composer = Composer(request, plan, Watched(), [])
     with pytest.raises(ComposingCancelledError):
         composer.chat(request, 9)
     assert len(written) == 1

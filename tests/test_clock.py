@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import clock
-from clock import Clock, running_clock, sleep_until
+from timing import clock
+from timing.clock import Clock, running_clock, sleep_until
 
 if sys.platform == "win32":
     new_event_loops: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from errors import RULES, request_error
+from http_api.errors import RULES, request_error
 from schemas import APIError, ChatCompletionRequest, RequestModel
 from tests.wire import chat
 

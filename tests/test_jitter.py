@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from conftest import TRACE
-from distributions import Jitter, due_offsets
 from tests.server import Server
 from tests.wire import CHAT_PATH, Post, chat, headers, post, post_together
+from timing.jitter import Jitter, due_offsets
 
 KINDS = ["normal:0.3", "lognormal:0.8", "uniform:1", "exponential", "trace:burst"]
 TTFT_MS, ITL_MS, TOKENS = 40, 8, 40

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from answers import Answer, Segment
-from generation import Generation
-from pace import Pace
-from rendering import ChatRenderer, Header
-from schemas import ChatCompletionRequest, GenerationPlan
+from answers.answer import Answer, Segment
+from http_api.chat_events import ChatRenderer
+from http_api.events import Header
+from http_api.generation import Generation
+from schemas import ChatCompletionRequest
 from tests.wire import chat
+from timing.pace import Pace
+from timing.plan import GenerationPlan
 
 START_S = 1000.0
 TTFT_S, ITL_S = 0.5, 0.1

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from http_upgrade import without_offer
-from responses import Deadline, EventStream
+from http_api.sending import Deadline, EventStream
+from http_api.upgrade import without_offer
 from tests.server import Server, eventually
 from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, unread
 
@@ -19,6 +19,17 @@ async def broken_blocks() -> AsyncGenerator[bytes]:
     """Yield one block, and fail."""
     yield b"data: {}\n\n"
     raise RuntimeError("out of paper")
+
+
+class Unheeded:
+    """A stream that nobody wants to know the end of."""
+
+    async def end(self) -> bytes:
+        """Return nothing more."""
+        return b""
+
+    def finish(self, status: int) -> None:
+        """Take no notice."""
 
 
 def test_fault_within_a_stream_is_told() -> None:
@@ -33,7 +44,7 @@ def test_fault_within_a_stream_is_told() -> None:
         async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
             sent.append(message)
 
-        await EventStream(broken_blocks(), {})({}, receive, send)
+        await EventStream(Unheeded(), broken_blocks(), {})({}, receive, send)
 
     asyncio.run(run())
     start, first, error, end = sent

@@ -8,17 +8,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from errors import header_error
+from http_api.errors import header_error
+from http_api.planning import plan_generation, refuse_beyond_timeout
 from schemas import (
     APIError,
     ChatCompletionRequest,
     EmulationHeaders,
-    GenerationPlan,
-    plan_generation,
-    refuse_beyond_timeout,
 )
 from settings import Settings
 from tests.wire import chat
+from timing.plan import GenerationPlan
 
 FEW = settings(max_examples=200, deadline=None)
 

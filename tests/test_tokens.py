@@ -12,16 +12,17 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from answers.corpus import Corpus
+from prompts.counting import count_image_tokens, count_prompt_tokens
 from settings import DEFAULT_MODELS, MAX_OUTPUT_LENGTH
 from tests.server import REPOSITORY
 from tests.wire import token_count
 from tokenizer import (
     TokenGenerator,
     VocabularyError,
-    count_image_tokens,
-    count_prompt_tokens,
     count_tokens,
     encoding_name,
+    load_encodings,
     locate_vocabularies,
 )
 
@@ -29,15 +30,16 @@ ENCODINGS = ["cl100k_base", "o200k_base", "p50k_base"]
 
 
 @pytest.fixture(scope="module")
-def generator() -> TokenGenerator:
-    """Return a generator of texts."""
-    return TokenGenerator()
+def corpus() -> Corpus:
+    """Return the corpus that texts are taken from."""
+    load_encodings()
+    return Corpus()
 
 
 @pytest.fixture(scope="module")
-def tokens(generator: TokenGenerator) -> set[str]:
+def tokens(corpus: Corpus) -> set[str]:
     """Return every token that occurs in answers: the longest answer holds them all."""
-    return set(generator.write(MAX_OUTPUT_LENGTH))
+    return set(corpus.write(MAX_OUTPUT_LENGTH))
 
 
 def length(text: str, encoding: str) -> int:
@@ -51,33 +53,33 @@ def length(text: str, encoding: str) -> int:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_every_length_is_exact(generator: TokenGenerator, encoding: str) -> None:
+def test_every_length_is_exact(corpus: Corpus, encoding: str) -> None:
     """A new text of each length from 1 to 2,000 re-encodes to that many tokens."""
-    texts = {n: "".join(generator.write(n)) for n in range(1, 2001)}
+    texts = {n: "".join(corpus.write(n)) for n in range(1, 2001)}
     wrong = [n for n, text in texts.items() if length(text, encoding) != n]
     assert wrong == []
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("n", [2001, 4096, 10_007, 65_536, 106_003, 120_001, MAX_OUTPUT_LENGTH])
-def test_long_texts_are_exact(generator: TokenGenerator, encoding: str, n: int) -> None:
+def test_long_texts_are_exact(corpus: Corpus, encoding: str, n: int) -> None:
     """Texts up to the limit re-encode to the length that was asked for."""
-    assert length("".join(generator.write(n)), encoding) == n
+    assert length("".join(corpus.write(n)), encoding) == n
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_every_prefix_is_exact(generator: TokenGenerator, encoding: str) -> None:
+def test_every_prefix_is_exact(corpus: Corpus, encoding: str) -> None:
     """What a stream has sent so far re-encodes to as many tokens as there were events."""
-    sent = generator.write(400)
+    sent = corpus.write(400)
     wrong = [n for n in range(1, 401) if length("".join(sent[:n]), encoding) != n]
     assert wrong == []
 
 
 @given(n=st.integers(1, 60))
 @settings(max_examples=200, deadline=None)
-def test_short_texts_are_exact(generator: TokenGenerator, n: int) -> None:
+def test_short_texts_are_exact(corpus: Corpus, n: int) -> None:
     """Whatever sentence a short text begins with, it has its n tokens in all encodings."""
-    text = "".join(generator.write(n))
+    text = "".join(corpus.write(n))
     assert [length(text, encoding) for encoding in ENCODINGS] == [n] * 3
 
 
@@ -99,9 +101,9 @@ def test_texts_are_plain_text(tokens: set[str]) -> None:
     assert text.isprintable()
 
 
-def test_texts_begin_with_a_sentence(generator: TokenGenerator) -> None:
+def test_texts_begin_with_a_sentence(corpus: Corpus) -> None:
     """Every text begins with a capital letter and ends its sentences with a full stop."""
-    texts = ["".join(generator.write(100)) for _ in range(50)]
+    texts = ["".join(corpus.write(100)) for _ in range(50)]
     assert all(text[0].isupper() for text in texts)
     assert all(after.isupper() for text in texts for after in first_letters(text))
 
@@ -111,9 +113,9 @@ def first_letters(text: str) -> list[str]:
     return [sentence[1] for sentence in text.split(".")[1:] if len(sentence) > 1]
 
 
-def test_texts_differ(generator: TokenGenerator) -> None:
+def test_texts_differ(corpus: Corpus) -> None:
     """A thousand texts of 60 tokens are a thousand different ones."""
-    assert len({tuple(generator.write(60)) for _ in range(1000)}) == 1000
+    assert len({tuple(corpus.write(60)) for _ in range(1000)}) == 1000
 
 
 # --------------------------------------------------------------------------------------

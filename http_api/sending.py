@@ -6,15 +6,19 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from errors import server_error
+import metrics
+from http_api.errors import server_error
+from metrics import TALLY
 from schemas import ErrorEnvelope
+
+CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -120,36 +124,60 @@ class Deadline:
         self._is_watching = False
 
 
+class Stream(Protocol):
+    """What an event stream sends after its tokens, and who wants to know how it ended."""
+
+    async def end(self) -> bytes:
+        """Return what comes after the last token."""
+
+    def finish(self, status: int) -> None:
+        """Note that it has ended with a status, as logs and metrics tell it."""
+
+
 class EventStream(Response):
     """A stream of server-sent events; it ends at once when the client goes away.
 
     A fault of our own ends it with an event that holds the error, and without ``[DONE]``.
 
     Args:
+        stream: What comes after the tokens.
         blocks: What leaves together, each block in one write.
         headers: Response headers beside those of every event stream.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, blocks: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+    def __init__(
+        self, stream: Stream, blocks: AsyncGenerator[bytes], headers: dict[str, str]
+    ) -> None:
         unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(headers={**unbuffered, **headers})
         del self.headers["content-length"]
+        self.stream = stream
         self.blocks = blocks
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        status = CLIENT_CLOSED_REQUEST
+        TALLY.add(metrics.ACTIVE_STREAMS)
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async with ended_by_disconnect(receive), aclosing(self.blocks):
                 async for block in self.blocks:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
+                end = await self.stream.end()
+                await send({"type": "http.response.body", "body": end, "more_body": True})
+            status = 200
         except ClientDisconnect:
             pass
         except Exception:
+            status = 500
+            TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             logger.exception("a stream broke off")
             event = f"data: {ErrorEnvelope(error=server_error().body).model_dump_json()}\n\n"
             body = event.encode()
             await send({"type": "http.response.body", "body": body, "more_body": True})
+        finally:
+            TALLY.add(metrics.ACTIVE_STREAMS, -1)
+            self.stream.finish(status)
         await send({"type": "http.response.body", "body": b"", "more_body": False})

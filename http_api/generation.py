@@ -5,16 +5,12 @@ import json
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import monotonic
 
 import metrics
-from answers import Answer
-from clock import sleep_until
-from metrics import TALLY
-from pace import TAKEN_AT_ONCE_S, Pace
-from rendering import (
+from answers.answer import Answer
+from http_api.events import (
     DONE,
     EVENT_END,
     STEP_US,
@@ -23,10 +19,13 @@ from rendering import (
     Renderer,
     rendering_us,
 )
-from schemas import GenerationPlan, GenerationRequest, Usage
+from http_api.sending import CLIENT_CLOSED_REQUEST
+from metrics import TALLY
+from schemas import GenerationRequest, Usage
+from timing.clock import sleep_until
+from timing.pace import Pace
+from timing.plan import GenerationPlan
 from tokenizer import TokenGenerator
-
-CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
 # Larger requests are counted in a thread: 8,192 bytes of text or tools take 0.2 to 0.5 ms.
 MAX_BYTES_COUNTED_INLINE = 8192
@@ -79,6 +78,7 @@ class Generation:
     cached_tokens: int = 0
     report: bool = False
     pace: Pace = field(init=False)
+    events: PlainStream | MixedStream = field(init=False)
 
     def __post_init__(self) -> None:
         """Start to watch the pace."""
@@ -136,56 +136,31 @@ class Generation:
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
 
-    async def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
-        """Yield the stream in the blocks that leave together.
+    def stream(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
+        """Return what yields the stream up to its last token, in the blocks that leave together.
 
         A choice's role leaves with its first token: clients take any chunk for a token.
         """
-        plan, pace, batch_size = self.plan, self.pace, self.plan.sse_batch_size
-        stream: PlainStream | MixedStream = (
+        batch_size = self.plan.sse_batch_size
+        self.events = (
             PlainStream(self.renderer, self.answers[0], batch_size)
             if len(self.answers) == 1 and self.answers[0].is_plain
             else MixedStream(self.renderer, self.answers, batch_size)
         )
-        shares, is_quick, leaving = stream.shares, stream.is_quick, stream.leaving
-        last, status = shares[-1], CLIENT_CLOSED_REQUEST
-        TALLY.add(metrics.ACTIVE_STREAMS)
-        try:
-            due = generator.generate(
-                stream.events,
-                plan,
-                self.start_s,
-                tokens_per_event=batch_size,
-                most=stream.events_per_write,
-            )
-            async with aclosing(due):
-                async for events in due:
-                    for share in shares:
-                        if is_quick:
-                            text = stream.render(events, share)
-                        else:
-                            text = await asyncio.to_thread(stream.render, events, share)
-                        handed_s = monotonic()
-                        if share is last:
-                            pace.mark(handed_s, len(events), leaving and leaving(events))
-                        if text:
-                            yield text.encode()
-                            taken_s = monotonic()
-                            if taken_s - handed_s > TAKEN_AT_ONCE_S:
-                                pace.block(handed_s, taken_s)
-            yield await self.end(stream)
-            status = 200
-        except Exception:
-            status = 500
-            TALLY.add(metrics.ERRORS.labels(status, "server_error"))
-            raise
-        finally:
-            self.finish_stream(status)
+        return generator.generate(self.events, self.plan, self.start_s, self.pace)
 
-    def finish_stream(self, status: int) -> None:
+    async def end(self) -> bytes:
+        """Return what comes after the last token of the stream."""
+        end = self.events.end()
+        if self.request.include_usage:
+            end += self.renderer.usage(await self.usage())
+        if self.report:
+            end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
+        return f"{end}{DONE}".encode()
+
+    def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
         pace = self.pace
-        TALLY.add(metrics.ACTIVE_STREAMS, -1)
         if pace.events:
             TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
         if pace.events > 1:
@@ -196,15 +171,6 @@ class Generation:
             sent = sum(answer.left_after(self.slots_passed) for answer in self.answers)
             TALLY.add(metrics.TOKENS, sent)
         self.log(status)
-
-    async def end(self, stream: PlainStream | MixedStream) -> bytes:
-        """Return what comes after the last token."""
-        end = stream.end()
-        if self.request.include_usage:
-            end += self.renderer.usage(await self.usage())
-        if self.report:
-            end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
-        return f"{end}{DONE}".encode()
 
     def count(self) -> None:
         """Add a finished answer to the metrics."""

@@ -1,0 +1,1 @@
+"""What the choices of an answer say; nothing here knows a clock."""

@@ -1,0 +1,265 @@
+"""What each choice says, token by token: text, JSON or tool calls, and when it may leave."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from answers.answer import Answer, Call, Segment
+from answers.calls import PlannedCall, call_id, tool_calls
+from answers.corpus import Corpus
+from answers.logprobs import Logprobs
+from answers.stops import hold_back
+from schemas import (
+    MAX_TOKENS_OF_ALL_CHOICES,
+    APIError,
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    too_many_tokens,
+)
+from structured import SchemaError, dumps, instance
+from timing.plan import FinishReason, GenerationPlan
+from tokenizer import split_tokens
+
+_JSON_OBJECT_SCHEMA = {
+    "type": "object",
+    "properties": {"title": {"type": "string"}, "answer": {"type": "string"}},
+    "required": ["title", "answer"],
+}
+
+# Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
+OPENING = 64
+MAX_REDRAWS = 4096
+MAX_INSTANCES_S = 10  # CPU time; the most tokens of all choices take about 2 s
+
+
+class ComposingCancelledError(Exception):
+    """Nobody waits for the answers any more."""
+
+
+class Composer:
+    """Decides what the choices of one request say.
+
+    Composing may take seconds, in a thread; `cancel` ends it from another one.
+
+    Args:
+        request: A chat or a legacy completion request.
+        plan: The length of a plain text and the client's limit.
+        corpus: Holds the texts.
+        material: What beside the seed tells this request from others with the same seed.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        plan: GenerationPlan,
+        corpus: Corpus,
+        material: Sequence[str],
+    ) -> None:
+        self._request = request
+        self._plan = plan
+        self._corpus = corpus
+        self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
+        self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
+        self._is_cancelled = False
+        self._instances_s = 0.0
+        self._openings: set[tuple[str, ...]] = set()
+        self._redraws_left = MAX_REDRAWS
+        self._seed: str | None = None
+        if request.seed is not None:
+            self._seed = "\0".join([str(request.seed), request.model, *material])
+
+    def cancel(self) -> None:
+        """Make composing in another thread raise `ComposingCancelledError` after its next text."""
+        self._is_cancelled = True
+
+    def _spend(self, tokens: int, source: str) -> None:
+        """Count tokens of the answers; `source` is what asked for them.
+
+        Raises:
+            APIError: All choices together have too many.
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
+        if self._is_cancelled:
+            raise ComposingCancelledError
+        self._tokens_left -= tokens
+        if self._tokens_left < 0:
+            raise too_many_tokens(self._request, source)
+
+    def _rng(self, choice: int, purpose: str) -> random.Random:
+        """Return the source of one choice's randomness: the seed's, else the corpus's."""
+        if self._seed is None:
+            return self._corpus.rng
+        return random.Random(f"{purpose}\0{choice}\0{self._seed}")
+
+    def legacy(self, request: CompletionRequest) -> list[Answer]:
+        """Return the choices of a legacy completion: text, n for each prompt.
+
+        Raises:
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
+        top = request.logprobs
+        return [
+            self._text(index, None if top is None else Logprobs(self._rng(index, "logprobs"), top))
+            for index in range(request.choices)
+        ]
+
+    def _text(self, index: int, logprobs: Logprobs | None) -> Answer:
+        """Return an answer in plain English, of the planned length unless a stop ends it."""
+        tokens = self._words(index)
+        self._spend(len(tokens), "prompt")
+        return self._content(index, tokens, self._plan.finish_reason, logprobs)
+
+    def _words(self, index: int) -> list[str]:
+        """Return a text that no other choice for the prompt has, unless there are too few."""
+        length, rng = self._plan.output_tokens, self._rng(index, "text")
+        tokens = self._corpus.write(length, rng)
+        n = self._request.n or 1
+        if n == 1 or not tokens:
+            return tokens
+        if index % n == 0:
+            self._openings.clear()
+        while self._redraws_left and tuple(tokens[:OPENING]) in self._openings:
+            self._redraws_left -= 1
+            tokens = self._corpus.write(length, rng)
+        self._openings.add(tuple(tokens[:OPENING]))
+        return tokens
+
+    def chat(self, request: ChatCompletionRequest, asked_calls: int) -> list[Answer]:
+        """Return the choices of a chat: tool calls, JSON or text, as the request asks.
+
+        Raises:
+            APIError: A named tool is not among the tools, nothing satisfies a schema, or all
+                choices together have too many tokens.
+            ComposingCancelledError: Nobody waits for the answers any more.
+        """
+        calls = tool_calls(request, asked_calls)
+        schema = _response_schema(request)
+        return [
+            self._calls(index, calls)
+            if calls
+            else self._json(index, schema, self._logprobs(request, index))
+            if schema is not None
+            else self._text(index, self._logprobs(request, index))
+            for index in range(request.choices)
+        ]
+
+    def _logprobs(self, request: ChatCompletionRequest, index: int) -> Logprobs | None:
+        if not request.logprobs:
+            return None
+        return Logprobs(self._rng(index, "logprobs"), request.top_logprobs or 0)
+
+    def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
+        param = "response_format.json_schema.schema"
+        made = self._instance(schema, self._rng(index, "json"), param)
+        tokens, finish = _cut(made, "stop", self._plan.token_limit)
+        self._spend(len(tokens), "response_format")
+        answer = self._content(index, tokens, finish, logprobs)
+        answer.segments[-1].is_json = True
+        return answer
+
+    def _calls(self, index: int, calls: Sequence[PlannedCall]) -> Answer:
+        left = self._plan.token_limit
+        if left == 0:
+            return self._content(index, [], "length", None)
+        rng = self._rng(index, "tools")
+        finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
+        segments = self._reasoning_segments(index)
+        for number, planned in enumerate(calls):
+            if left == 0:
+                finish = "length"
+                break
+            if planned.schema is None:
+                tokens: list[str] = self._corpus.write(self._plan.output_tokens, rng)
+                # The plan has cut it already.
+                finish = "length" if self._plan.finish_reason == "length" else finish
+            else:
+                tokens = self._instance(planned.schema, rng, planned.param)
+            tokens, finish = _cut(tokens, finish, left)
+            self._spend(len(tokens), "X-TOOL-CALLS")
+            call = Call(number, call_id(rng), planned.kind, planned.name)
+            segments.append(Segment(tokens, call))
+            if finish == "length":
+                break
+            left = None if left is None else left - len(tokens)
+        return Answer(index, segments, finish, sum(len(s.tokens) for s in segments))
+
+    def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+        started_s = time.thread_time()
+        try:
+            text = dumps(instance(schema, rng))
+        except SchemaError as error:
+            raise _invalid_schema(error, param) from None
+        tokens = split_tokens(text, self._request.model)
+        self._instances_s += time.thread_time() - started_s
+        if self._instances_s > MAX_INSTANCES_S:
+            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s", "")
+            raise _invalid_schema(slow, param)
+        return tokens
+
+    def _reasoning_segments(self, index: int) -> list[Segment]:
+        if not self._reasoning:
+            return []
+        thoughts = self._corpus.write(self._reasoning, self._rng(index, "reasoning"))
+        return [Segment(thoughts, reasoning=True)]
+
+    def _content(
+        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
+    ) -> Answer:
+        """Return an answer of one text, which a stop sequence may end."""
+        thoughts = self._reasoning_segments(index)
+        offset = self._reasoning
+        if not self._request.stops:
+            segments = [*thoughts, Segment(tokens)]
+            return Answer(index, segments, finish, offset + len(tokens), None, logprobs)
+        held = hold_back(
+            tokens, self._request.stops, lambda text: split_tokens(text, self._request.model)
+        )
+        return Answer(
+            index,
+            [*thoughts, Segment(held.tokens)],
+            "stop" if held.stopped else finish,
+            offset + held.slots,
+            [*range(offset), *(offset + slot for slot in held.leaves)],
+            logprobs,
+        )
+
+
+async def compose_off_loop(
+    composer: Composer, compose: Callable[[Composer], list[Answer]]
+) -> list[Answer]:
+    """Compose the answers in a thread, which ends soon after this task is cancelled."""
+    try:
+        return await asyncio.to_thread(compose, composer)
+    except asyncio.CancelledError:
+        composer.cancel()
+        raise
+
+
+def _invalid_schema(error: SchemaError, param: str) -> APIError:
+    where = f"{param}.{error.path}" if error.path else param
+    return APIError(f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema")
+
+
+def _cut(
+    tokens: list[str], finish: FinishReason, limit: int | None
+) -> tuple[list[str], FinishReason]:
+    """Return at most `limit` tokens, and "length" if that cut them."""
+    if limit is None or len(tokens) <= limit:
+        return tokens, finish
+    return tokens[:limit], "length"
+
+
+def _response_schema(request: ChatCompletionRequest) -> dict[str, Any] | None:
+    """Return the schema that the text must satisfy, None for plain text."""
+    match request.response_format:
+        case JsonObjectFormat():
+            return _JSON_OBJECT_SCHEMA
+        case JsonSchemaFormat(json_schema=named):
+            return named.schema_ or _JSON_OBJECT_SCHEMA
+        case _:
+            return None

@@ -1,0 +1,92 @@
+"""Stop sequences: where they end a text, and what of it they hold back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class HeldText:
+    """What of a text leaves under the watch of its stop sequences.
+
+    ``leaves[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made.
+    """
+
+    tokens: list[str]
+    leaves: list[int]
+    slots: int
+    stopped: bool
+
+
+def hold_back(
+    tokens: Sequence[str], stops: Sequence[str], split: Callable[[str], list[str]]
+) -> HeldText:
+    """End a text before the first complete stop sequence, and hold back what could become one.
+
+    As on a real server, text that may be the start of a stop sequence leaves when it is known not
+    to be, or with the end of the answer. What a stop leaves of a token is `split` anew, into no
+    more tokens than were made.
+
+    >>> hold_back(["a", "b", "c", "d"], ["bx"], list).leaves
+    [0, 2, 2, 3]
+    """
+    text = "".join(tokens)
+    slots, cut, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
+    stopped = cut is not None
+    kept: list[str] = []
+    leaves: list[int] = []
+    end = slot = 0
+    for token in tokens[:slots]:
+        whole = cut is None or end + len(token) <= cut
+        if whole:
+            kept.append(token)
+        elif cut and end < cut:
+            parts, most = split(token[: cut - end]), slots - len(kept)
+            if len(parts) > most:
+                parts = [*parts[: most - 1], "".join(parts[most - 1 :])]
+            kept += parts
+        end += len(token)
+        while slot < slots - 1 and (safe[slot] < end or not whole):
+            slot += 1
+        leaves += [slot] * (len(kept) - len(leaves))
+    return HeldText(kept, leaves, slots, stopped)
+
+
+def _watch(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int | None, list[int]]:
+    """Look for stop sequences.
+
+    Returns:
+        How many tokens it took, where in the text the first complete stop sequence begins (None
+        if there is none), and for each slot up to where the text is known to hold no part of one.
+    """
+    watches = [_Watch(stop) for stop in stops]
+    safe: list[int] = []
+    end = 0
+    for slot, token in enumerate(tokens):
+        for char in token:
+            end += 1
+            complete = [watch for watch in watches if watch.feed(char)]
+            if complete:
+                return slot + 1, end - max(len(watch.stop) for watch in complete), [*safe, 0]
+        safe.append(end - max(watch.matched for watch in watches))
+    return len(tokens), None, safe
+
+
+class _Watch:
+    """Knuth, Morris and Pratt's search for one stop sequence, a character at a time."""
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self.matched = 0
+        self._borders = [0] * len(stop)
+        for i in range(1, len(stop)):
+            self._borders[i] = self._extend(self._borders[i - 1], stop[i])
+
+    def _extend(self, matched: int, char: str) -> int:
+        while matched and self.stop[matched] != char:
+            matched = self._borders[matched - 1]
+        return matched + 1 if self.stop[matched] == char else 0
+
+    def feed(self, char: str) -> bool:
+        """Take the text's next character; return whether the stop sequence is complete."""
+        self.matched = self._extend(self.matched, char)
+        return self.matched == len(self.stop)

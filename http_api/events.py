@@ -1,0 +1,281 @@
+"""What all APIs share in writing answers: headers, token events, streams."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from answers.answer import Answer, Segment
+from answers.logprobs import Likelihood
+from schemas import Usage
+
+EVENT_END = "}\n\n"
+DONE = "data: [DONE]\n\n"
+
+SLOT = "<slot>"
+_NO_LOGPROBS = '"logprobs":null'
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What every chunk of one answer says of it."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+
+class Renderer(Protocol):
+    """How one API writes an answer, whole and in parts."""
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
+        """Return the whole answer as JSON."""
+
+    def lead(self, answer: Answer, segment: Segment) -> str:
+        """Return the events that leave together with a segment's first token."""
+
+    def token(self, answer: Answer, segment: Segment) -> str:
+        """Return the event of one token, with `SLOT` for its text."""
+
+    def logprobs(
+        self, answer: Answer, entries: Iterable[Likelihood], offset: int, /
+    ) -> Iterator[str]:
+        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
+
+    def finish(self, answer: Answer) -> str:
+        """Return the event that ends a choice."""
+
+    def usage(self, usage: Usage) -> str:
+        """Return the event that holds the usage."""
+
+
+class TokenEvent:
+    """The event of one token of a segment, made ready for text and log probabilities.
+
+    Only these two differ between the events of a segment, so that the rest is rendered once.
+    """
+
+    def __init__(self, rendered: str) -> None:
+        self.head, _, tail = rendered.rpartition(SLOT)
+        self.tail = tail
+        self._middle, _, self._end = tail.partition(_NO_LOGPROBS)
+
+    def render(self, text: str, logprobs: str | None = None) -> str:
+        """Return the event with `text`, which need not be escaped, and `logprobs` as JSON."""
+        escaped = json.dumps(text)[1:-1]
+        if logprobs is None:
+            return f"{self.head}{escaped}{self.tail}"
+        return f'{self.head}{escaped}{self._middle}"logprobs":{logprobs}{self._end}'
+
+
+def with_logprobs(
+    rendered: str, renderer: Renderer, answers: Sequence[Answer]
+) -> bytes | bytearray:
+    """Return a whole answer as UTF-8, with the log probabilities that it was rendered without.
+
+    They are written token by token: while a model is dumped no other thread runs.
+    """
+    if answers[0].logprobs is None:
+        return rendered.encode()
+    start, *rest = rendered.split(_NO_LOGPROBS)
+    body = bytearray(start, "utf-8")
+    for answer, after in zip(answers, rest, strict=True):
+        entries = map(answer.logprobs.entry, answer.segments[-1].tokens) if answer.logprobs else ()
+        body += b'"logprobs":'
+        for part in renderer.logprobs(answer, entries, 0):
+            body += part.encode()
+        body += after.encode()
+    return body
+
+
+# --------------------------------------------------------------------------------------
+# Streams
+# --------------------------------------------------------------------------------------
+
+
+# What one write holds at the most, and with it how long a stream with many due tokens keeps the
+# others waiting: about 0.1 ms of plain text.
+PLAIN_EVENTS_PER_WRITE = 256
+# How long anything else may keep them waiting. What takes longer is rendered in a thread.
+STEP_US = 1000
+
+# About what a token takes to render, and on top of it its log probability and each likely token.
+_TOKEN_US = 2
+_LOGPROB_US = 4
+_LIKELY_US = 1.5
+
+
+def rendering_us(answers: Sequence[Answer], tokens: int) -> float:
+    """Return about how long it takes to render so many tokens of each answer, in microseconds."""
+    logprobs = answers[0].logprobs
+    each = _TOKEN_US if logprobs is None else _TOKEN_US + _LOGPROB_US + _LIKELY_US * logprobs.top
+    return len(answers) * tokens * each
+
+
+class PlainStream:
+    """The events of one answer of plain text: all that is due is joined in one step."""
+
+    events_per_write = PLAIN_EVENTS_PER_WRITE
+    shares: Sequence[Any] = (None,)
+    is_quick = True
+
+    def __init__(self, renderer: Renderer, answer: Answer, tokens_per_event: int) -> None:
+        segment = answer.segments[0]
+        tokens, self.tokens_per_event = segment.tokens, tokens_per_event
+        self._texts = (
+            tokens
+            if tokens_per_event == 1
+            else [
+                "".join(tokens[i : i + tokens_per_event])
+                for i in range(0, len(tokens), tokens_per_event)
+            ]
+        )
+        self.events = len(self._texts)
+        event = TokenEvent(renderer.token(answer, segment))
+        self._lead = renderer.lead(answer, segment)
+        self._end = renderer.finish(answer)
+        self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
+
+    def render(self, first: int, upto: int, _: object) -> str:
+        """Return the events from `first` to before `upto`."""
+        if not first:
+            return self._lead + self._joined(0, upto)
+        if upto - first == 1:
+            return f"{self._head}{self._texts[first]}{self._tail}"
+        return self._joined(first, upto)
+
+    def _joined(self, first: int, upto: int) -> str:
+        return f"{self._head}{self._between.join(self._texts[first:upto])}{self._tail}"
+
+    def leaving(self, _: int, __: int) -> None:
+        """Hold nothing back."""
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
+        return self._end if self.events else self._lead + self._end
+
+
+class MixedStream:
+    """The events of any answers: choices, reasoning, tool calls, log probabilities, held text.
+
+    ``shares`` are the parts of the answers that are rendered in one go, each in a thread unless
+    ``is_quick``.
+    """
+
+    def __init__(
+        self, renderer: Renderer, answers: Sequence[Answer], tokens_per_event: int
+    ) -> None:
+        slots = max(answer.slots for answer in answers)
+        self.tokens_per_event = tokens_per_event
+        self.events = -(-slots // tokens_per_event)
+        self._held = [answer for answer in answers if answer.leaves is not None]
+        step_us = rendering_us(answers, tokens_per_event)
+        self.is_quick = step_us <= STEP_US
+        self.events_per_write = max(int(STEP_US / step_us), 1)
+        self._cursors = [_Cursor(renderer, answer, tokens_per_event, slots) for answer in answers]
+        many = max(int(len(answers) * STEP_US / step_us), 1)
+        self.shares: Sequence[Any] = [
+            self._cursors[i : i + many] for i in range(0, len(answers), many)
+        ]
+
+    def leaving(self, first: int, upto: int) -> list[int] | None:
+        """Return which of these events hold a token, counted from `first`; None for all.
+
+        Those of which every token is held back are empty, or hold no more than a choice's end.
+        """
+        if not self._held:
+            return None
+        size = self.tokens_per_event
+        return [
+            event - first
+            for event in range(first, upto)
+            if any(
+                answer.left_after((event + 1) * size) > answer.left_after(event * size)
+                for answer in self._held
+            )
+        ]
+
+    def render(self, first: int, upto: int, share: Sequence["_Cursor"]) -> str:
+        """Return a share of the events from `first` to before `upto`, in the order of due times."""
+        size = self.tokens_per_event
+        slots = range((first + 1) * size - 1, (upto + 1) * size - 1, size)
+        return "".join(cursor.advance(slot) for slot in slots for cursor in share)
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
+        return "".join(cursor.advance(sys.maxsize) for cursor in self._cursors)
+
+
+class _Cursor:
+    """How far one answer of a mixed stream has come."""
+
+    def __init__(
+        self, renderer: Renderer, answer: Answer, batch_size: int, slots_of_all: int
+    ) -> None:
+        self._renderer = renderer
+        self._answer = answer
+        self._batch_size = batch_size
+        # The choices that end with the stream end it together, after its last token.
+        ends_before = answer.slots < slots_of_all
+        self._last_slot = answer.slots - 1 if ends_before else sys.maxsize
+        self._segments = iter(answer.segments)
+        self._event = TokenEvent("")
+        self._enters = ""
+        self._segment = self._enter(next(self._segments))
+        self._in_segment = 0
+        self._sent = 0
+        self._total = sum(len(segment.tokens) for segment in answer.segments)
+        self._offset = 0
+        self._ended = False
+
+    def advance(self, slot: int) -> str:
+        """Return the events up to `slot`, and the end of the choice if it is due."""
+        events: list[str] = []
+        while self._leaves(self._sent) <= slot:
+            while self._in_segment == len(self._segment.tokens):
+                self._segment = self._enter(next(self._segments))
+                self._in_segment = 0
+            events.append(self._take_lead())
+            events.append(self._batch(slot))
+        if slot >= self._last_slot and not self._ended:
+            self._ended = True
+            events += [self._take_lead(), self._renderer.finish(self._answer)]
+        return "".join(events)
+
+    def _leaves(self, token: int) -> float:
+        if token >= self._total:
+            return math.inf
+        return token if self._answer.leaves is None else self._answer.leaves[token]
+
+    def _enter(self, segment: Segment) -> Segment:
+        self._event = TokenEvent(self._renderer.token(self._answer, segment))
+        self._enters += self._renderer.lead(self._answer, segment)
+        return segment
+
+    def _take_lead(self) -> str:
+        """Return the events that come before a segment's first token, once."""
+        lead, self._enters = self._enters, ""
+        return lead
+
+    def _batch(self, slot: int) -> str:
+        """Return the event of the next tokens of the segment, as many as fit and may leave."""
+        first, last = self._in_segment, self._in_segment
+        most = min(first + self._batch_size, len(self._segment.tokens))
+        while last < most and self._leaves(self._sent) <= slot:
+            last += 1
+            self._sent += 1
+        self._in_segment = last
+        tokens = self._segment.tokens[first:last]
+        return self._event.render("".join(tokens), self._logprobs(self._segment, tokens))
+
+    def _logprobs(self, segment: Segment, tokens: Sequence[str]) -> str | None:
+        source = self._answer.logprobs
+        if source is None or segment.reasoning:
+            return None
+        offset = self._offset
+        self._offset += sum(map(len, tokens))
+        entries = map(source.entry, tokens)
+        return "".join(self._renderer.logprobs(self._answer, entries, offset))

@@ -1,0 +1,87 @@
+"""JSON and server-sent events of legacy completions."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from answers.answer import Answer, Segment
+from answers.logprobs import Likelihood
+from http_api.events import SLOT, Header, with_logprobs
+from schemas import Completion, CompletionChoice, Usage
+
+
+class CompletionRenderer:
+    """Writes legacy completions.
+
+    Args:
+        header: What every chunk says.
+        include_usage: Whether every chunk has a usage, which is null in all but the last.
+        echoes: For each choice the prompt that comes before its text.
+    """
+
+    def __init__(self, header: Header, echoes: Sequence[str], *, include_usage: bool) -> None:
+        self._header = header
+        self._echoes = echoes
+        self._omitted = None if include_usage else {"usage"}
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
+        """Return the whole answer as JSON."""
+        choices = [
+            CompletionChoice(
+                text=self._echoes[answer.index] + answer.segments[-1].text,
+                index=answer.index,
+                finish_reason=answer.finish_reason,
+            )
+            for answer in answers
+        ]
+        return with_logprobs(self._completion(choices, usage).model_dump_json(), self, answers)
+
+    def lead(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
+        """Return the prompt, if it is to be echoed."""
+        echo = self._echoes[answer.index]
+        return self._chunk([CompletionChoice(text=echo, index=answer.index)]) if echo else ""
+
+    def token(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
+        """Return the event of one token, with `SLOT` for its text."""
+        return self._chunk([CompletionChoice(text=SLOT, index=answer.index)])
+
+    def logprobs(self, answer: Answer, entries: Iterable[Likelihood], offset: int) -> Iterator[str]:
+        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
+        fields: dict[str, list[str]] = {
+            name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+        }
+        offset += len(self._echoes[answer.index])
+        for token, logprob, top in entries:
+            likely = ",".join([f"{json.dumps(other)}:{value}" for other, value in top])
+            row = (json.dumps(token), f"{logprob}", f"{{{likely}}}", f"{offset}")
+            for values, value in zip(fields.values(), row, strict=True):
+                values.append(value)
+            offset += len(token)
+        before = "{"
+        for name, values in fields.items():
+            yield f'{before}"{name}":[{",".join(values)}]'
+            before = ","
+        yield "}"
+
+    def finish(self, answer: Answer) -> str:
+        """Return the event that ends a choice."""
+        end = CompletionChoice(text="", index=answer.index, finish_reason=answer.finish_reason)
+        return self._chunk([end])
+
+    def usage(self, usage: Usage) -> str:
+        """Return the event that holds the usage, and no choice."""
+        return self._chunk([], usage)
+
+    def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> str:
+        chunk = self._completion(choices, usage)
+        return f"data: {chunk.model_dump_json(exclude=self._omitted)}\n\n"
+
+    def _completion(self, choices: list[CompletionChoice], usage: Usage | None) -> Completion:
+        header = self._header
+        return Completion(
+            id=header.id,
+            created=header.created,
+            model=header.model,
+            choices=choices,
+            usage=usage,
+            system_fingerprint=header.system_fingerprint,
+        )

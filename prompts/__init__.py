@@ -1,0 +1,1 @@
+"""What a prompt holds, and how many tokens it has."""

@@ -1,0 +1,1 @@
+"""When tokens are due, and when they left; nothing here knows HTTP."""

@@ -1,0 +1,96 @@
+"""The plan of one generation: how many tokens an answer has, and when each of them is due."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
+
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+class Schedule(Protocol):
+    """When each token is due, in seconds after the start."""
+
+    def due_s(self, index: int, /) -> float:
+        """Return when token `index` is due; of one past the end, when it would be."""
+
+    def due_count(self, elapsed_s: float, /) -> int:
+        """Return how many tokens are due at `elapsed_s`."""
+
+    @property
+    def total_s(self) -> float:
+        """When the last token is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationPlan:
+    """How many tokens an answer has and when each of them is due.
+
+    The one clock of the emulator. Time starts when the request's headers reach the service, and
+    token ``i``, counted from 0, is due at
+
+        ``start + ttft + i * itl``
+
+    Due times are absolute: a token that leaves late does not delay the ones after it. A stream
+    sends each token when it is due; an answer that is not streamed leaves as a whole when its last
+    token is due, at ``start + ttft + (n - 1) * itl``. With ``ttft_s=0.2, itl_s=0.05`` and 5 tokens
+    the tokens are due after 200, 250, 300, 350 and 400 ms, and the whole answer after 400 ms.
+
+    Reasoning tokens come before the others. Where they are hidden they take the same time: with r
+    of them the visible token ``i`` is token ``r + i`` of the formula. ``sse_batch_size`` tokens
+    share one event of a stream, which leaves when the first is due. All choices share the clock.
+
+    ``token_limit`` is what the client's limit leaves for visible tokens, None without a limit.
+
+    With jitter ``offsets`` holds the due times that were drawn, in seconds after the start, and
+    stands in place of ``ttft + i * itl``, which remains their mean.
+    """
+
+    output_tokens: int
+    finish_reason: FinishReason
+    ttft_s: float
+    itl_s: float
+    sse_batch_size: int = 1
+    reasoning_tokens: int = 0
+    hidden_tokens: int = 0
+    token_limit: int | None = None
+    offsets: Sequence[float] | None = None
+
+    def timed_as(self, output_tokens: int) -> Self:
+        """Return this plan for an answer that turned out to take `output_tokens` on the clock."""
+        if output_tokens == self.output_tokens:
+            return self
+        return replace(self, output_tokens=output_tokens)
+
+    def timed_at(self, offsets: Sequence[float]) -> Self:
+        """Return this plan with due times that were drawn, hidden tokens included."""
+        return replace(self, offsets=offsets)
+
+    def due_s(self, index: int) -> float:
+        """Return when the visible token `index` is due, in seconds after the start."""
+        if self.offsets is not None:
+            return self.offsets[self.hidden_tokens + index]
+        return self.ttft_s + (self.hidden_tokens + index) * self.itl_s
+
+    def due_count(self, elapsed_s: float) -> int:
+        """Return how many visible tokens are due `elapsed_s` seconds after the start.
+
+        The division only comes near, so that the due times decide.
+        """
+        if self.offsets is not None:
+            return max(bisect_right(self.offsets, elapsed_s) - self.hidden_tokens, 0)
+        count = 0
+        if elapsed_s >= self.due_s(0):
+            steps = (elapsed_s - self.ttft_s) / self.itl_s if self.itl_s else math.inf
+            count = int(min(max(steps - self.hidden_tokens, 0), self.output_tokens))
+        while count < self.output_tokens and self.due_s(count) <= elapsed_s:
+            count += 1
+        while count > 0 and self.due_s(count - 1) > elapsed_s:
+            count -= 1
+        return count
+
+    @property
+    def total_s(self) -> float:
+        """When the last token is due, in seconds after the start."""
+        return self.due_s(max(self.output_tokens - 1, -self.hidden_tokens))
