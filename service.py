@@ -36,6 +36,7 @@ from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import Generation, random_id, start_counting
 from http_api.legacy_events import CompletionRenderer
+from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
 from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
 from http_api.reading import RequestReader, is_large, parse_headers
@@ -164,8 +165,9 @@ class OpenAIEmulator:
 
     @bentoml.on_shutdown
     def flush_metrics(self) -> None:
-        """Hand over what the metrics have added up."""
+        """Hand over what the metrics and the log have gathered."""
         TALLY.flush()
+        LINES.flush()
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""

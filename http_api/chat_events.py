@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from json.encoder import encode_basestring_ascii as quoted
 
 from answers.answer import Answer, Call, Segment
 from answers.logprobs import Likelihood
-from http_api.events import SLOT, Header, with_logprobs
+from http_api.events import SLOT, Frame, Header, with_logprobs
 from schemas import (
     ChatCompletion,
     ChatCompletionChunk,
     Choice,
     ChunkChoice,
+    CompletionTokensDetails,
     Delta,
+    PromptTokensDetails,
     ResponseMessage,
     ToolCallDelta,
     Usage,
@@ -35,6 +38,8 @@ class ChatRenderer:
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
         header = self._header
+        if len(answers) == 1 and answers[0].is_plain:
+            return _plain_whole(header, answers[0], usage)
         completion = ChatCompletion(
             id=header.id,
             created=header.created,
@@ -104,6 +109,49 @@ class ChatRenderer:
             usage=usage,
         )
         return f"data: {chunk.model_dump_json(exclude=self._omitted)}\n\n"
+
+
+def _plain_whole(header: Header, answer: Answer, usage: Usage) -> bytes:
+    """Return a whole answer of one plain text, in a third of the time that a model takes."""
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return (
+        _whole_frame(header.system_fingerprint)
+        .filled(
+            header.id,
+            str(header.created),
+            quoted(header.model)[1:-1],
+            answer.segments[0].text,
+            answer.finish_reason,
+            str(usage.prompt_tokens),
+            str(usage.completion_tokens),
+            str(usage.total_tokens),
+            str(prompt.cached_tokens),
+            str(completion.reasoning_tokens),
+        )
+        .encode()
+    )
+
+
+@cache
+def _whole_frame(system_fingerprint: str) -> Frame:
+    numbers = [-1, -2, -3, -4, -5, -6]
+    answer = Answer(0, [Segment([SLOT])], "stop", 1)
+    completion = ChatCompletion(
+        id="<id>",
+        created=numbers[0],
+        model="<model>",
+        choices=[Choice(index=0, message=_message(answer), finish_reason="stop")],
+        usage=Usage(
+            prompt_tokens=numbers[1],
+            completion_tokens=numbers[2],
+            total_tokens=numbers[3],
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=numbers[4]),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=numbers[5]),
+        ),
+        system_fingerprint=system_fingerprint,
+    )
+    texts = ("<id>", "-1", "<model>", SLOT, "stop")
+    return Frame(completion.model_dump_json(), *texts, *map(str, numbers[1:]))
 
 
 def _message(answer: Answer) -> ResponseMessage:

@@ -71,6 +71,31 @@ class TokenEvent:
         return f'{self.head}{escaped}{self._middle}"logprobs":{logprobs}{self._end}'
 
 
+class Frame:
+    """JSON that was rendered once, from the model that describes it, with places for what differs.
+
+    Args:
+        rendered: The JSON.
+        places: What stands in it where a value is to go, in order.
+
+    >>> Frame('{"id":"<id>","n":-1}', '<id>', '-1').filled("x", "3")
+    '{"id":"x","n":3}'
+    """
+
+    def __init__(self, rendered: str, *places: str) -> None:
+        self._parts: list[str] = []
+        for place in places:
+            part, _, rendered = rendered.partition(place)
+            self._parts += (part, "")
+        self._parts.append(rendered)
+
+    def filled(self, *values: str) -> str:
+        """Return the JSON with `values` in their places; each is JSON, or a part of a string."""
+        parts = self._parts.copy()
+        parts[1::2] = values
+        return "".join(parts)
+
+
 def with_logprobs(
     rendered: str, renderer: Renderer, answers: Sequence[Answer]
 ) -> bytes | bytearray:

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as quoted
 from time import monotonic
 
 import metrics
@@ -19,6 +20,7 @@ from http_api.events import (
     Renderer,
     rendering_us,
 )
+from http_api.log_lines import LINES
 from http_api.sending import CLIENT_CLOSED_REQUEST
 from metrics import TALLY
 from schemas import GenerationRequest, Usage
@@ -111,9 +113,10 @@ class Generation:
 
     async def whole(self) -> bytes | bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
-        usage = await self.usage()
-        if rendering_us(self.answers, max(a.tokens for a in self.answers)) <= STEP_US:
-            return self.renderer.whole(self.answers, usage)
+        usage, answers = await self.usage(), self.answers
+        longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
+        if rendering_us(answers, longest) <= STEP_US:
+            return self.renderer.whole(answers, usage)
         return await asyncio.to_thread(self.renderer.whole, self.answers, usage)
 
     async def whole_in_time(self) -> bytes | bytearray:
@@ -220,30 +223,22 @@ class Generation:
 
     def log(self, status: int) -> None:
         """Write the log line of this completion; all times in ms, and no content."""
-        plan, pace = self.plan, self.pace
-        gapped = pace.events > 1
-        times_s = (
-            ("ttft", pace.first_due_s, pace.first_s if pace.events else None),
-            ("itl", plan.itl_s, pace.mean_itl_s),
-            ("itl_max", plan.itl_s * plan.sse_batch_size, pace.largest_gap_s if gapped else None),
-            ("total", plan.total_s, self.elapsed_s),
-        )
-        sent = self.slots_passed if self.request.stream or status != 200 else plan.output_tokens
         if not logger.isEnabledFor(logging.INFO):
             return
-        times = " ".join(
-            f"{name}_ms={_ms(asked)} {name}_actual_ms={_ms(actual)}"
-            for name, asked, actual in times_s
-        )
-        message = (
-            f"completion id={self.id} model={json.dumps(self.request.model[:MAX_NAME_LOGGED])} "
-            f"mode={'stream' if self.request.stream else 'whole'} status={status} "
+        plan, pace, request = self.plan, self.pace, self.request
+        batch_itl_s = plan.itl_s * plan.sse_batch_size
+        first_s = pace.first_s if pace.events else None
+        largest_s = pace.largest_gap_s if pace.events > 1 else None
+        sent = self.slots_passed if request.stream or status != 200 else plan.output_tokens
+        LINES.add(
+            f"completion id={self.id} model={quoted(request.model[:MAX_NAME_LOGGED])} "
+            f"mode={'stream' if request.stream else 'whole'} status={status} "
             f"choices={len(self.answers)} tokens={sent}/{plan.output_tokens} "
-            f"finish_reason={self.answers[0].finish_reason} {times}"
-        )
-        # logger.info() would look up the file and line of this call, for 5 us.
-        logger.handle(
-            logging.LogRecord(logger.name, logging.INFO, __file__, 0, message, None, None)
+            f"finish_reason={self.answers[0].finish_reason} "
+            f"ttft_ms={pace.first_due_s * 1000:.2f} ttft_actual_ms={_ms(first_s)} "
+            f"itl_ms={plan.itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
+            f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
+            f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
         )
 
 

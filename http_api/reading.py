@@ -70,7 +70,7 @@ async def read_body(request: Request, limit: int) -> bytearray:
         APIError: The body is, or says that it is, larger than `limit` bytes.
         ClientDisconnect: The client went away.
     """
-    declared = int(request.headers.get("content-length", 0))
+    declared = next((int(v) for k, v in request.scope["headers"] if k == b"content-length"), 0)
     body = bytearray()
     while max(declared, len(body)) <= limit:
         message = await request.receive()
