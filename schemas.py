@@ -3,7 +3,7 @@
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -167,6 +167,7 @@ class APIError(Exception):
         code: OpenAI's machine-readable code.
         status: The HTTP status.
         type: OpenAI's error class.
+        headers: Headers of the answer.
     """
 
     def __init__(
@@ -177,9 +178,11 @@ class APIError(Exception):
         code: str | None = None,
         status: int = 400,
         type: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers or {}
         self.body = ErrorBody(message=message, type=type, param=param, code=code)
 
 

@@ -67,6 +67,13 @@ class Settings(BaseModel):
     traces: Path | None = Field(
         None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
     )
+    engine: _Text | None = Field(
+        None,
+        description="a preset of engines/ or a YAML file: a model of an engine makes the times",
+    )
+    startup_s: float = Field(
+        0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300,

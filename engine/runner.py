@@ -6,10 +6,9 @@ from array import array
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 
 from engine.scheduler import EngineSequence, Scheduler, State, Step
+from timing.clock import Waiter
 
 logger = logging.getLogger("bentoml.openai_emulator")
-
-Waiter = asyncio.Future[None]
 
 
 class TimedSequence(EngineSequence):
@@ -27,7 +26,15 @@ class TimedSequence(EngineSequence):
         is_first_choice: Whether it is the first of its request's.
     """
 
-    __slots__ = ("_waiter", "_wanted", "due_s", "finish_reason", "is_first_choice", "model")
+    __slots__ = (
+        "_waiter",
+        "_wanted",
+        "due_s",
+        "finish_reason",
+        "is_first_choice",
+        "is_left",
+        "model",
+    )
 
     def __init__(
         self,
@@ -44,6 +51,7 @@ class TimedSequence(EngineSequence):
         self.model = model
         self.finish_reason = finish_reason
         self.is_first_choice = is_first_choice
+        self.is_left = False
         self.due_s = array("d")
         self._wanted = 0
         self._waiter: Waiter | None = None
@@ -55,9 +63,18 @@ class TimedSequence(EngineSequence):
             EngineFailure: The engine has stopped.
         """
         if len(self.due_s) < tokens:
-            self._wanted = tokens
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            waiter = asyncio.get_running_loop().create_future()
+            self.wake(waiter, tokens)
+            await waiter
+
+    def wake(self, waiter: Waiter, tokens: int) -> None:
+        """Wake `waiter`, and no other, when it has got that many tokens."""
+        self._wanted, self._waiter = tokens, waiter
+
+    def fail(self, error: Exception) -> None:
+        """Let whoever waits for its tokens know that there will be none."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
 
 class EngineFailure(Exception):  # noqa: N818 - it is the engine that failed
@@ -71,8 +88,8 @@ def wake_at_once(waiters: Sequence[Waiter]) -> None:
             waiter.set_result(None)
 
 
-def ignore(_: Step[TimedSequence]) -> None:
-    """Do nothing with a step."""
+def ignore(_: object) -> None:
+    """Do nothing with what is told."""
 
 
 class EngineRunner:
@@ -86,6 +103,7 @@ class EngineRunner:
         wait_until: Sleeps until an instant.
         wake: Lets those go on whose tokens have come; the default lets them all at once.
         observe: Is told each step when its tokens have been handed out.
+        observe_left: Is told each sequence whose client has gone away.
     """
 
     def __init__(
@@ -95,11 +113,13 @@ class EngineRunner:
         *,
         wake: Callable[[Sequence[Waiter]], None] = wake_at_once,
         observe: Callable[[Step[TimedSequence]], None] = ignore,
+        observe_left: Callable[[TimedSequence], None] = ignore,
     ) -> None:
         self.scheduler = scheduler
         self._wait_until = wait_until
         self._wake = wake
         self._observe = observe
+        self._observe_left = observe_left
         self._task: asyncio.Task[None] | None = None
 
     def submit(self, sequences: Sequence[TimedSequence]) -> None:
@@ -115,9 +135,11 @@ class EngineRunner:
             self._task.add_done_callback(self._ended)
 
     def leave(self, sequence: TimedSequence) -> None:
-        """Take a sequence out whose client has gone away, when the next step starts."""
-        if sequence.state not in (State.DONE, State.LEFT):
+        """Take a sequence out when the next step starts, unless it is done: its client is gone."""
+        if sequence.state is not State.DONE and not sequence.is_left:
+            sequence.is_left = True
             self.scheduler.leave(sequence)
+            self._observe_left(sequence)
 
     async def _run(self) -> None:
         scheduler = self.scheduler
@@ -150,6 +172,4 @@ class EngineRunner:
             return
         logger.error("the engine has stopped", exc_info=error)
         for sequence in (*self.scheduler.running, *self.scheduler.waiting):
-            waiter = sequence._waiter
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(EngineFailure("the engine has stopped"))
+            sequence.fail(EngineFailure("the engine has stopped"))

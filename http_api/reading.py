@@ -1,6 +1,7 @@
 """From a request's bytes to its body and its X-* headers, checked."""
 
 import asyncio
+from time import monotonic
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -74,6 +75,8 @@ async def read_body(request: Request, limit: int) -> bytearray:
     body = bytearray()
     while max(declared, len(body)) <= limit:
         message = await request.receive()
+        if body:  # it comes in parts, maybe slowly
+            request.scope["body_s"] = monotonic()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")

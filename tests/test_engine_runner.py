@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry, Histogram
 from engine import metrics as engine_metrics
 from engine.config import EngineConfig
 from engine.metrics import EngineMetrics
-from engine.runner import EngineFailure, EngineRunner, TimedSequence, Waiter, wake_at_once
+from engine.runner import EngineFailure, EngineRunner, TimedSequence, wake_at_once
 from engine.scheduler import OverloadError, Scheduler, State, Step
 from engine.simulation import Simulation
 from metrics import Tally
 from tests.simulated_time import run_simulated, wait_until
 from tests.test_engine import HOUR_S, ROUND, poisson, prompt
+from timing.clock import Waiter
 
 
 def runner_of(**changes: object) -> EngineRunner:
