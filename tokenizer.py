@@ -203,7 +203,9 @@ class TokenGenerator:
         With a ``clock`` of its own the stream sleeps by that. An engine's waits for the token whose
         due time was asked for last and not known, and thus infinite.
         """
-        clock, now_s = clock or running_clock(), monotonic()
+        now_s = monotonic()
+        if clock is None:
+            clock = running_clock()
         stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
         shares, last_share = stream.shares, stream.shares[-1]
         sent, due_s = 0, start_s + schedule.due_s(0)

@@ -97,7 +97,7 @@ class Generation:
             prompt=await self.counted,
             visible=self.visible_tokens,
             hidden=self.reasoning_tokens,
-            cached=self.cached_tokens or (self.times.cached_tokens if self.times else 0),
+            cached=self.cached_tokens or (0 if self.times is None else self.times.cached_tokens),
         )
 
     @property
@@ -222,7 +222,7 @@ class Generation:
         total_s = self.elapsed_s
         times_s: dict[str, dict[str, float | None]] = {
             "ttft_ms": {
-                "asked": plan.due_s(0) if self.times else pace.first_due_s,
+                "asked": pace.first_due_s if self.times is None else plan.due_s(0),
                 "actual": pace.first_s if pace.events else None,
             },
             "itl_ms": {

@@ -13,6 +13,7 @@ ROOMS = (
     "settings",
     "metrics",
     "timing",
+    "engine",
     "tokenizer",
     "prompts",
     "schemas",
