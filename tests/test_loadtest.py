@@ -43,7 +43,8 @@ from loadtest.report import (
 )
 from loadtest.stream import ChatStream, StreamError
 from tests.chat_stub import content, ending, ending_with, event, running_stub, stream_of
-from tests.server import REPOSITORY, Server, free_port, running_server
+from tests.process import free_port
+from tests.server import REPOSITORY, Server, running_server
 
 Row = dict[str, str]
 
