@@ -28,18 +28,34 @@ SATURATION_ROUNDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What each request is like: its tokens are drawn evenly from 0.5 to 1.5 times the mean."""
+    """What requests are like, and how they come.
+
+    Tokens are drawn evenly from 1 - `spread` to 1 + `spread` times their mean. Arrivals are random,
+    or `even`: all the same time apart.
+    """
 
     prompt_tokens: int
     output_tokens: int
+    spread: float = 0.5
+    even: bool = False
 
     def draw(self, rng: random.Random, arrival_s: float) -> TimedSequence:
         """Return one request."""
+        least, most = 1 - self.spread, 1 + self.spread
         return TimedSequence(
-            max(round(self.prompt_tokens * rng.uniform(0.5, 1.5)), 1),
-            max(round(self.output_tokens * rng.uniform(0.5, 1.5)), 1),
+            max(round(self.prompt_tokens * rng.uniform(least, most)), 1),
+            max(round(self.output_tokens * rng.uniform(least, most)), 1),
             arrival_s,
         )
+
+    def arrivals(self, rate: float, duration_s: float, rng: random.Random) -> Iterator[float]:
+        """Yield when requests come, in seconds, `rate` of them in each."""
+        at_s = 0.0
+        while True:
+            at_s += 1 / rate if self.even else rng.expovariate(rate)
+            if at_s >= duration_s:
+                return
+            yield at_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,30 +107,29 @@ def capacity(config: EngineConfig, workload: Workload) -> float:
     return (last - first) / (ends_s[last] - ends_s[first])
 
 
-def arrivals(rate: float, duration_s: float, rng: random.Random) -> Iterator[float]:
-    """Yield random arrivals, in seconds."""
-    at_s = rng.expovariate(rate)
-    while at_s < duration_s:
-        yield at_s
-        at_s += rng.expovariate(rate)
-
-
 def measure(
-    config: EngineConfig, workload: Workload, load: float, rate: float, duration_s: float
+    config: EngineConfig,
+    workload: Workload,
+    rate: float,
+    load: float,
+    duration_s: float,
+    *,
+    ended: bool = False,
 ) -> Row:
-    """Run an engine under random arrivals until `duration_s`, and what is in it then to its end.
+    """Let requests come to an engine until `duration_s`, and run what is in it then to its end.
 
     Args:
         config: The engine.
         workload: What each request is like.
-        load: The rate's share of what the engine can do.
         rate: Requests for each second.
+        load: That rate's share of what the engine can do.
         duration_s: In simulated time.
+        ended: Whether TTFT and ITL are those of the requests alone that ended by then.
     """
     rng = random.Random(1)
     scheduler = Scheduler[TimedSequence](config)
     simulation = Simulation(scheduler)
-    requests = [workload.draw(rng, at_s) for at_s in arrivals(rate, duration_s, rng)]
+    requests = [workload.draw(rng, at_s) for at_s in workload.arrivals(rate, duration_s, rng)]
     running_s = waiting_s = 0.0
     tokens = preemptions = 0
     for step in simulation.run([request] for request in requests):
@@ -126,7 +141,9 @@ def measure(
             running_s += step.sequences * took_s
             waiting_s += len(scheduler.waiting) * took_s
             tokens += len(step.advanced)
-    served = [request for request in requests if request.due_s]
+    served = [request for request in requests if request.finished_s is not None]
+    if ended:
+        served = [request for request in served if request.due_s[-1] <= duration_s]
     ttft_ms = [(request.due_s[0] - request.arrival_s) * 1000 for request in served]
     itl_ms = [(later - at) * 1000 for request in served for at, later in pairwise(request.due_s)]
     return Row(
@@ -220,7 +237,7 @@ def main() -> None:
     print_row([title for title, _, _ in _COLUMNS])
     rows = []
     for rate in options.rates or [load * most for load in options.loads]:
-        row = measure(config, workload, rate / most, rate, options.duration_s)
+        row = measure(config, workload, rate, rate / most, options.duration_s)
         rows.append(row)
         print_row([format(getattr(row, name), form) for _, name, form in _COLUMNS])
     if options.json:
