@@ -10,6 +10,25 @@ import pytest
 from tests.server import REPOSITORY, clean_environment
 
 
+@pytest.mark.slow
+def test_the_load_kit_sees_what_is_predicted() -> None:
+    """``python -m benchmarks.knee`` shows beyond saturation what was predicted, to a fifth."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.knee", "paper", "--shares", "0.5", "1.3"],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = [[float(cell) for cell in line.split()[1:]] for line in ended.stdout.splitlines()[1:]]
+    assert len(rows) == 4
+    for seen, predicted in (rows[:2], rows[2:]):
+        assert seen == pytest.approx(predicted, rel=0.2, abs=10)
+
+
 def test_the_knee(tmp_path: Path) -> None:
     """``python -m benchmarks.engine`` shows it: beyond saturation the queue grows, not tokens/s."""
     figures = tmp_path / "figures.json"

@@ -1,6 +1,7 @@
 """The engine on an event loop: tokens handed out when they are due, in simulated time."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from engine.metrics import EngineMetrics
 from engine.runner import EngineFailure, EngineRunner, TimedSequence, wake_at_once
 from engine.scheduler import OverloadError, Scheduler, State, Step
 from engine.simulation import Simulation
+from engine.times import TokenTimes
 from metrics import Tally
 from tests.simulated_time import run_simulated, wait_until
 from tests.test_engine import HOUR_S, ROUND, poisson, prompt
@@ -232,6 +234,49 @@ def test_the_work_of_a_step() -> None:
         return took_s / steps
 
     assert run_simulated(main()) < 0.003
+
+
+# --------------------------------------------------------------------------------------
+# Times of a request
+# --------------------------------------------------------------------------------------
+
+
+def test_choices_share_a_clock() -> None:
+    """A token of several choices is due when the last that have it got it; longer ones go on."""
+
+    async def main() -> None:
+        runner = runner_of(max_num_seqs=1)
+        choices = [TimedSequence(100, 2), TimedSequence(100, 3, is_first_choice=False)]
+        runner.submit(choices)
+        times = TokenTimes(runner, choices, start_s=0)
+        assert (len(times), times[0]) == (0, math.inf)
+        await times.wait(times[0])
+        # The second begins when the first is done: 21 + 11 ms, then 21 ms of its own.
+        assert asyncio.get_running_loop().time() * 1000 == pytest.approx(53)
+        assert len(times) == 1
+        assert times[0] * 1000 == pytest.approx(53)
+        assert times[2] == math.inf
+        await times.sleep_until(math.inf)
+        assert [times[i] * 1000 for i in range(3)] == pytest.approx([53, 64, 75])
+        assert len(times) == 3
+        assert times.mean_itl_s(hidden_tokens=0) * 1000 == pytest.approx(11)
+        assert times.prompt_tokens == 100
+
+    run_simulated(main())
+
+
+def test_a_token_that_has_come_is_not_waited_for() -> None:
+    """Who asked before a token came, and waits afterwards, goes on at once."""
+
+    async def main() -> None:
+        runner = runner_of()
+        runner.submit([sequence := TimedSequence(100, 3)])
+        times = TokenTimes(runner, [sequence], start_s=0)
+        asked = times[0]
+        await wait_until(0.025)
+        await asyncio.wait_for(times.wait(asked), 0.001)
+
+    run_simulated(main())
 
 
 # --------------------------------------------------------------------------------------

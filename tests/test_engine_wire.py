@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -313,17 +314,55 @@ def test_too_long_for_the_cache(small: Server) -> None:
     assert b"maximum context length is 440 tokens" in answer.body
 
 
-def test_a_503_by_default(tmp_path: Path) -> None:
-    """An engine that names no status refuses with 503, and a stopped client is told to wait."""
-    file = tmp_path / "narrow.yaml"
-    narrow = SMALL.replace("overload_status: 429", "").replace("max_num_seqs: 4", "max_num_seqs: 1")
-    file.write_text(narrow.replace("max_waiting: 6", "max_waiting: 1"))
-    with running_server("--arg", f"engine={file}", "--arg", "workers=1") as server:
-        posts = [Post(chat("hi"), {"X-OUTPUT-LENGTH": "8"})] * 6
-        answers = post_together(server.address, posts, apart_s=0.01)
-        assert [answer.status for answer in answers] == [200, 200, 503, 503, 503, 503]
-        assert b'"code":"server_is_overloaded"' in answers[-1].body
-        assert answers[-1].headers["retry-after"] == "1"
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Yield a server whose engine runs one at a time, and in which one more may wait."""
+    file = tmp_path_factory.mktemp("engine") / "narrow.yaml"
+    text = SMALL.replace("overload_status: 429", "").replace("max_num_seqs: 4", "max_num_seqs: 1")
+    file.write_text(text.replace("max_waiting: 6", "max_waiting: 1"))
+    settings = [f"engine={file}", "workers=1", "timeout_s=2"]
+    with running_server(*(word for one in settings for word in ("--arg", one))) as server:
+        yield server
+
+
+def test_a_503_by_default(narrow: Server) -> None:
+    """An engine that names no status refuses with 503, and says when to come back."""
+    posts = [Post(chat("hi"), {"X-OUTPUT-LENGTH": "8"})] * 6
+    answers = post_together(narrow.address, posts, apart_s=0.01)
+    assert [answer.status for answer in answers] == [200, 200, 503, 503, 503, 503]
+    assert b'"code":"server_is_overloaded"' in answers[-1].body
+    assert answers[-1].headers["retry-after"] == "1"
+
+
+def test_whole_answers_that_take_too_long(narrow: Server) -> None:
+    """A whole answer that takes longer than timeout_s is a 504, and leaves the engine."""
+    answer = post(narrow.address, chat("hi"), {"X-OUTPUT-LENGTH": "100"})
+    assert answer.status == 504
+    assert b'"code":"timeout_exceeded"' in answer.body
+    assert answer.blocks[-1].arrival_s >= 2
+    after = post(narrow.address, chat("hi"), {"X-OUTPUT-LENGTH": "2"})
+    assert after.blocks[-1].arrival_s < 1
+
+
+def test_who_waits_for_a_whole_answer_leaves_too(narrow: Server) -> None:
+    """A client that goes away while it waits for a whole answer takes no place any more."""
+    aborted = "vllm:request_success_total"
+    before = narrow.metrics().total(aborted, finished_reason="abort")
+    request = Post(chat("hi"), {"X-OUTPUT-LENGTH": "60"}).encode("localhost")
+    with socket.create_connection(narrow.address) as connection:
+        connection.sendall(request)
+        assert eventually(lambda: narrow.metrics().total("vllm:num_requests_running") == 1)
+    assert eventually(lambda: narrow.metrics().total("vllm:num_requests_running") == 0, 1)
+    assert narrow.metrics().total(aborted, finished_reason="abort") == before + 1
+
+
+def test_a_bad_engine_stops_the_start(tmp_path: Path) -> None:
+    """An engine's file that is not valid stops the start with the file and the key."""
+    file = tmp_path / "bad.yaml"
+    file.write_text(SMALL.replace("block_size: 10", "block_size: 0"))
+    with pytest.raises(RuntimeError) as refusal, running_server("--arg", f"engine={file}"):
+        pass
+    assert f"The setting 'engine': engine file {file}: block_size: " in str(refusal.value)
 
 
 # --------------------------------------------------------------------------------------
@@ -537,3 +576,35 @@ def test_startup_takes_time() -> None:
         assert eventually(lambda: status("/readyz") == 200, 20)
         assert time.monotonic() - began_s >= 6
         assert [status(path) for path in paths] == [200, 200, 200]
+
+
+@pytest.mark.slow
+def test_two_thousand_sequences(tmp_path: Path) -> None:
+    """With 2,000 sequences a step costs under 3 ms of CPU, and others keep their times."""
+    file = tmp_path / "large.yaml"
+    large = SMALL.replace("step_base_ms: 30", "step_base_ms: 25").replace("44", "1000000")
+    large = large.replace("step_per_sequence_ms: 1", "").replace("250", "200000")
+    large = large.replace("step_per_context_token_ms: 0.01", "").replace("_seqs: 4", "_seqs: 2000")
+    file.write_text(large.replace("step_per_prefill_token_ms: 0.1", "").replace("g: 6", "g: 3000"))
+    with running_server("--arg", f"engine={file}", "--arg", "workers=1") as server:
+        [worker] = server.workers
+        busy = [Post(chat("hi"), {"X-OUTPUT-LENGTH": "500"})] * 2000
+        own = Post(chat(stream=True), headers(7000, 20, output_length=150))
+        used_s: list[float] = []
+
+        def watch() -> None:
+            running = "vllm:num_requests_running"
+            assert eventually(lambda: server.metrics().total(running) == 2000, 20)
+            before, began_s = worker.cpu_times(), time.monotonic()
+            time.sleep(3)
+            after = worker.cpu_times()
+            cpu_s = after.user + after.system - before.user - before.system
+            used_s.append(cpu_s / (time.monotonic() - began_s))
+
+        *_, answer = post_together(server.address, [*busy, own], meanwhile=watch)
+    assert used_s[0] * 0.025 < 0.003
+    first_s = answer.content[0].arrival_s
+    late_ms = sorted(
+        (e.arrival_s - first_s - 0.02 * i) * 1000 for i, e in enumerate(answer.content)
+    )
+    assert late_ms[int(len(late_ms) * 0.99)] < 5
