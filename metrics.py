@@ -37,12 +37,12 @@ class Tally:
         self._wake()
         self._sums[target] = self._sums.get(target, 0) + amount
 
-    def observe(self, histogram: Histogram, value: float) -> None:
+    def observe(self, histogram: Histogram, value: float, times: int = 1) -> None:
         """Add `value` to a histogram without labels, or to a labelled child of one."""
         # Histogram.observe() does this one value at a time; there is no public way to add several.
         bucket = bisect_left(histogram._upper_bounds, value)
-        self.add(histogram._buckets[bucket])
-        self.add(histogram._sum, value)
+        self.add(histogram._buckets[bucket], times)
+        self.add(histogram._sum, value * times)
 
     def set(self, gauge: Gauge, value: float) -> None:
         """Set a gauge that tells the latest value."""

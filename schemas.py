@@ -3,7 +3,7 @@
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -184,6 +184,7 @@ class APIError(Exception):
         code: OpenAI's machine-readable code.
         status: The HTTP status.
         type: OpenAI's error class.
+        headers: Headers of the answer.
     """
 
     def __init__(
@@ -194,9 +195,11 @@ class APIError(Exception):
         code: str | None = None,
         status: int = 400,
         type: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers or {}
         self.body = ErrorBody(message=message, type=type, param=param, code=code)
 
 

@@ -15,9 +15,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import bentoml
+from bentoml._internal.context import server_context
 from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,9 +32,11 @@ import metrics
 from answers.answer import Answer
 from answers.composing import Composer, compose_off_loop
 from answers.corpus import Corpus
+from engine.config import EngineConfigError, load_engine
 from http_api import docs_page
 from http_api.chat_events import ChatRenderer
 from http_api.embedding import EmbeddingEndpoint
+from http_api.engine_timing import EngineTiming, Startup
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
@@ -41,6 +45,7 @@ from http_api.limiting import Limiter
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
 from http_api.profiles import ProfilesError, read_profiles
+from http_api.prompt_ids import chat_prompt_ids, legacy_prompt_ids
 from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
 from http_api.reading import RequestReader, is_large, parse_headers
 from http_api.refusals import refuse_chat, refuse_response
@@ -50,6 +55,7 @@ from http_api.responses_schemas import InputTokens, InputTokensRequest, Response
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
 from http_api.upgrade import ignore_offers
+from http_api.vllm_routes import VllmRoutes
 from limits.gate import Gate, Policy, open_store, prepare_store
 from limits.rules import FileError
 from metrics import TALLY
@@ -85,12 +91,25 @@ try:
     POLICY = Policy.read(SETTINGS)
 except FileError as error:
     raise BentoMLConfigException(str(error)) from None
+try:
+    ENGINE = load_engine(SETTINGS.engine) if SETTINGS.engine else None
+except EngineConfigError as error:
+    raise BentoMLConfigException(f"The setting 'engine': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
 
 # Longer answers are made in a thread, so that other streams go on.
 MAX_TOKENS_COMPOSED_INLINE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOf:
+    """The texts of a request's prompt, what counts its tokens, and what makes each one's ids."""
+
+    texts: Sequence[str]
+    count: Callable[[], int]
+    ids: Callable[[], Sequence[Sequence[int]]]
 
 
 class Application(Starlette):
@@ -151,6 +170,11 @@ class OpenAIEmulator:
         self.corpus = Corpus()
         self.reader = RequestReader(SETTINGS)
         self.embedding = EmbeddingEndpoint(SETTINGS, TRACES)
+        self.startup = Startup(SETTINGS.startup_s)
+        self.engine = None
+        if ENGINE is not None:
+            number = str((server_context.worker_index or 1) - 1)  # vLLM counts from 0
+            self.engine = EngineTiming(ENGINE, number, SETTINGS.models[0], SETTINGS.timeout_s)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
@@ -158,9 +182,11 @@ class OpenAIEmulator:
         self.limiter = None if POLICY is None else new_limiter(POLICY)
         guard = self.limiter.guard if self.limiter else _unguarded
         posts = (self.chat_completions, self.completions, self.responses, self.embeddings)
-        guarded = [guard(endpoint) for endpoint in posts]
+        guarded = [guard(self.once_started(endpoint)) for endpoint in posts]
         endpoints.update(zip(COMPLETION_PATHS, guarded, strict=True))
         chat, legacy, responses, embeddings = guarded
+        max_model_len = ENGINE.max_model_len if ENGINE else SETTINGS.max_output_length
+        vllm = VllmRoutes(__version__, SETTINGS, max_model_len, self.startup)
         v1 = Router(
             [
                 Route("/chat/completions", chat, methods=["POST"]),
@@ -178,8 +204,28 @@ class OpenAIEmulator:
             redirect_slashes=False,
         )
         application.router.routes.extend(
-            [Route("/health", self.health), Mount("/v1", v1), *docs_page.routes(__version__)]
+            [
+                Route("/health", self.health),
+                Mount("/v1", v1),
+                *vllm.routes(),
+                *docs_page.routes(__version__),
+            ]
         )
+
+    async def __is_ready__(self) -> bool:
+        """Tell /readyz whether the model is loaded."""
+        return self.startup.is_over
+
+    def once_started(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that refuses requests while the model loads, if that takes time."""
+        if not SETTINGS.startup_s:
+            return endpoint
+
+        async def checked(request: Request) -> Response:
+            self.startup.check()
+            return await endpoint(request)
+
+        return checked
 
     @bentoml.on_deployment
     @staticmethod
@@ -234,8 +280,11 @@ class OpenAIEmulator:
             request,
             chat,
             headers,
-            texts=prompt.texts,
-            count=partial(count_chat_prompt, chat, prompt),
+            prompt=PromptOf(
+                prompt.texts,
+                partial(count_chat_prompt, chat, prompt),
+                lambda: [chat_prompt_ids(chat)],
+            ),
             compose=lambda composer: composer.chat(chat, headers.tool_calls),
             renderer=partial(ChatRenderer, include_usage=chat.include_usage),
         )
@@ -265,8 +314,11 @@ class OpenAIEmulator:
             request,
             legacy,
             headers,
-            texts=legacy.texts,
-            count=partial(count_legacy_prompt, legacy),
+            prompt=PromptOf(
+                legacy.texts,
+                partial(count_legacy_prompt, legacy),
+                partial(legacy_prompt_ids, legacy),
+            ),
             compose=lambda composer: composer.legacy(legacy),
             renderer=partial(CompletionRenderer, echoes=echoed, include_usage=legacy.include_usage),
         )
@@ -280,8 +332,11 @@ class OpenAIEmulator:
             request,
             chat,
             headers,
-            texts=prompt.texts,
-            count=partial(count_chat_prompt, chat, prompt),
+            prompt=PromptOf(
+                prompt.texts,
+                partial(count_chat_prompt, chat, prompt),
+                lambda: [chat_prompt_ids(chat)],
+            ),
             compose=lambda composer: composer.chat(chat, headers.tool_calls),
             renderer=partial(ResponsesRenderer, request=asked),
         )
@@ -327,8 +382,7 @@ class OpenAIEmulator:
         parsed: GenerationRequest,
         headers: EmulationHeaders,
         *,
-        texts: Sequence[str],
-        count: Callable[[], int],
+        prompt: PromptOf,
         compose: Callable[[Composer], list[Answer]],
         renderer: Callable[[Header], Renderer],
     ) -> Response:
@@ -338,16 +392,15 @@ class OpenAIEmulator:
             request: The HTTP request.
             parsed: Its body.
             headers: Its X-* headers.
-            texts: The prompt.
-            count: Counts the prompt's tokens.
+            prompt: The prompt, or the prompts.
             compose: Decides what the choices say.
             renderer: Makes what writes them.
         """
         plan = plan_generation(parsed, headers, SETTINGS)
         counted = None
         if self.limiter:
-            counted = await self.limiter.admit(request, parsed, plan, count)
-        composer = Composer(parsed, plan, self.corpus, texts)
+            counted = await self.limiter.admit(request, parsed, plan, prompt.count)
+        composer = Composer(parsed, plan, self.corpus, prompt.texts)
         short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
         if parsed.is_plain and short:
             answers = compose(composer)
@@ -355,10 +408,16 @@ class OpenAIEmulator:
             async with ended_by_disconnect(request.receive):
                 answers = await compose_off_loop(composer, compose)
         plan = plan.timed_as(max(answer.slots for answer in answers))
-        if headers.ttft_jitter is not None or headers.itl_jitter is not None:
+        times, size, count = None, request.scope["size"], prompt.count
+        if self.engine is not None and self.engine.times(headers):
+            prompts = await self.engine.read_prompts(request, prompt.ids)
+            times = self.engine.queue(request, parsed.model, prompts, answers, plan)
+            plan = plan.timed_at(times)
+            size, count = 0, partial(sum, [counted.tokens for counted in prompts])
+        elif headers.ttft_jitter is not None or headers.itl_jitter is not None:
             offsets = await asyncio.to_thread(draw_offsets, plan, headers, parsed.seed, TRACES)
             plan = plan.timed_at(offsets)
-        if not parsed.stream:
+        if not parsed.stream and times is None:
             refuse_beyond_timeout(plan, SETTINGS.timeout_s)
         header = Header(
             random_id(parsed.ID_PREFIX, parsed.ID_DIGITS),
@@ -371,13 +430,13 @@ class OpenAIEmulator:
             plan=plan,
             answers=answers,
             renderer=renderer(header),
-            counted=counted
-            or start_counting(request.scope["size"], count if parsed.wants_usage else None),
+            counted=counted or start_counting(size, count if parsed.wants_usage else None),
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,
             report=headers.emulation_report,
             note=composer.note,
+            times=times,
         )
         if parsed.stream:
             if parsed.continuous_usage:
@@ -390,7 +449,10 @@ class OpenAIEmulator:
             body = await generation.whole()
         else:
             async with ended_by_disconnect(request.receive):
-                body = await generation.whole_in_time()
+                if self.engine is not None and times is not None:
+                    body = await self.engine.whole(generation)
+                else:
+                    body = await generation.whole_in_time()
         return json_response(request, generation.finish_whole(body))
 
     async def list_completions(self, request: Request) -> Response:

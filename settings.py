@@ -78,6 +78,13 @@ class Settings(BaseModel):
     lenient: bool = Field(
         False, description="let pass what OpenAI refuses and servers like vLLM do not"
     )
+    engine: _Text | None = Field(
+        None,
+        description="a preset of engines/ or a YAML file: a model of an engine makes the times",
+    )
+    startup_s: float = Field(
+        0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import tiktoken
 from tiktoken.model import encoding_name_for_model
 
-from timing.clock import running_clock, sleep_until
+from timing.clock import Sleeps, running_clock
 from timing.pace import NOTES_KEPT, TAKEN_AT_ONCE_S, Pace
 from timing.plan import Schedule
 
@@ -127,6 +127,18 @@ def _count_cached(text: str, model: str) -> int:
     return len(encoding_for(model).encode_ordinary(text))
 
 
+def encode(text: str, model: str) -> list[int]:
+    """Return the token ids of `text`, as many as `count_tokens` counts."""
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+        return encoding_for(model).encode_ordinary(text)
+    try:
+        ids = encoding_for(model).encode_to_numpy(text, disallowed_special=())
+    except ValueError:
+        half = len(text) // 2
+        return encode(text[:half], model) + encode(text[half:], model)
+    return list(ids.tolist())
+
+
 def split_tokens(text: str, model: str) -> list[str]:
     """Return the tokens of an ASCII text, each as a text of its own."""
     encoding = encoding_for(model)
@@ -176,7 +188,12 @@ class TokenGenerator:
         load_encodings()
 
     async def generate(  # noqa: C901, PLR0912 - one loop, as each layer costs a token 4 to 8 us
-        self, stream: TokenStream, schedule: Schedule, start_s: float, pace: Pace
+        self,
+        stream: TokenStream,
+        schedule: Schedule,
+        start_s: float,
+        pace: Pace,
+        clock: Sleeps | None = None,
     ) -> AsyncGenerator[bytes]:
         """Yield the events that are due, as bytes that leave together, and note their pace.
 
@@ -184,8 +201,13 @@ class TokenGenerator:
         absolute, so that a late token does not delay those after it. An event is due with the first
         of its tokens; all that are due leave at once, up to ``stream.events_per_write``. The
         iteration ends when the last token is due.
+
+        With a ``clock`` of its own the stream sleeps by that. An engine's waits for the token whose
+        due time was asked for last and not known, and thus infinite.
         """
-        clock, note, now_s = running_clock(), pace.note, monotonic()
+        note, now_s = pace.note, monotonic()
+        if clock is None:
+            clock = running_clock()
         stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
         shares, last_share = stream.shares, stream.shares[-1]
         sent, due_s = 0, start_s + schedule.due_s(0)
@@ -227,4 +249,4 @@ class TokenGenerator:
         finally:
             pace.settle()
         if stride > 1 or not events:
-            await sleep_until(start_s + schedule.total_s)
+            await clock.sleep_until(start_s + schedule.total_s)

@@ -46,6 +46,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
     if api_error.status in (408, 413):
         # What is left of the body would be read, and thrown away, for as long as it comes.
         response.headers["connection"] = "close"
+    response.headers.update(api_error.headers)
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response

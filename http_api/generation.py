@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from time import monotonic
 
 import metrics
 from answers.answer import Answer
+from engine.times import TokenTimes
 from http_api.events import STEP_US, AnswerStream, Renderer, rendering_us
 from http_api.log_lines import LINES
 from http_api.sending import CLIENT_CLOSED_REQUEST
@@ -65,6 +67,7 @@ class Generation:
         cached_tokens: How many of the prompt's tokens to report as cached.
         report: Whether the end of the answer says when its tokens were due and when they left.
         note: What the log line says of how the answers were made.
+        times: The due times as an engine makes them, if one does.
     """
 
     request: GenerationRequest
@@ -77,6 +80,7 @@ class Generation:
     cached_tokens: int = 0
     report: bool = False
     note: str = ""
+    times: TokenTimes | None = None
     pace: Pace = field(init=False)
     events: AnswerStream = field(init=False)
 
@@ -91,7 +95,7 @@ class Generation:
             prompt=await self.counted,
             visible=self.visible_tokens,
             hidden=self.reasoning_tokens,
-            cached=self.cached_tokens,
+            cached=self.cached_tokens or (0 if self.times is None else self.times.cached_tokens),
         )
 
     def usage_so_far(self, tokens: int) -> str:
@@ -131,11 +135,19 @@ class Generation:
     async def whole_in_time(self) -> bytes | bytearray:
         """Return the whole answer as JSON when its last token is due."""
         try:
+            if self.times is not None:
+                await self.times.admitted()  # what the usage tells of the cache is known then
             body = await self.whole()
-            await sleep_until(self.start_s + self.plan.total_s)
+            if self.times is None:
+                await sleep_until(self.start_s + self.plan.total_s)
+            else:
+                await self.times.sleep_until(math.inf)
         except asyncio.CancelledError:
             self.log(CLIENT_CLOSED_REQUEST)
             raise
+        finally:
+            if self.times is not None:
+                self.times.leave()
         return body
 
     def finish_whole(self, body: bytes | bytearray) -> bytes | bytearray:
@@ -156,7 +168,7 @@ class Generation:
         count_usage = self.usage_so_far if self.request.continuous_usage else None
         batch_size = self.plan.sse_batch_size
         self.events = self.renderer.stream(self.answers, batch_size, count_usage)
-        return generator.generate(self.events, self.plan, self.start_s, self.pace)
+        return generator.generate(self.events, self.plan, self.start_s, self.pace, self.times)
 
     async def end(self) -> bytes:
         """Return what comes after the last token of the stream."""
@@ -176,6 +188,8 @@ class Generation:
     def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
         pace = self.pace
+        if self.times is not None:
+            self.times.leave()
         if pace.events:
             TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
         if pace.events > 1:
@@ -203,23 +217,30 @@ class Generation:
         """How far on the clock the stream has come, in tokens of each answer."""
         return min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
 
+    @property
+    def asked_itl_s(self) -> float:
+        """The asked time from token to token; where an engine makes the times, their mean."""
+        if self.times is None:
+            return self.plan.itl_s
+        return self.times.mean_itl_s(self.plan.hidden_tokens)
+
     def emulation(self) -> str:
         """Return the times asked and actual as JSON, in ms; of a whole answer only the total.
 
         ``asked`` and ``mean`` of the ITL are from token to token; ``asked_gap``, ``p99`` and
         ``max`` from event to event, which are ``X-SSE-BATCH-SIZE`` tokens apart.
         """
-        plan, pace = self.plan, self.pace
+        plan, pace, itl_s = self.plan, self.pace, self.asked_itl_s
         total_s = self.elapsed_s
         times_s: dict[str, dict[str, float | None]] = {
             "ttft_ms": {
-                "asked": pace.first_due_s,
+                "asked": pace.first_due_s if self.times is None else plan.due_s(0),
                 "actual": pace.first_s if pace.events else None,
             },
             "itl_ms": {
-                "asked": plan.itl_s,
+                "asked": itl_s,
                 "mean": pace.mean_itl_s,
-                "asked_gap": plan.itl_s * plan.sse_batch_size,
+                "asked_gap": itl_s * plan.sse_batch_size,
                 "p99": pace.gap_percentile_s(99),
                 "max": pace.largest_gap_s if pace.events > 1 else None,
             },
@@ -238,7 +259,9 @@ class Generation:
         if not logger.isEnabledFor(logging.INFO):
             return
         plan, pace, request = self.plan, self.pace, self.request
-        batch_itl_s = plan.itl_s * plan.sse_batch_size
+        itl_s = self.asked_itl_s
+        first_due_s = pace.first_due_s if self.times is None else plan.due_s(0)
+        batch_itl_s = itl_s * plan.sse_batch_size
         first_s = pace.first_s if pace.events else None
         largest_s = pace.largest_gap_s if pace.events > 1 else None
         sent = self.slots_passed if request.stream or status != 200 else plan.output_tokens
@@ -247,8 +270,8 @@ class Generation:
             f"mode={'stream' if request.stream else 'whole'} status={status} "
             f"choices={len(self.answers)} tokens={sent}/{plan.output_tokens} "
             f"finish_reason={self.answers[0].finish_reason} "
-            f"ttft_ms={pace.first_due_s * 1000:.2f} ttft_actual_ms={_ms(first_s)} "
-            f"itl_ms={plan.itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
+            f"ttft_ms={first_due_s * 1000:.2f} ttft_actual_ms={_ms(first_s)} "
+            f"itl_ms={itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
             f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
             f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
             f"{self.note}"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -78,6 +79,8 @@ async def read_body(request: Request, limit: int) -> bytearray:
     body = bytearray()
     while max(declared, len(body)) <= limit:
         message = await request.receive()
+        if body:  # it comes in parts, maybe slowly
+            request.scope["body_s"] = monotonic()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")

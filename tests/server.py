@@ -106,8 +106,11 @@ def running_server(
     target: str = "service.py:OpenAIEmulator",
     cwd: Path = REPOSITORY,
     env: Mapping[str, str] | None = None,
+    ready: bool = True,
 ) -> Iterator[Server]:
     """Run ``bentoml serve`` on a free port while the body runs, and stop it by its process id.
+
+    The body begins when it is ready, or at once if `ready` is false.
 
     Its BENTOML_HOME is its own unless `env` says otherwise.
 
@@ -129,7 +132,8 @@ def running_server(
             )
         server = Server(f"http://127.0.0.1:{port}", process, log_file)
         try:
-            _wait_until_ready(server, process)
+            if ready:
+                _wait_until_ready(server, process)
             yield server
         finally:
             stop(process, STOP_TIMEOUT_S)

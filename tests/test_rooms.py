@@ -14,6 +14,7 @@ ROOMS = (
     "metrics",
     "limits",
     "timing",
+    "engine",
     "tokenizer",
     "prompts",
     "embeddings",
