@@ -30,11 +30,13 @@ import metrics
 from answers.answer import Answer
 from answers.composing import Composer, compose_off_loop
 from answers.corpus import Corpus
+from faults.rules import RulesError, read_rules
 from http_api import docs_page
 from http_api.chat_events import ChatRenderer
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import Generation, random_id, start_counting
+from http_api.injecting import Injector
 from http_api.legacy_events import CompletionRenderer
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
@@ -65,6 +67,10 @@ try:
     TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
 except (OSError, ValueError) as error:
     raise BentoMLConfigException(f"The setting 'traces': {error}") from None
+try:
+    FAULTS = read_rules(SETTINGS.faults) if SETTINGS.faults else ()
+except RulesError as error:
+    raise BentoMLConfigException(f"The setting 'faults': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -115,6 +121,7 @@ class OpenAIEmulator:
         self.generator = TokenGenerator()
         self.corpus = Corpus()
         self.reader = RequestReader(SETTINGS)
+        self.injector = Injector(SETTINGS, FAULTS)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
@@ -249,6 +256,9 @@ class OpenAIEmulator:
             cached_tokens=headers.cached_tokens,
             report=headers.emulation_report,
         )
+        fault = self.injector.decide(request, parsed)
+        if fault is not None:
+            return await self.injector.inject(request, fault, generation, self.generator)
         if parsed.stream:
             return EventStream(
                 generation, generation.stream(self.generator), openai_headers(request)

@@ -67,6 +67,12 @@ class Settings(BaseModel):
     traces: Path | None = Field(
         None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
     )
+    faults: Path | None = Field(
+        None, description="file of rules, which say what requests are to fail and how"
+    )
+    fault_headers: bool = Field(
+        True, description="whether a request may ask for a failure with X-FAULT-* headers"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300,

@@ -174,19 +174,19 @@ class TokenGenerator:
         load_encodings()
 
     async def generate(  # noqa: C901, PLR0912 - one loop, as each layer costs a token 4 to 8 us
-        self, stream: TokenStream, schedule: Schedule, start_s: float, pace: Pace
+        self, stream: TokenStream, schedule: Schedule, start_s: float, pace: Pace, sent: int = 0
     ) -> AsyncGenerator[bytes]:
         """Yield the events that are due, as bytes that leave together, and note their pace.
 
         It sleeps until ``start_s + schedule.due_s(token)``, on ``time.monotonic()``: due times are
         absolute, so that a late token does not delay those after it. An event is due with the first
         of its tokens; all that are due leave at once, up to ``stream.events_per_write``. The
-        iteration ends when the last token is due.
+        iteration ends when the last token is due. The first `sent` events have left already.
         """
         clock, now_s = running_clock(), monotonic()
         stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
         shares, last_share = stream.shares, stream.shares[-1]
-        sent, due_s = 0, start_s + schedule.due_s(0)
+        due_s = start_s + schedule.due_s(sent * stride)
         while sent < events:
             if due_s > now_s:
                 waiter = clock.wait(due_s)

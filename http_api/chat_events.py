@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii as quoted
 
 from answers.answer import Answer, Call, Segment
 from answers.logprobs import Likelihood
-from http_api.events import SLOT, Frame, Header, with_logprobs
+from http_api.events import SLOT, Frame, Header, error_event, with_logprobs
 from schemas import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -15,6 +15,7 @@ from schemas import (
     ChunkChoice,
     CompletionTokensDetails,
     Delta,
+    ErrorBody,
     PromptTokensDetails,
     ResponseMessage,
     ToolCallDelta,
@@ -94,6 +95,10 @@ class ChatRenderer:
     def usage(self, usage: Usage) -> str:
         """Return the event that holds the usage, and no choice."""
         return self._chunk([], usage)
+
+    def failure(self, error: ErrorBody) -> str:
+        """Return the event of an error that ends the stream."""
+        return error_event(error)
 
     def _event(self, index: int, delta: Delta, finish_reason: FinishReason | None = None) -> str:
         return self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=finish_reason)])

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from answers.answer import Answer, Segment
 from answers.logprobs import Likelihood
-from http_api.events import SLOT, Header, with_logprobs
-from schemas import Completion, CompletionChoice, Usage
+from http_api.events import SLOT, Header, error_event, with_logprobs
+from schemas import Completion, CompletionChoice, ErrorBody, Usage
 
 
 class CompletionRenderer:
@@ -70,6 +70,10 @@ class CompletionRenderer:
     def usage(self, usage: Usage) -> str:
         """Return the event that holds the usage, and no choice."""
         return self._chunk([], usage)
+
+    def failure(self, error: ErrorBody) -> str:
+        """Return the event of an error that ends the stream."""
+        return error_event(error)
 
     def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> str:
         chunk = self._completion(choices, usage)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
+from faults.asking import FaultHeaders
 from http_api.errors import header_error, request_error, unknown_parameter
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
@@ -16,10 +17,17 @@ from settings import Settings
 # Larger requests are read in a thread, so that other streams go on.
 MAX_BYTES_READ_INLINE = 65_536
 
-HEADER_NAMES = {
-    str(field.alias).lower().encode(): field.alias
+EMULATION_HEADERS = {
+    str(field.alias).lower().encode(): str(field.alias)
     for field in EmulationHeaders.model_fields.values()
 }
+
+FAULT_HEADERS = {
+    str(field.alias).lower().encode(): str(field.alias)
+    for field in FaultHeaders.model_fields.values()
+}
+HEADER_NAMES = EMULATION_HEADERS | FAULT_HEADERS
+_FAULT_NAMES = frozenset(FAULT_HEADERS.values())
 
 AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
 
@@ -123,7 +131,7 @@ def is_large(request: Request) -> bool:
 
 
 def parse_headers(request: Request) -> EmulationHeaders:
-    """Read and check the X-* headers.
+    """Read and check the X-* headers; those of failures are left in the request's scope.
 
     Raises:
         APIError: A header is not a number or out of its range.
@@ -133,6 +141,9 @@ def parse_headers(request: Request) -> EmulationHeaders:
         for name, value in request.scope["headers"]
         if name in HEADER_NAMES
     }
+    if not _FAULT_NAMES.isdisjoint(given):
+        faults = {name: value for name, value in given.items() if name in _FAULT_NAMES}
+        request.scope["fault_headers"] = faults
     try:
         return EmulationHeaders.model_validate(given)
     except ValidationError as error:

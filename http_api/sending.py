@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 import metrics
 from http_api.errors import server_error
 from metrics import TALLY
-from schemas import ErrorEnvelope
+from schemas import ErrorBody
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
@@ -146,6 +146,9 @@ class Stream(Protocol):
     async def end(self) -> bytes:
         """Return what comes after the last token."""
 
+    def failure(self, error: ErrorBody) -> bytes:
+        """Return the event of an error that ends it."""
+
     def finish(self, status: int) -> None:
         """Note that it has ended with a status, as logs and metrics tell it."""
 
@@ -191,8 +194,7 @@ class EventStream(Response):
             status = 500
             TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             logger.exception("a stream broke off")
-            event = f"data: {ErrorEnvelope(error=server_error().body).model_dump_json()}\n\n"
-            body = event.encode()
+            body = self.stream.failure(server_error().body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from http_api.events import error_event
 from http_api.sending import Deadline, EventStream
 from http_api.upgrade import without_offer
+from schemas import ErrorBody
 from tests.server import Server, eventually
 from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, unread
 
@@ -27,6 +29,10 @@ class Unheeded:
     async def end(self) -> bytes:
         """Return nothing more."""
         return b""
+
+    def failure(self, error: ErrorBody) -> bytes:
+        """Return the error's event."""
+        return error_event(error).encode()
 
     def finish(self, status: int) -> None:
         """Take no notice."""
