@@ -340,8 +340,10 @@ class FaultyAnswer(_Wire, Response):
                 status = self.status_code
         finally:
             self._whole.finish_fault(status)
-        if self._has_begun:
-            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not self._has_begun:
+            # The client is gone and gets nothing, but BentoML's timer waits for a head.
+            await self.begin(0)
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def begin(self, length: int) -> None:
         """Send the head of an answer that says this length."""
