@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml  # type: ignore[import-untyped]  # ships no types
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from faults.asking import AfterTokens, Wish, contradiction
 
@@ -33,6 +41,12 @@ class Span(BaseModel):
         return self
 
 
+def _span(value: object) -> object:
+    """Take a number for a span of it alone."""
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return {"min": value, "max": value} if is_number else value
+
+
 class Match(BaseModel):
     """What requests a rule is for: all that is given has to match; texts are globs."""
 
@@ -51,7 +65,7 @@ class Rule(Wish):
     model_config = ConfigDict(extra="forbid")
 
     match: Match = Match()
-    after_tokens: AfterTokens | Span | None = None
+    after_tokens: Annotated[Span | None, BeforeValidator(_span)] = None
 
 
 _RULES = TypeAdapter(Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES)])
@@ -98,14 +112,14 @@ def _error(
 def _first(error: ValidationError) -> tuple[Sequence[int | str], str]:
     """Return where the first fault is and what is wrong there, in terms of the file."""
     details = error.errors(include_url=False)[0]
-    place = [part for part in details["loc"] if part != "Span"]
-    if place[-1:] in (["int"], ["function-before[_no_digit_groups(), int]"]):
-        place.pop()
+    place = details["loc"]
     match details["type"]:
         case "extra_forbidden":
             return place, "there is no such field"
         case "missing":
             return place, "it is missing"
+        case "model_type":
+            return place, "expected fields with values"
         case "tuple_type":
             return place, "expected a list of rules"
     problem = details["msg"].removeprefix("Value error, ")
