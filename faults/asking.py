@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from faults.kinds import KINDS
 from settings import MAX_OUTPUT_LENGTH
@@ -16,6 +16,7 @@ MAX_SLICE_BYTES = 1024
 DEFAULT_STATUS = 500
 DEFAULT_SLICE_BYTES = 7
 
+_NUMBERS = ("status", "after_ms", "probability", "attempts", "retry_after_ms", "slice_bytes")
 KIND_NAMES: Final = ", ".join(KINDS)
 
 
@@ -25,15 +26,8 @@ def _known(name: str) -> str:
     return name
 
 
-def _no_digit_groups(value: object) -> object:
-    if isinstance(value, str) and "_" in value:
-        raise ValueError("Python's digit groups are not numbers elsewhere")
-    return value
-
-
-_Strict = BeforeValidator(_no_digit_groups)
 KindName = Annotated[str, AfterValidator(_known)]
-AfterTokens = Annotated[int, _Strict, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+AfterTokens = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
 class Wish(BaseModel):
@@ -42,50 +36,60 @@ class Wish(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     kind: KindName | None = Field(
-        None, title=f"one of {KIND_NAMES}", description="Kind of failure; `status` if one is given"
+        None,
+        title=f"one of {KIND_NAMES}",
+        description="Kind of failure; `status` if one is given",
+        json_schema_extra={"enum": [*KINDS]},
     )
-    status: Annotated[int | None, _Strict] = Field(
+    status: int | None = Field(
         None,
         ge=400,
         le=599,
         title="a status",
         description="Status of the kinds `status` and `error`, by default 500",
     )
-    after_ms: Annotated[float | None, _Strict] = Field(
+    after_ms: float | None = Field(
         None,
         ge=0,
         le=MAX_AFTER_MS,
         title="a number of milliseconds",
         description="When to fail, in ms after the start, in place of a number of tokens",
     )
-    probability: Annotated[float, _Strict] = Field(
+    probability: float = Field(
         1,
         ge=0,
         le=1,
         title="a number",
         description="How likely to fail, drawn from the request's seed if it has one",
     )
-    attempts: Annotated[int | None, _Strict] = Field(
+    attempts: int | None = Field(
         None,
         ge=0,
         le=MAX_ATTEMPTS,
         title="a whole number of attempts",
         description="How many attempts fail, from the first on",
     )
-    retry_after_ms: Annotated[int | None, _Strict] = Field(
+    retry_after_ms: int | None = Field(
         None,
         ge=0,
         le=MAX_RETRY_AFTER_MS,
         title="a whole number of milliseconds",
         description="Sent as `retry-after-ms` and, in whole seconds, as `retry-after`",
     )
-    slice_bytes: Annotated[int | None, _Strict] = Field(
+    slice_bytes: int | None = Field(
         None,
         ge=1,
         le=MAX_SLICE_BYTES,
         title="a whole number of bytes",
         description="Size of the pieces of the kind `slice`, by default 7",
     )
+
+    @field_validator(*_NUMBERS, "after_tokens", mode="before", check_fields=False)
+    @classmethod
+    def _no_digit_groups(cls, value: object) -> object:
+        if isinstance(value, str) and "_" in value:
+            raise ValueError("Python's digit groups are not numbers elsewhere")
+        return value
 
     @property
     def kind_name(self) -> str | None:
@@ -102,8 +106,10 @@ class FaultHeaders(Wish):
 
     model_config = ConfigDict(alias_generator=_header_name)
 
-    after_tokens: AfterTokens | None = Field(
+    after_tokens: int | None = Field(
         None,
+        ge=0,
+        le=MAX_OUTPUT_LENGTH,
         title="a whole number of tokens",
         description="Which token the failure takes the place of, at its due time",
     )
