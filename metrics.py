@@ -123,6 +123,7 @@ COMPLETED = {
 }
 ERRORS = Counter(f"{_PREFIX}_errors", "Requests that were refused or failed", ["status", "code"])
 ERRORS.labels(400, "invalid_value")  # so that the name is there, at 0, before the first error
+FAULTS = Counter(f"{_PREFIX}_faults", "Answers that failed because they were to", ["kind"])
 ACTIVE_STREAMS = Gauge(
     f"{_PREFIX}_active_streams", "Streams under way", multiprocess_mode="livesum"
 )

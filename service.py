@@ -33,6 +33,7 @@ from answers.answer import Answer
 from answers.composing import Composer, compose_off_loop
 from answers.corpus import Corpus
 from engine.config import EngineConfigError, load_engine
+from faults.rules import RulesError, read_rules
 from http_api import docs_page
 from http_api.chat_events import ChatRenderer
 from http_api.embedding import EmbeddingEndpoint
@@ -40,6 +41,7 @@ from http_api.engine_timing import EngineTiming, Startup
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
+from http_api.injecting import Injector
 from http_api.legacy_events import CompletionRenderer
 from http_api.limiting import Limiter
 from http_api.log_lines import LINES
@@ -95,6 +97,10 @@ try:
     ENGINE = load_engine(SETTINGS.engine) if SETTINGS.engine else None
 except EngineConfigError as error:
     raise BentoMLConfigException(f"The setting 'engine': {error}") from None
+try:
+    FAULTS = read_rules(SETTINGS.faults) if SETTINGS.faults else ()
+except RulesError as error:
+    raise BentoMLConfigException(f"The setting 'faults': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
@@ -175,6 +181,7 @@ class OpenAIEmulator:
         if ENGINE is not None:
             number = str((server_context.worker_index or 1) - 1)  # vLLM counts from 0
             self.engine = EngineTiming(ENGINE, number, SETTINGS.models[0], SETTINGS.timeout_s)
+        self.injector = Injector(SETTINGS, FAULTS)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
@@ -400,6 +407,7 @@ class OpenAIEmulator:
         counted = None
         if self.limiter:
             counted = await self.limiter.admit(request, parsed, plan, prompt.count)
+        fault = self.injector.decide(request, parsed)
         composer = Composer(parsed, plan, self.corpus, prompt.texts)
         short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
         if parsed.is_plain and short:
@@ -409,7 +417,8 @@ class OpenAIEmulator:
                 answers = await compose_off_loop(composer, compose)
         plan = plan.timed_as(max(answer.slots for answer in answers))
         times, size, count = None, request.scope["size"], prompt.count
-        if self.engine is not None and self.engine.times(headers):
+        # A request that is to fail takes no place in an engine: its failure has to be timed.
+        if self.engine is not None and fault is None and self.engine.times(headers):
             prompts = await self.engine.read_prompts(request, prompt.ids)
             times = self.engine.queue(request, parsed.model, prompts, answers, plan)
             plan = plan.timed_at(times)
@@ -438,18 +447,24 @@ class OpenAIEmulator:
             note=composer.note,
             times=times,
         )
+        if parsed.continuous_usage:
+            async with ended_by_disconnect(request.receive):
+                await generation.counted
+        if fault is not None:
+            return await self.injector.inject(request, fault, generation, self.generator)
         if parsed.stream:
-            if parsed.continuous_usage:
-                async with ended_by_disconnect(request.receive):
-                    await generation.counted
             return EventStream(
                 generation, generation.stream(self.generator), openai_headers(request)
             )
+        return await self.send_whole(request, generation)
+
+    async def send_whole(self, request: Request, generation: Generation) -> Response:
+        """Return a whole answer when its last token is due."""
         if generation.is_due:
             body = await generation.whole()
         else:
             async with ended_by_disconnect(request.receive):
-                if self.engine is not None and times is not None:
+                if self.engine is not None and generation.times is not None:
                     body = await self.engine.whole(generation)
                 else:
                     body = await generation.whole_in_time()

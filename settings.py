@@ -85,6 +85,12 @@ class Settings(BaseModel):
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
     )
+    faults: Path | None = Field(
+        None, description="file of rules, which say what requests are to fail and how"
+    )
+    fault_headers: bool = Field(
+        True, description="whether a request may ask for a failure with X-FAULT-* headers"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300,

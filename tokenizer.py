@@ -194,13 +194,14 @@ class TokenGenerator:
         start_s: float,
         pace: Pace,
         clock: Sleeps | None = None,
+        sent: int = 0,
     ) -> AsyncGenerator[bytes]:
         """Yield the events that are due, as bytes that leave together, and note their pace.
 
         It sleeps until ``start_s + schedule.due_s(token)``, on ``time.monotonic()``: due times are
         absolute, so that a late token does not delay those after it. An event is due with the first
         of its tokens; all that are due leave at once, up to ``stream.events_per_write``. The
-        iteration ends when the last token is due.
+        iteration ends when the last token is due. The first `sent` events have left already.
 
         With a ``clock`` of its own the stream sleeps by that. An engine's waits for the token whose
         due time was asked for last and not known, and thus infinite.
@@ -210,7 +211,7 @@ class TokenGenerator:
             clock = running_clock()
         stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
         shares, last_share = stream.shares, stream.shares[-1]
-        sent, due_s = 0, start_s + schedule.due_s(0)
+        due_s = start_s + schedule.due_s(sent * stride)
         try:
             while sent < events:
                 if due_s > now_s:

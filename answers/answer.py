@@ -62,6 +62,15 @@ class Answer:
         """How many tokens the client gets, reasoning aside."""
         return sum(len(segment.tokens) for segment in self.segments if not segment.reasoning)
 
+    @property
+    def events(self) -> int:
+        """How many tokens leave, reasoning that is shown included."""
+        return sum(len(segment.tokens) for segment in self.segments)
+
+    def slot_of(self, token: int) -> int:
+        """Return the slot in which a token leaves."""
+        return token if self.leaves is None else self.leaves[token]
+
     def left_after(self, slots: int) -> int:
         """Return how many tokens leave in the first `slots` slots."""
         return min(slots, self.slots) if self.leaves is None else bisect_left(self.leaves, slots)

@@ -1,5 +1,6 @@
 """The OpenAPI document, generated from the pydantic models, and the page that shows it offline."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from faults.asking import FaultHeaders
 from http_api.responses_schemas import (
     InputTokens,
     InputTokensRequest,
@@ -201,7 +203,9 @@ def _generation(
 def _headers() -> list[dict[str, Any]]:
     """Describe the X-* headers."""
     parameters = []
-    for name, schema in EmulationHeaders.model_json_schema()["properties"].items():
+    models: tuple[type[BaseModel], ...] = (EmulationHeaders, FaultHeaders)
+    properties = [model.model_json_schema()["properties"].items() for model in models]
+    for name, schema in chain.from_iterable(properties):
         # A header is absent rather than null.
         [kind] = [option for option in schema.pop("anyOf", [{}]) if option.get("type") != "null"]
         if schema.get("default") is None:

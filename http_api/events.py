@@ -40,6 +40,12 @@ class AnswerStream(TokenStream, Protocol):
     def end(self) -> str:
         """Return what comes after the last token."""
 
+    def stop_before(self, token: int) -> None:
+        """Hold back a token, and those after it, until `go_on`."""
+
+    def go_on(self) -> None:
+        """Hold nothing back any more."""
+
 
 class Renderer(Protocol):
     """How one API writes an answer, whole and in parts."""
@@ -194,7 +200,8 @@ class PlainStream:
     def __init__(self, renderer: Renderer, answer: Answer, tokens_per_event: int) -> None:
         segment = answer.segments[0]
         tokens, self.tokens_per_event = segment.tokens, tokens_per_event
-        self._texts = (
+        self._tokens = tokens
+        self._texts = self._all_texts = (
             tokens
             if tokens_per_event == 1
             else [
@@ -207,6 +214,17 @@ class PlainStream:
         self._lead = renderer.lead(answer, segment)
         self._finish = partial(renderer.finish, answer)
         self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
+
+    def stop_before(self, token: int) -> None:
+        """Hold back a token, and those after it, until `go_on`."""
+        event, part = divmod(token, self.tokens_per_event)
+        if part and event < len(self._texts):
+            start = event * self.tokens_per_event
+            self._texts = [*self._texts[:event], "".join(self._tokens[start:token])]
+
+    def go_on(self) -> None:
+        """Hold nothing back any more."""
+        self._texts = self._all_texts
 
     def render(self, first: int, upto: int, _: object) -> str:
         """Return the events from `first` to before `upto`."""
@@ -274,6 +292,16 @@ class MixedStream:
             )
         ]
 
+    def stop_before(self, token: int) -> None:
+        """Hold back this token of every answer, and those after it, until `go_on`."""
+        for cursor in self._cursors:
+            cursor.stop_before(token)
+
+    def go_on(self) -> None:
+        """Hold nothing back any more."""
+        for cursor in self._cursors:
+            cursor.go_on()
+
     def render(self, first: int, upto: int, share: Sequence["_Cursor"]) -> str:
         """Return a share of the events from `first` to before `upto`, in the order of due times."""
         size = self.tokens_per_event
@@ -321,7 +349,8 @@ class _Cursor:
         self._segment = self._enter(next(self._segments))
         self._in_segment = 0
         self._sent = 0
-        self._total = sum(len(segment.tokens) for segment in answer.segments)
+        self._ends = (answer.events, self._last_slot)
+        self._total = answer.events
         self._offset = 0
         self._ended = False
 
@@ -346,6 +375,15 @@ class _Cursor:
             return events
         # It stands in no text, where the quotation marks are escaped.
         return events.replace(NO_USAGE, f'"usage":{self._count_usage(self._sent)}')
+
+    def stop_before(self, token: int) -> None:
+        """Hold back a token and all that comes after it."""
+        if token < self._total:
+            self._total, self._last_slot = token, sys.maxsize
+
+    def go_on(self) -> None:
+        """Hold nothing back any more."""
+        self._total, self._last_slot = self._ends
 
     def _leaves(self, token: int) -> float:
         if token >= self._total:

@@ -13,7 +13,7 @@ from time import monotonic
 import metrics
 from answers.answer import Answer
 from engine.times import TokenTimes
-from http_api.events import STEP_US, AnswerStream, Renderer, rendering_us
+from http_api.events import EVENT_END, STEP_US, AnswerStream, Renderer, rendering_us
 from http_api.log_lines import LINES
 from http_api.sending import CLIENT_CLOSED_REQUEST
 from metrics import TALLY
@@ -68,6 +68,9 @@ class Generation:
         report: Whether the end of the answer says when its tokens were due and when they left.
         note: What the log line says of how the answers were made.
         times: The due times as an engine makes them, if one does.
+        fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
+        is_cut: Whether the failure keeps the answer from being complete.
+        slots_before_cut: How many slots of the clock come before the failure of a stream.
     """
 
     request: GenerationRequest
@@ -81,6 +84,9 @@ class Generation:
     report: bool = False
     note: str = ""
     times: TokenTimes | None = None
+    fault: str = ""
+    is_cut: bool = False
+    slots_before_cut: int | None = None
     pace: Pace = field(init=False)
     events: AnswerStream = field(init=False)
 
@@ -150,12 +156,23 @@ class Generation:
                 self.times.leave()
         return body
 
+    def reported(self, body: bytes | bytearray) -> bytes | bytearray:
+        """Return a whole answer with the report, if that was asked for."""
+        if not self.report:
+            return body
+        return body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
+
+    def finish_fault(self, status: int) -> None:
+        """Note that what took the place of the whole answer, or a broken one, has left."""
+        if status == 200 and not self.is_cut:
+            self.count()
+        self.log(status)
+
     def finish_whole(self, body: bytes | bytearray) -> bytes | bytearray:
         """Note that the whole answer leaves; return it, with the report if that was asked for."""
         self.count()
         self.log(200)
-        if self.report:
-            body = body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
+        body = self.reported(body)
         # Last of all: what comes before it is part of the lag.
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
@@ -165,10 +182,21 @@ class Generation:
 
         A choice's role leaves with its first token: clients take any chunk for a token.
         """
+        return generator.generate(self.open(), self.plan, self.start_s, self.pace, clock=self.times)
+
+    def open(self) -> AnswerStream:
+        """Make the stream's events ready."""
         count_usage = self.usage_so_far if self.request.continuous_usage else None
         batch_size = self.plan.sse_batch_size
         self.events = self.renderer.stream(self.answers, batch_size, count_usage)
-        return generator.generate(self.events, self.plan, self.start_s, self.pace, self.times)
+        return self.events
+
+    def failure(self, error: ErrorBody) -> bytes:
+        """Return the event of an error that ends the stream, with the report of a failure."""
+        event = self.renderer.error(error)
+        if self.report and self.fault:
+            event = f'{event.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
+        return event.encode()
 
     async def end(self) -> bytes:
         """Return what comes after the last token of the stream."""
@@ -181,10 +209,6 @@ class Generation:
     def _rendered_end(self, usage: Usage | None, report: str) -> bytes:
         return self.renderer.end(self.events.end(), usage, report).encode()
 
-    def error(self, error: ErrorBody) -> bytes:
-        """Return the event of a failure in mid-stream."""
-        return self.renderer.error(error).encode()
-
     def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
         pace = self.pace
@@ -194,7 +218,7 @@ class Generation:
             TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
         if pace.events > 1:
             TALLY.observe(metrics.ITL_LAG, pace.itl_lag_s)
-        if status == 200:
+        if status == 200 and not self.is_cut:
             self.count()
         else:
             sent = sum(answer.left_after(self.slots_passed) for answer in self.answers)
@@ -215,7 +239,8 @@ class Generation:
     @property
     def slots_passed(self) -> int:
         """How far on the clock the stream has come, in tokens of each answer."""
-        return min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
+        passed = min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
+        return passed if self.slots_before_cut is None else min(passed, self.slots_before_cut)
 
     @property
     def asked_itl_s(self) -> float:
@@ -252,6 +277,8 @@ class Generation:
         }
         lag_s = pace.worst_lag_s if self.request.stream else total_s - plan.total_s
         report |= {"worst_lag_ms": _rounded_ms(lag_s), "blocked_ms": _rounded_ms(pace.blocked_s)}
+        if self.fault:
+            report["fault"] = self.fault
         return json.dumps(report, separators=(",", ":"))
 
     def log(self, status: int) -> None:
@@ -264,7 +291,9 @@ class Generation:
         batch_itl_s = itl_s * plan.sse_batch_size
         first_s = pace.first_s if pace.events else None
         largest_s = pace.largest_gap_s if pace.events > 1 else None
-        sent = self.slots_passed if request.stream or status != 200 else plan.output_tokens
+        is_whole = not request.stream and status == 200 and not self.is_cut
+        sent = plan.output_tokens if is_whole else self.slots_passed
+        fault = f" fault={self.fault}" if self.fault else ""
         LINES.add(
             f"completion id={self.id} model={quoted(request.model[:MAX_NAME_LOGGED])} "
             f"mode={'stream' if request.stream else 'whole'} status={status} "
@@ -274,7 +303,7 @@ class Generation:
             f"itl_ms={itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
             f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
             f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
-            f"{self.note}"
+            f"{fault}{self.note}"
         )
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
+from faults.asking import FaultHeaders
 from http_api.errors import PLACES, request_error, unknown_parameter
 from http_api.header_fields import HEADER_NAMES, body_headers, check_headers, field_name
 from http_api.profiles import Profiles
@@ -19,6 +20,13 @@ from settings import Settings
 
 # Larger requests are read in a thread, so that other streams go on.
 MAX_BYTES_READ_INLINE = 65_536
+
+FAULT_HEADERS = {
+    str(field.alias).lower().encode(): str(field.alias)
+    for field in FaultHeaders.model_fields.values()
+}
+_ANY_HEADER = HEADER_NAMES | FAULT_HEADERS
+_FAULT_NAMES = frozenset(FAULT_HEADERS.values())
 
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
@@ -144,14 +152,19 @@ def parse_headers(
 ) -> EmulationHeaders:
     """Read and check the X-* headers, what the body says in their place, and the profile's.
 
+    Those of failures are left in the request's scope.
+
     Raises:
         APIError: One of them is not a number or out of its range, or the body names no header.
     """
     given = {
-        HEADER_NAMES[name]: value.decode("latin-1")
+        _ANY_HEADER[name]: value.decode("latin-1")
         for name, value in request.scope["headers"]
-        if name in HEADER_NAMES
+        if name in _ANY_HEADER
     }
+    if not _FAULT_NAMES.isdisjoint(given):
+        request.scope["fault_headers"] = {n: v for n, v in given.items() if n in _FAULT_NAMES}
+        given = {name: value for name, value in given.items() if name not in _FAULT_NAMES}
     if profiles is not None or asked.emulation:
         given = with_defaults(request, given, asked, profiles)
     return check_headers(given)

@@ -174,6 +174,8 @@ class NumberedStream:
         self._render = stream.render
         self._number = renderer.number
         self.end = stream.end
+        self.stop_before = stream.stop_before
+        self.go_on = stream.go_on
         self.leaving = stream.leaving
         self.holds = stream.holds
         self.events = stream.events

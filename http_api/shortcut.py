@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from http_api.connection import RECEIVE
 from metrics import FLUSH_EVERY_S, TALLY
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -64,6 +65,8 @@ class Shortcut:
                 outer.middleware_stack = Front(
                     outer.middleware_stack, traffic, self._endpoints, self._answer_error
                 )
+            else:
+                outer.middleware_stack = _Outermost(outer.middleware_stack)
         await self.app(scope, receive, send)
 
 
@@ -74,6 +77,18 @@ def _layers(app: ASGIApp) -> list[ASGIApp]:
         layers.append(app)
         app = getattr(app, "app")  # noqa: B009 - what every middleware has, and no type tells
     return layers
+
+
+class _Outermost:
+    """Keeps the server's own `receive`, which leads to the connection, before it is wrapped."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        scope[RECEIVE] = receive
+        await self._app(scope, receive, send)
 
 
 class Front:

@@ -25,6 +25,14 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 import metrics
+from faults.asking import (
+    DEFAULT_SLICE_BYTES,
+    DEFAULT_STATUS,
+    FaultHeaders,
+    header_contradiction,
+)
+from faults.kinds import KINDS
+from faults.rules import read_rules
 from loadtest.options import Options, add_options, flag
 from schemas import ChatCompletionRequest, CompletionRequest, EmulationHeaders, StreamOptions
 from settings import Settings
@@ -36,6 +44,7 @@ MOST_LINES_OF_README = 230
 PAGES = pages()
 README = page("README.md")
 EMULATION_HEADERS = EmulationHeaders.model_json_schema()["properties"]
+FAULT_HEADERS = FaultHeaders.model_json_schema()["properties"]
 
 
 def all_text() -> str:
@@ -184,7 +193,10 @@ def check_curl(words: Sequence[str]) -> None:
     _, sent_headers, body = parse_curl(words)
     emulation = {name: value for name, value in sent_headers.items() if name.startswith("X-")}
     assert EmulationHeaders.model_validate(emulation).model_fields_set
-    assert set(emulation) <= set(EMULATION_HEADERS)
+    assert header_contradiction(FaultHeaders.model_validate(emulation)) is None or not any(
+        name in FAULT_HEADERS for name in emulation
+    )
+    assert set(emulation) <= {*EMULATION_HEADERS, *FAULT_HEADERS}
     ChatCompletionRequest.model_validate(body)
 
 
@@ -345,7 +357,49 @@ def test_table_of_headers_is_the_codes() -> None:
 
 def test_every_named_header_exists() -> None:
     """No page names an X-* header that the code does not read."""
-    assert set(re.findall(r"\bX-[A-Z]+(?:-[A-Z]+)*\b", all_text())) <= set(EMULATION_HEADERS)
+    assert set(re.findall(r"\bX-[A-Z]+(?:-[A-Z]+)*\b", all_text())) <= {
+        *EMULATION_HEADERS,
+        *FAULT_HEADERS,
+        "X-FAULT",  # the beginning of those
+    }
+
+
+def test_table_of_kinds_is_the_registry() -> None:
+    """The table has every kind of failure, and says what the registry says that it does."""
+    rows = table(page("docs/failures.md").text, "kind", "stream")
+    assert rows == [[f"`{k.name}`", k.on_streams, k.on_wholes] for k in KINDS.values()]
+
+
+def test_clients_are_told_of_every_kind() -> None:
+    """The tables of what clients make of failures have every kind, where there is one."""
+    text = page("docs/failures.md").text
+    for streamed, title in enumerate(("Whole answers:", "## What clients")):
+        rows = table(text.partition(title)[2].partition("\n\nWhole")[0], "kind")
+        kinds = [kind.name for kind in KINDS.values() if kind.fits(stream=bool(streamed))]
+        assert [names(row[0])[0] for row in rows] == kinds
+
+
+def test_table_of_fault_headers_is_the_codes() -> None:
+    """The table has every X-FAULT-* header, with its range and, where it has one, its default."""
+    rows = table(page("docs/failures.md").text, "header", "range", "default")
+    shown = {name: row for row in rows for name in names(row[0]) if name in FAULT_HEADERS}
+    assert set(shown) == set(FAULT_HEADERS)
+    defaults = {"X-FAULT-STATUS": 500, "X-FAULT-SLICE-BYTES": 7, "X-FAULT-PROBABILITY": 1}
+    assert (DEFAULT_STATUS, DEFAULT_SLICE_BYTES) == (500, 7)
+    for name, (_, range_, default) in shown.items():
+        variants = FAULT_HEADERS[name].get("anyOf", [FAULT_HEADERS[name]])
+        limits = next(variant for variant in variants if variant["type"] != "null")
+        is_number = "minimum" in limits
+        assert range_ == (f"{limits['minimum']:g} to {limits['maximum']:.0f}" if is_number else "")
+        assert name not in defaults or default == str(defaults[name])
+
+
+def test_rules_of_the_page_are_read(tmp_path: Path) -> None:
+    """The page's file of rules is one."""
+    (example,) = page("docs/failures.md").blocks("yaml")
+    file = tmp_path / "faults.yaml"
+    file.write_text(example)
+    assert [rule.kind_name for rule in read_rules(file)] == ["error", "status"]
 
 
 # --------------------------------------------------------------------------------------

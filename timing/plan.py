@@ -104,3 +104,20 @@ class GenerationPlan:
     def total_s(self) -> float:
         """When the last token is due, in seconds after the start."""
         return self.due_s(max(self.output_tokens - 1, -self.hidden_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """The first `tokens` tokens of a schedule, and the instant `total_s` as its end."""
+
+    schedule: Schedule
+    tokens: int
+    total_s: float
+
+    def due_s(self, index: int) -> float:
+        """Return when token `index` is due, in seconds after the start."""
+        return self.schedule.due_s(index)
+
+    def due_count(self, elapsed_s: float) -> int:
+        """Return how many of the tokens are due `elapsed_s` seconds after the start."""
+        return min(self.schedule.due_count(elapsed_s), self.tokens)

@@ -1,0 +1,223 @@
+"""What OpenAI's Python client makes of failures, and that good streams beside them keep time."""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from faults.kinds import KINDS
+from tests.cut_wire import CHAT, exchange
+from tests.server import Server, eventually
+from tests.test_faults import fail, stream, whole
+from tests.wire import Post, chat, headers, post_together
+
+RETRY_AFTER_MS = 300
+
+
+def client_of(server: Server, retries: int) -> openai.OpenAI:
+    """Return the official client."""
+    return openai.OpenAI(api_key="k", base_url=f"{server.url}/v1", max_retries=retries)
+
+
+def ask(client: openai.OpenAI, asked: Mapping[str, str], **parameters: object) -> Any:  # noqa: ANN401
+    """Ask for a chat."""
+    create: Any = client.chat.completions.create
+    return create(**chat(**parameters), extra_headers=dict(asked))
+
+
+def text_until(chunks: Any) -> tuple[str, BaseException | None]:  # noqa: ANN401 - the SDK's stream
+    """Return the text that a stream gave before it ended, and the exception that ended it."""
+    text = ""
+    try:
+        for chunk in chunks:
+            text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+    except Exception as error:  # noqa: BLE001 - whatever the client raises
+        return text, error
+    return text, None
+
+
+def rises(server: Server, act: Callable[[], None]) -> float:
+    """Return how many failures were injected while something was done."""
+    before = server.metrics().total("openai_emulator_faults_total")
+    act()
+    time.sleep(0.1)  # two of the intervals at which metrics are handed over
+    return server.metrics().total("openai_emulator_faults_total") - before
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_third_attempt_succeeds(one_worker: Server, streamed: bool) -> None:
+    """A 429 on the first two attempts is retried as retry-after-ms says, and then succeeds."""
+    asked = headers() | fail(
+        "status", status=429, attempts=2, retry_after_ms=RETRY_AFTER_MS, probability=1
+    )
+    took_s = 0.0
+
+    def act() -> None:
+        nonlocal took_s
+        start_s = time.monotonic()
+        with client_of(one_worker, 2) as client:
+            answer = ask(client, asked, stream=streamed)
+            assert text_until(answer)[1] is None if streamed else answer.choices
+        took_s = time.monotonic() - start_s
+
+    assert rises(one_worker, act) == 2
+    assert 2 * RETRY_AFTER_MS / 1000 <= took_s < 2 * RETRY_AFTER_MS / 1000 + 1
+
+
+def test_too_few_retries_raise(one_worker: Server) -> None:
+    """With one retry, two attempts that fail raise RateLimitError with OpenAI's code."""
+    asked = headers() | fail("status", status=429, attempts=2, retry_after_ms=1)
+    with client_of(one_worker, 1) as client, pytest.raises(openai.RateLimitError) as caught:
+        ask(client, asked)
+    assert caught.value.code == "rate_limit_exceeded"
+
+
+@pytest.mark.parametrize("kind", ["close", "reset"])
+def test_cut_streams_raise(one_worker: Server, kind: str) -> None:
+    """A stream whose connection is cut raises after the text of its k tokens."""
+    with client_of(one_worker, 2) as client:
+        text, error = text_until(ask(client, headers() | fail(kind, after_tokens=3), stream=True))
+        full, _ = text_until(ask(client, headers() | fail("eof", after_tokens=3), stream=True))
+    assert error is not None
+    assert len(text.split()) == len(full.split()) == 3
+
+
+def test_error_events_raise(one_worker: Server) -> None:
+    """An error within a stream raises APIError with the error's message, after the k tokens."""
+    with client_of(one_worker, 2) as client:
+        text, error = text_until(
+            ask(client, headers() | fail("error", after_tokens=3), stream=True)
+        )
+    assert isinstance(error, openai.APIError)
+    assert "The server had an error while processing your request." in error.message
+    assert len(text.split()) == 3
+
+
+def test_broken_json_raises(one_worker: Server) -> None:
+    """A broken event raises the JSON parser's own error."""
+    with client_of(one_worker, 2) as client:
+        _, error = text_until(
+            ask(client, headers() | fail("malformed", after_tokens=3), stream=True)
+        )
+    assert isinstance(error, json.JSONDecodeError)
+
+
+@pytest.mark.parametrize("kind", ["eof", "no-done", "empty"])
+def test_short_streams_pass_for_success(one_worker: Server, kind: str) -> None:
+    """A stream that ends properly without its end raises nothing: what these kinds are for."""
+    with client_of(one_worker, 2) as client:
+        assert text_until(ask(client, headers() | fail(kind), stream=True))[1] is None
+
+
+def test_slices_are_put_together(one_worker: Server) -> None:
+    """An answer in pieces of one byte is read as if it were whole."""
+    asked = headers() | fail("slice", slice_bytes=1)
+    with client_of(one_worker, 0) as client:
+        text, error = text_until(ask(client, asked, stream=True, seed=1))
+        good, _ = text_until(ask(client, headers(), stream=True, seed=1))
+        answer = ask(client, asked, seed=1)
+    assert (text, error) == (good, None)
+    assert answer.choices[0].message.content == good
+
+
+def test_good_streams_go_on_beside_failures(one_worker: Server) -> None:
+    """While streams of every kind fail, others get all of their tokens, none of them early."""
+    asked = headers(20, 10, 30)
+    with ThreadPoolExecutor(2 * len(KINDS)) as pool:
+        failing = [
+            pool.submit(ask_for, one_worker, CHAT, headers(5, 5, 20) | fail(kind))
+            for kind in KINDS
+            for ask_for in (stream, whole)
+        ]
+        good = post_together(one_worker.address, [Post(chat(stream=True), asked)] * 20)
+        ended = [future.result().end for future in failing]
+    assert all(len(answer.content) == 30 for answer in good)
+    assert [early for answer in good for early in answer.early(20, 10)] == []
+    assert {"FIN", "RST", "open"} == set(ended)
+    active = "openai_emulator_active_streams"
+    assert eventually(lambda: one_worker.metrics().total(active) == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["error", "eof", "close", "reset"])
+def test_failure_is_within_a_millisecond(one_worker: Server, kind: str) -> None:
+    """Half of the failures come within 1 ms of the due time of their token."""
+    late_s = []
+    for index in range(60):
+        k = index % 5
+        came = stream(one_worker, CHAT, headers(20, 10, 8) | fail(kind, after_tokens=k))
+        assert came.tokens(CHAT) == k
+        late_s.append(came.ended_s - (0.020 + k * 0.010))
+    assert min(late_s) >= 0
+    assert np.median(late_s) < 0.001
+
+
+SOAK_S, QUIET_SOAK_S = 30, 10
+GOOD, FAILING = 200, 100
+
+
+def gap_error_p99_s(server: Server, lasts_s: int) -> float:
+    """Return the p99 of how far gaps of `GOOD` streams are from 20 ms."""
+    tokens = lasts_s * 50
+    posts = [Post(chat(stream=True), headers(500, 20, tokens))] * GOOD
+    answers = post_together(server.address, posts, apart_s=0.002)
+    arrivals = [np.array([event.arrival_s for event in answer.content]) for answer in answers]
+    assert all(len(times) == tokens for times in arrivals)
+    gaps = np.concatenate([np.diff(times) for times in arrivals])
+    return float(np.percentile(np.abs(gaps - 0.020), 99))
+
+
+def fail_again_and_again(address: tuple[str, int], lasts_s: float) -> int:
+    """Fail on `FAILING` connections at once, in every kind, and return how often."""
+    end_s, kinds = time.monotonic() + lasts_s, [*KINDS]
+
+    def fail_on(first: int) -> int:
+        count = 0
+        while time.monotonic() < end_s:
+            kind = kinds[(first + count) % len(kinds)]
+            body = CHAT.body(kind == "no-done" or (first + count) // len(kinds) % 2 == 0)
+            exchange(address, CHAT.path, body, headers(100, 20, 10) | fail(kind), quiet_s=0.5)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(FAILING) as pool:
+        return sum(pool.map(fail_on, range(FAILING)))
+
+
+def resources(server: Server) -> dict[str, float]:
+    """Return descriptors, connections and resident memory of the one worker."""
+    (worker,) = server.workers
+    return {
+        "descriptors": worker.num_fds(),
+        "connections": len(worker.net_connections("tcp")),
+        "memory_mb": worker.memory_info().rss / 1e6,
+    }
+
+
+@pytest.mark.slow
+def test_failures_disturb_nobody(one_worker: Server) -> None:
+    """Beside 100 connections that fail in every kind, 200 good streams keep time; nothing leaks."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        pool.apply(fail_again_and_again, (one_worker.address, 2))  # warms up
+        quiet_s = gap_error_p99_s(one_worker, QUIET_SOAK_S)
+        before = resources(one_worker)
+        failing = pool.apply_async(fail_again_and_again, (one_worker.address, SOAK_S + 2))
+        loud_s = gap_error_p99_s(one_worker, SOAK_S)
+        count = failing.get()
+    active = "openai_emulator_active_streams"
+    assert eventually(lambda: one_worker.metrics().total(active) == 0)
+    assert eventually(lambda: resources(one_worker)["connections"] <= before["connections"])
+    after = resources(one_worker)
+    print(f"{count} failures; p99 {quiet_s * 1e3:.2f} ms, beside them {loud_s * 1e3:.2f} ms")  # noqa: T201 - pytest -s
+    print(before, after)  # noqa: T201 - pytest -s
+    assert count > 1000
+    assert loud_s - quiet_s < 0.002
+    assert after["descriptors"] <= before["descriptors"]
+    assert after["memory_mb"] - before["memory_mb"] < 10
