@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from .errors import Path, SchemaError, UnsatisfiableError
 
-MAX_STEPS = 20_000  # of making and checking one instance, at 5 to 10 us each
+MAX_STEPS = 20_000  # of making and checking one instance, seen to take 5 to 25 us each
 MAX_INSTANCE_S = 0.3  # of CPU, should steps take longer than they were seen to
 MAX_VALUES = 5_000  # made for one instance
 MAX_LEVELS = 80  # keeps well inside Python's recursion limit
