@@ -29,6 +29,7 @@ class ArrayMaker:
         """
         low, high = spot.counts("minItems", "maxItems")
         wanted = _contained(spot)
+        self._budget.spend(spot.path, len(wanted) // 32)
         least = max(low, len(wanted))
         if least > MAX_VALUES:
             raise SchemaError(f"minItems is above the limit of {MAX_VALUES} values", spot.path)

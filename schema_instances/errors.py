@@ -11,7 +11,7 @@ class SchemaError(ValueError):
     """A schema cannot be satisfied, is not understood, or asks for more than the limits."""
 
     def __init__(self, message: str, path: Path = ()) -> None:
-        super().__init__(message, path)  # both, so that it can be sent between processes
+        super().__init__(message)
         self.message = message
         self.steps = path
 

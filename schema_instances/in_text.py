@@ -57,12 +57,13 @@ class _Open:
     closing: str
     found: int  # how many schemas were found before it
     key: str = ""
+    has_type: bool = False
     type: str = ""
     has_properties: bool = False
 
     @property
     def is_schema(self) -> bool:
-        return self.has_properties and self.type in ("", '"object"')
+        return self.has_properties and (self.type == '"object"' or not self.has_type)
 
 
 class _Scanner:
@@ -121,6 +122,7 @@ class _Scanner:
         if key is None:
             return False
         self._open[-1].key = key[1]
+        self._open[-1].has_type |= key[1] == '"type"'
         return self._value()
 
     def _next(self) -> bool:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from .errors import Path, SchemaError, UnsatisfiableError
 
-MAX_STEPS = 12_000  # of making and checking one instance, at most 10 us each
+MAX_STEPS = 20_000  # of making and checking one instance, seen to take 5 to 25 us each
+MAX_INSTANCE_S = 0.3  # of CPU, should steps take longer than they were seen to
 MAX_VALUES = 5_000  # made for one instance
 MAX_LEVELS = 80  # keeps well inside Python's recursion limit
 MAX_MERGED = 1_000  # schemas that hold together for one value, or alternatives in one list
@@ -28,7 +29,8 @@ RICH_DEPTH = 5
 RICH_VALUES = 200
 TRIES = 32
 
-CHARACTERS_A_STEP = 32  # keeps an instance below 400 KB
+CHARACTERS_A_STEP = 32  # keeps an instance below 640 KB
+_STEPS_A_LOOK = 500  # at the clock
 
 
 class Budget:
@@ -36,6 +38,8 @@ class Budget:
 
     def __init__(self) -> None:
         self._steps = 0
+        self._next_look = _STEPS_A_LOOK
+        self._started_s = time.thread_time()
         self._values = 0
         self._matching_s = MAX_MATCHING_S
 
@@ -43,11 +47,19 @@ class Budget:
         """Count `steps`, taken at `path`.
 
         Raises:
-            SchemaError: They are more than ``MAX_STEPS`` in all.
+            SchemaError: They are more than ``MAX_STEPS`` in all, or took over ``MAX_INSTANCE_S``.
         """
         self._steps += steps
+        if self._steps > self._next_look:
+            self._look(path)
+
+    def _look(self, path: Path) -> None:
         if self._steps > MAX_STEPS:
             raise SchemaError(f"it takes more than the limit of {MAX_STEPS} steps", path)
+        # As with matching, the clock only says when to give up.
+        if time.thread_time() - self._started_s > MAX_INSTANCE_S:
+            raise SchemaError(f"it takes more than the limit of {MAX_INSTANCE_S} s", path)
+        self._next_look = min(self._steps + _STEPS_A_LOOK, MAX_STEPS)
 
     def spend_value(self, path: Path) -> None:
         """Count a value that is about to be made.

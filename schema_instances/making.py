@@ -91,7 +91,7 @@ class Maker:
         """Take an alternative at each choice, so that one value satisfies them all."""
         if not choices:
             return self._settle(spot, depth, level)
-        self._budget.spend(spot.path, 1 + (len(spot) + len(choices) + len(choices[0])) // 8)
+        self._budget.spend(spot.path, 2 + (len(spot) + len(choices) + len(choices[0])) // 8)
         deeper = deepen(level, spot.path)
         failure = None
         for option in self._in_order(choices[0], depth):
@@ -110,7 +110,7 @@ class Maker:
 
     def _settle(self, spot: Spot, depth: int, level: int) -> JsonValue:
         """Make a value of the first type that works, and check what construction leaves open."""
-        self._budget.spend(spot.path, len(spot) // 2)
+        self._budget.spend(spot.path, 1 + len(spot) // 2)
         if listing := spot.having("const", "enum"):
             schema, _ = listing[0]
             candidates = [schema["const"]] if "const" in schema else schema["enum"]
@@ -149,7 +149,7 @@ class Maker:
         if kind == "string":
             return self._texts.make(spot)
         if kind in ("integer", "number"):
-            return number(spot, kind, self._rng)
+            return number(spot, kind, self._rng, self._budget.spend)
         return self._rng.random() < 0.5 if kind == "boolean" else None
 
 

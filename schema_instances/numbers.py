@@ -2,12 +2,12 @@
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from .errors import SchemaError, UnsatisfiableError
+from .errors import Path, SchemaError, UnsatisfiableError
 from .limits import MAX_NUMBER, TRIES
 from .parts import Spot
 
@@ -18,13 +18,14 @@ SMALL = 100  # what numbers without bounds go up to
 _LARGEST = int(MAX_NUMBER)
 
 
-def number(spot: Spot, kind: str, rng: random.Random) -> float:
+def number(spot: Spot, kind: str, rng: random.Random, spend: Callable[[Path, int], None]) -> float:
     """Return an integer or a number that satisfies the bounds and steps of `spot`.
 
     Args:
         spot: The schemas that hold.
         kind: "integer" or "number".
         rng: Decides the choice.
+        spend: Called with the steps that it takes; it raises when they are too many.
 
     Raises:
         SchemaError: The least common multiple of the steps is beyond a double.
@@ -33,10 +34,10 @@ def number(spot: Spot, kind: str, rng: random.Random) -> float:
     bounds = Range.of(spot)
     step = _common_step(spot, kind)
     for grid in [step] if step else bounds.grids():
-        for _ in range(TRIES):
-            value = bounds.pick(grid, rng)
-            if value is None:
-                break
+        first, last = bounds.multiples(grid)
+        for turn in range(TRIES if first <= last else 0):
+            spend(spot.path, 4 if turn else 0)
+            value = _rounded(rng.randint(first, last) * grid)
             if bounds.holds(value) and not (step and _decimal(value) % step):
                 return value
     raise UnsatisfiableError(f"no {kind} is within the bounds", spot.path)
@@ -89,16 +90,13 @@ class Range:
             end: Exact = self.low or self.high or 1
             yield max(end, -end) * Fraction(1, 8)
 
-    def pick(self, grid: Exact, rng: random.Random) -> float | None:
-        """Return a multiple of `grid`, rounded as a double is, or none where there is none."""
+    def multiples(self, grid: Exact) -> tuple[int, int]:
+        """Return the first and last likely multiple of `grid`, the last below if there is none."""
         low, high = self._likely(grid)
         first, last = -(-low // grid), high // grid
         first += self.is_low_open and first * grid == self.low
         last -= self.is_high_open and last * grid == self.high
-        if first > last:
-            return None
-        value = rng.randint(first, last) * grid
-        return int(value) if value.denominator == 1 else float(value)
+        return first, last
 
     def _likely(self, grid: Exact) -> tuple[Exact, Exact]:
         """Return ends between which numbers are small where large ones are not meant.
@@ -128,6 +126,10 @@ class Range:
             self.high is None or end < self.high or (end == self.high and not self.is_high_open)
         )
         return is_above and is_below
+
+
+def _rounded(value: Exact) -> float:
+    return int(value) if value.denominator == 1 else float(value)
 
 
 def _ends(spot: Spot, closed: str, opened: str) -> Iterator[tuple[Exact, bool]]:

@@ -1,6 +1,7 @@
 """OpenAI's strict mode: the rules that a schema must keep beyond being one, in OpenAI's words."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from .errors import shown
@@ -57,7 +58,7 @@ def strict_fault(schema: object) -> StrictFault | None:
             continue
         if reason := _fault(part):
             return StrictFault(_context(trail), reason)
-        stack += reversed(list(_inside(part, trail)))
+        stack += reversed(list(islice(_inside(part, trail), MAX_STRICT_SCHEMAS)))
     return None
 
 
