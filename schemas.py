@@ -672,7 +672,6 @@ Stop = TypeAliasType(
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
-ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
 
 
@@ -854,7 +853,7 @@ class ChatCompletionRequest(GenerationRequest):
     function_call: FunctionCallChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
     verbosity: Verbosity | None = None
-    service_tier: ServiceTier | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     metadata: Metadata | None = None
     # Accepted and ignored: they change nothing that an emulator does.
     store: Any = None

@@ -5,7 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Len, MaxLen
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from typing_extensions import TypeAliasType
 
 from schemas import (
@@ -20,7 +28,6 @@ from schemas import (
     ReasoningEffort,
     RefusalPart,
     RequestModel,
-    ServiceTier,
     Stop,
     TextFormat,
     TokenLogprob,
@@ -54,7 +61,9 @@ def _typed(
     def tag(value: object) -> str | None:
         if not isinstance(value, dict):
             return None
-        name = value["type"] if "type" in value else guess(value)
+        name = value.get("type")
+        if name is None:
+            name = guess(value)
         if name in named:
             return f"<{name}>"
         return "<other>" if isinstance(name, str) and name in others else None
@@ -65,6 +74,12 @@ def _typed(
         custom_error_message="unknown variant",
         custom_error_context={"key": "type", "supported": ",".join([*named, *others])},
     )
+
+
+def _other(*kinds: str) -> WithJsonSchema:
+    """Describe an object of one of these types, of which nothing else is looked at."""
+    properties = {"type": {"type": "string", "enum": [*kinds]}}
+    return WithJsonSchema({"type": "object", "properties": properties, "required": ["type"]})
 
 
 # --------------------------------------------------------------------------------------
@@ -289,7 +304,7 @@ Item = TypeAliasType(
         | Annotated[CustomOutputItem, Tag("<custom_tool_call_output>")]
         | Annotated[ReasoningInput, Tag("<reasoning>")]
         | Annotated[ItemReference, Tag("<item_reference>")]
-        | Annotated[dict[str, Any], Tag("<other>")],
+        | Annotated[dict[str, Any], _other(*_OTHER_ITEMS), Tag("<other>")],
         _typed(
             "message",
             "function_call",
@@ -369,7 +384,7 @@ ResponseTool = TypeAliasType(
     Annotated[
         Annotated[ResponseFunction, Tag("<function>")]
         | Annotated[ResponseCustomTool, Tag("<custom>")]
-        | Annotated[dict[str, Any], Tag("<other>")],
+        | Annotated[dict[str, Any], _other(*BUILT_IN_TOOLS), Tag("<other>")],
         _typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
@@ -387,7 +402,7 @@ AllowedTool = TypeAliasType(
     Annotated[
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
-        | Annotated[dict[str, Any], Tag("<other>")],
+        | Annotated[dict[str, Any], _other(*BUILT_IN_TOOLS), Tag("<other>")],
         _typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
@@ -407,7 +422,7 @@ ResponseNamedTool = TypeAliasType(
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
         | Annotated[AllowedTools, Tag("<allowed_tools>")]
-        | Annotated[dict[str, Any], Tag("<other>")],
+        | Annotated[dict[str, Any], _other(*BUILT_IN_TOOLS), Tag("<other>")],
         _typed("function", "custom", "allowed_tools", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
@@ -496,8 +511,16 @@ Includable = Literal[
 # --------------------------------------------------------------------------------------
 
 
+def _describe_input(schema: dict[str, Any]) -> None:
+    """Tell in the OpenAPI document that there is an input; an earlier response would do too."""
+    schema["required"] = [*schema.get("required", ()), "input"]
+    schema["properties"]["input"] = schema["properties"]["input"]["anyOf"][0]
+
+
 class InputTokensRequest(RequestModel):
     """The body of POST /v1/responses/input_tokens: what of a response is its input."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_input)
 
     model: str | None = Field(None, min_length=1)
     input: Input | None = None
@@ -508,11 +531,19 @@ class InputTokensRequest(RequestModel):
     text: TextConfig | None = None
     reasoning: Reasoning | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    previous_response_id: str | None = None
+    previous_response_id: str | None = Field(
+        None, json_schema_extra={"pattern": f"^{_RESPONSE_ID.pattern}$"}
+    )
     conversation: Conversation | None = None
+    prompt: Any = None
 
     @model_validator(mode="after")
-    def _state_is_known(self) -> Self:
+    def _there_is_input(self) -> Self:
+        state = (self.input, self.prompt, self.previous_response_id, self.conversation)
+        if all(part is None for part in state):
+            raise refusal(
+                "Missing required parameter: 'input'.", "missing_required_parameter", "input"
+            )
         if self.previous_response_id is None:
             return self
         if self.conversation is not None:
@@ -549,8 +580,10 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     include: list[Includable] | None = None
     metadata: Metadata | None = None
     store: bool | None = None
-    background: bool | None = None
-    service_tier: ServiceTier | None = None
+    background: bool | None = Field(None, json_schema_extra={"const": False})
+    service_tier: (
+        Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
+    ) = None
     user: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
@@ -561,7 +594,6 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
     # Accepted and ignored: they change nothing that an emulator does.
-    prompt: Any = None
     prompt_cache_options: Any = None
     context_management: Any = None
     moderation: Any = None
@@ -571,11 +603,6 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
 
     @model_validator(mode="after")
     def _parameters_fit_together(self) -> Self:
-        state = (self.input, self.prompt, self.previous_response_id, self.conversation)
-        if all(part is None for part in state):
-            raise refusal(
-                "Missing required parameter: 'input'.", "missing_required_parameter", "input"
-            )
         if self.background:
             raise refusal(
                 "Background responses are not supported: there is no store to fetch them from. "

@@ -33,8 +33,15 @@ from faults.asking import (
 )
 from faults.kinds import KINDS
 from faults.rules import read_rules
+from http_api.responses_schemas import ResponsesRequest
 from loadtest.options import Options, add_options, flag
-from schemas import ChatCompletionRequest, CompletionRequest, EmulationHeaders, StreamOptions
+from schemas import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    EmulationHeaders,
+    StreamOptions,
+)
 from settings import Settings
 from tests.documents import Page, names, page, pages, table
 from tests.server import REPOSITORY, bentoml, clean_environment
@@ -315,9 +322,11 @@ def test_endpoints_are_served(http: httpx.Client) -> None:
             answer = http.request(
                 method, path.replace("{id}", "gpt-4"), json={} if method == "POST" else None
             )
-            assert answer.status_code == (400 if method == "POST" else 200), name
-            named.add(path.replace("{id}", "{model}"))
-    assert set(http.get("/openapi.json").json()["paths"]) <= named
+            expected = 404 if "/responses/{id}" in path else 400 if method == "POST" else 200
+            assert answer.status_code == expected, name
+            named.add(path.replace("{id}", "{}"))
+    served = http.get("/openapi.json").json()["paths"]
+    assert {re.sub(r"{\w+}", "{}", path) for path in served} <= named
 
 
 def default_of(header: str) -> str:
@@ -506,6 +515,20 @@ def test_table_of_parameters_is_the_codes() -> None:
     assert {row[2] for row in rows.values()} == {"honoured", "validated", "accepted"}
     accepted = {name for name, row in rows.items() if row[2] == "accepted"}
     assert accepted == {name for name, field in fields.items() if field.annotation is Any}
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("docs/responses.md", ResponsesRequest), ("docs/embeddings.md", EmbeddingRequest)],
+)
+def test_other_tables_of_parameters_are_the_codes(name: str, model: type[BaseModel]) -> None:
+    """The other tables have every parameter, and accept anything where the code does."""
+    rows = table(page(name).text, "field", "type and range")
+    known = {field: row[2] for row in rows if row[0] != "anything else" for field in names(row[0])}
+    assert set(known) == set(model.model_fields)
+    assert set(known.values()) <= {"honoured", "validated", "accepted"}
+    accepted = {field for field, word in known.items() if word == "accepted"}
+    assert accepted == {f for f, info in model.model_fields.items() if info.annotation is Any}
 
 
 def limits(schema: object) -> set[tuple[float, float]]:
