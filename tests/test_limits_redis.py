@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from limits.buckets import FULL, Bucket, Limits, Verdict, take
-from tests.server import Server, eventually, free_port, running_server
+from tests.process import free_port
+from tests.server import Server, eventually, running_server
 from tests.test_limits import NOW, pairs, steps
 from tests.test_settings import failed_start
 from tests.wire import Answer, Post, chat, headers, post_together
