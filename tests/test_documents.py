@@ -177,7 +177,7 @@ def check_bentoml(words: Sequence[str]) -> None:
     """A command of BentoML exists, has these options, and is given the service or its bento."""
     options = [word for word in words[2:] if word.startswith("-")]
     assert set(options) <= options_of_bentoml(words[1])
-    targets = [word for word in words[2:] if ":" in word]
+    targets = [word for word in words[2:] if ":" in word and "=" not in word]
     assert set(targets) <= {"service.py:OpenAIEmulator", "openai_emulator:latest"}
 
 

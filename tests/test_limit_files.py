@@ -10,6 +10,8 @@ from limits.buckets import DAY, Bucket
 from limits.keys import Caller, Keys, anyone, key_of
 from limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
 from limits.words import NO_KEY, Refusal
+from settings import DEFAULT_MODELS
+from tests.documents import page
 
 MODELS = ("gpt-4", "gpt-4-32k", "gpt-3.5-turbo")
 SETTINGS = Figures(rpm=500, tpm=30_000)
@@ -210,3 +212,14 @@ def test_callers() -> None:
     )
     assert anyone("Bearer x") != anyone("Bearer y")
     assert anyone(None) == anyone("Bearer ")
+
+
+def test_examples_of_the_page_are_good(tmp_path: Path) -> None:
+    """The files that the documentation shows can be used together."""
+    limits, keys = page("docs/limits.md").blocks("yaml")
+
+    content, found_keys = read_keys(written(tmp_path, keys))
+    lines = read_limits(written(tmp_path, limits), DEFAULT_MODELS, [k.name for k in content.keys])
+
+    assert found_keys.find("test") == "team-b"
+    assert len(lines.limits) == 3

@@ -28,9 +28,10 @@ def requirements(lines: list[str]) -> set[Requirement]:
 
 
 def runtime_requirements() -> set[Requirement]:
-    """Return the first section of requirements.txt, which ends at the first empty line."""
+    """Return the first section of requirements.txt, and the optional extra, which images have."""
     text = (REPOSITORY / "requirements.txt").read_text()
-    return requirements(text.split("\n\n")[0].splitlines())
+    extra = (REPOSITORY / "requirements-redis.txt").read_text()
+    return requirements([*text.split("\n\n")[0].splitlines(), *extra.splitlines()])
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def served_bento(bento_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_image_has_the_runtime_packages() -> None:
-    """bentofile.yaml lists the runtime section of requirements.txt, no more and no less."""
+    """bentofile.yaml lists the runtime section and the optional extra, no more and no less."""
     bentofile = yaml.safe_load((REPOSITORY / "bentofile.yaml").read_text())
     assert requirements(bentofile["python"]["packages"]) == runtime_requirements()
 

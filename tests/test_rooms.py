@@ -19,6 +19,7 @@ ROOMS = (
     "prompts",
     "embeddings",
     "schemas",
+    "faults",
     "schema_instances",
     "answers",
     "http_api",
