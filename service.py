@@ -381,6 +381,8 @@ class OpenAIEmulator:
     async def embeddings(self, request: Request) -> Response:
         """Answer POST /v1/embeddings."""
         asked = await self.reader.read(request, EmbeddingRequest)
+        if self.limiter:
+            await self.limiter.admit_embeddings(request, asked)
         return await self.embedding.answer(request, asked, parse_headers(request, asked, PROFILES))
 
     async def generate(

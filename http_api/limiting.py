@@ -15,8 +15,9 @@ from limits.gate import Account, Gate
 from limits.keys import Caller
 from limits.words import Headers, Refusal, headers, too_many
 from metrics import TALLY
-from schemas import APIError, GenerationRequest
+from schemas import APIError, EmbeddingRequest, GenerationRequest
 from timing.plan import GenerationPlan
+from tokenizer import count_tokens
 
 # Keys with a name and known models whose figures are told; more series would cost Prometheus dear.
 MAX_PAIRS_TOLD = 100
@@ -91,25 +92,47 @@ class Limiter:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
+        planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
+        return await self._charge(request, parsed.model, parsed.token_limit[1] or 0, planned, count)
+
+    async def admit_embeddings(self, request: Request, asked: EmbeddingRequest) -> None:
+        """Count a request for embeddings against its limits: its tokens are those of its inputs.
+
+        Raises:
+            APIError: It is refused.
+            ClientDisconnect: The client went away.
+        """
+
+        def count() -> int:
+            return sum(
+                count_tokens(item, asked.model) if isinstance(item, str) else len(item)
+                for item in asked.inputs
+            )
+
+        await self._charge(request, asked.model, 0, 0, count)
+
+    async def _charge(
+        self, request: Request, model: str, tokens: int, planned: int, count: Callable[[], int]
+    ) -> asyncio.Future[int] | None:
+        """Take `tokens`, or if there are none those of the prompt and the planned ones."""
         caller: Caller = request.scope["caller"]
-        account = self._gate.account(caller, parsed.model)
+        account = self._gate.account(caller, model)
         if account is None:
             request.scope["limit_headers"] = ()
             return None
-        counted, tokens = None, parsed.token_limit[1] or 0
+        counted = None
         if account.limits.tokens and not tokens:
             counted = start_counting(request.scope["size"], count)
             if not counted.done():
                 async with ended_by_disconnect(request.receive):
                     await asyncio.wait([counted])
-            planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
             tokens = counted.result() + planned
         verdict = await self._gate.take(account, tokens)
         request.scope["limit_headers"] = _headers(account, verdict)
         if verdict is not None:
             if caller.name is not None:
-                self._tell(caller.name, parsed.model, verdict)
-            refusal = too_many(verdict, parsed.model)
+                self._tell(caller.name, model, verdict)
+            refusal = too_many(verdict, model)
             if refusal is not None:
                 TALLY.add(metrics.RATE_LIMITED[refusal.type])
                 raise _error(refusal)
