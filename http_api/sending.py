@@ -200,11 +200,9 @@ class EventStream(Response):
         TALLY.add(metrics.ACTIVE_STREAMS)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            async with ended_by_disconnect(receive), aclosing(self.blocks):
-                async for block in self.blocks:
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-                end = await self.stream.end()
-                await send({"type": "http.response.body", "body": end, "more_body": True})
+            # In a task of its own: else each token would wake all that has called this.
+            async with ended_by_disconnect(receive):
+                await asyncio.create_task(self._play(send))
             status = 200
         except ClientDisconnect:
             pass
@@ -218,3 +216,11 @@ class EventStream(Response):
             TALLY.add(metrics.ACTIVE_STREAMS, -1)
             self.stream.finish(status)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _play(self, send: Send) -> None:
+        """Send the blocks as they come, and what comes after them."""
+        async with aclosing(self.blocks):
+            async for block in self.blocks:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        end = await self.stream.end()
+        await send({"type": "http.response.body", "body": end, "more_body": True})
