@@ -1,18 +1,22 @@
-"""The X-* headers by name, and what says the same elsewhere: in a body, or in a file."""
+"""The X-* headers by name, those of failures too, and what says the same in a body or a file."""
 
 from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from faults.asking import FaultHeaders
 from http_api.errors import header_error, invalid_type, unknown_parameter
 from schemas import EmulationHeaders
 
 MAX_INTEGER_BITS = 64
 
+_FIELDS = (EmulationHeaders.model_fields, FaultHeaders.model_fields)
 HEADER_NAMES = {
     str(field.alias).lower().encode(): str(field.alias)
-    for field in EmulationHeaders.model_fields.values()
+    for fields in _FIELDS
+    for field in fields.values()
 }
+FAULT_NAMES = frozenset(str(field.alias) for field in FaultHeaders.model_fields.values())
 
 
 def field_name(header: str) -> str:

@@ -9,9 +9,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
-from faults.asking import FaultHeaders
 from http_api.errors import PLACES, request_error, unknown_parameter
-from http_api.header_fields import HEADER_NAMES, body_headers, check_headers, field_name
+from http_api.header_fields import (
+    FAULT_NAMES,
+    HEADER_NAMES,
+    body_headers,
+    check_headers,
+    field_name,
+)
 from http_api.profiles import Profiles
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
@@ -20,13 +25,6 @@ from settings import Settings
 
 # Larger requests are read in a thread, so that other streams go on.
 MAX_BYTES_READ_INLINE = 65_536
-
-FAULT_HEADERS = {
-    str(field.alias).lower().encode(): str(field.alias)
-    for field in FaultHeaders.model_fields.values()
-}
-_ANY_HEADER = HEADER_NAMES | FAULT_HEADERS
-_FAULT_NAMES = frozenset(FAULT_HEADERS.values())
 
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
@@ -158,15 +156,15 @@ def parse_headers(
         APIError: One of them is not a number or out of its range, or the body names no header.
     """
     given = {
-        _ANY_HEADER[name]: value.decode("latin-1")
+        HEADER_NAMES[name]: value.decode("latin-1")
         for name, value in request.scope["headers"]
-        if name in _ANY_HEADER
+        if name in HEADER_NAMES
     }
-    if not _FAULT_NAMES.isdisjoint(given):
-        request.scope["fault_headers"] = {n: v for n, v in given.items() if n in _FAULT_NAMES}
-        given = {name: value for name, value in given.items() if name not in _FAULT_NAMES}
     if profiles is not None or asked.emulation:
         given = with_defaults(request, given, asked, profiles)
+    if not FAULT_NAMES.isdisjoint(given):
+        request.scope["fault_headers"] = {n: v for n, v in given.items() if n in FAULT_NAMES}
+        given = {name: value for name, value in given.items() if name not in FAULT_NAMES}
     return check_headers(given)
 
 

@@ -96,6 +96,24 @@ def test_null_says_nothing(client: openai.OpenAI) -> None:
     assert token_count(text_of(answer), "cl100k_base") == 4
 
 
+def test_failure_asked_for_in_the_body(http: httpx.Client) -> None:
+    """What X-FAULT-* headers ask for can be asked for in the body, and is checked likewise."""
+    failing = {"fault_status": 503, "fault_retry_after_ms": 1500}
+    response = http.post(CHAT_PATH, json=chat(emulation=failing))
+    assert (response.status_code, response.headers["retry-after-ms"]) == (503, "1500")
+    error = error_of(http, {"fault_status": 200})
+    assert error["param"] == "emulation.fault_status"
+    assert error["message"].startswith("Invalid 'emulation.fault_status': expected a status from")
+    error = error_of(http, {"fault_status": 503, "fault_after_ms": 5, "fault_after_tokens": 1})
+    assert error["param"] == "emulation.fault_after_ms"
+
+
+def test_header_of_a_failure_wins_over_the_body(http: httpx.Client) -> None:
+    """A failure's header counts before the body as well."""
+    body = chat(emulation={"fault_status": 503})
+    assert http.post(CHAT_PATH, json=body, headers={"X-FAULT-STATUS": "502"}).status_code == 502
+
+
 def test_body_is_for_legacy_completions_too(http: httpx.Client) -> None:
     """The legacy endpoint takes the object as well."""
     asked = {"model": "gpt-4", "prompt": "hi", "emulation": {**QUICK, "output_length": 3}}
