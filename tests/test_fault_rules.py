@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -247,17 +248,22 @@ def test_first_attempts_fail() -> None:
     ]
 
 
-def count_many(file: Path, times: int) -> Sequence[int]:
-    """Count a key in a process of its own."""
+def count_many(file: Path, start_s: float, times: int) -> Sequence[int]:
+    """Count a key in a process of its own, from an instant on."""
     counts = Attempts(file)
+    while time.monotonic() < start_s:
+        pass
     return [counts.count("key") for _ in range(times)]
 
 
 def test_counts_are_exact_over_processes(tmp_path: Path) -> None:
     """Four processes that count one key at once never see the same count twice."""
+    times = 20_000
     with multiprocessing.get_context("spawn").Pool(4) as pool:
-        seen = pool.starmap(count_many, [(tmp_path / "table", 2000)] * 4)
-    assert sorted(count for counts in seen for count in counts) == [*range(8000)]
+        pool.starmap(count_many, [(tmp_path / "warm-up", 0, 1)] * 4, chunksize=1)
+        start_s = time.monotonic() + 0.2
+        seen = pool.starmap(count_many, [(tmp_path / "table", start_s, times)] * 4, chunksize=1)
+    assert sorted(count for counts in seen for count in counts) == [*range(4 * times)]
 
 
 def test_keys_are_counted_apart(tmp_path: Path) -> None:
