@@ -50,6 +50,8 @@ from tests.chat_stub import content, ending, ending_with, event, running_stub, s
 from tests.process import free_port
 from tests.server import REPOSITORY, Server, running_server
 
+pytestmark = pytest.mark.slow  # each test runs locust in processes of its own
+
 Row = dict[str, str]
 
 
