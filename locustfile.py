@@ -2,7 +2,8 @@
 
 Each scenario is a user class with a tag of its own. Class names or ``--tags`` pick some of them;
 with neither all run but `BurstUser` and `HighThroughputUser`, which would disturb the others, as
-many of each as its weight says: of 20 users half are `OpenAIEmulatorUser`.
+many of each as its weight says: of 20 users half are `OpenAIEmulatorUser`. With ``--trace FILE``
+`TraceUser` runs alone.
 """
 
 from locust import between, constant, constant_pacing, events, tag, task
@@ -16,6 +17,7 @@ from loadtest.messages import (
     question_on_image,
     question_on_text,
 )
+from loadtest.replay import ReplayUser
 from loadtest.user import ChatUser, OpenLoopUser, Timing
 
 register(events)
@@ -186,3 +188,13 @@ class HighThroughputUser(ChatUser):
     def ask(self) -> None:
         """Ask."""
         self.chat("high-throughput", Timing(ttft_ms=0, itl_ms=0, output_length=5), question())
+
+
+class TraceUser(ReplayUser):
+    """The requests of ``--trace`` at their recorded times; one user in each worker is enough."""
+
+    @tag("trace")
+    @task
+    def replay(self) -> None:
+        """Start the next request when it is due."""
+        self.replay_next("trace")

@@ -30,23 +30,35 @@ class Tally:
 
     def __init__(self) -> None:
         self._sums: dict[Addable, float] = {}
+        self._latest: dict[Gauge, float] = {}
 
     def add(self, target: Addable, amount: float = 1) -> None:
         """Add `amount` to a counter or a gauge."""
-        if not self._sums:
-            asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
+        self._wake()
         self._sums[target] = self._sums.get(target, 0) + amount
 
-    def observe(self, histogram: Histogram, value: float) -> None:
+    def observe(self, histogram: Histogram, value: float, times: int = 1) -> None:
         """Add `value` to a histogram without labels, or to a labelled child of one."""
         # Histogram.observe() does this one value at a time; there is no public way to add several.
         bucket = bisect_left(histogram._upper_bounds, value)
-        self.add(histogram._buckets[bucket])
-        self.add(histogram._sum, value)
+        self.add(histogram._buckets[bucket], times)
+        self.add(histogram._sum, value * times)
+
+    def set(self, gauge: Gauge, value: float) -> None:
+        """Set a gauge that tells the latest value."""
+        self._wake()
+        self._latest[gauge] = value
+
+    def _wake(self) -> None:
+        if not self._sums and not self._latest:
+            asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
 
     def flush(self) -> None:
         """Hand over what was added up."""
         sums, self._sums = self._sums, {}
+        latest, self._latest = self._latest, {}
+        for gauge, value in latest.items():
+            gauge.set(value)
         for target, amount in sums.items():
             target.inc(amount)
 
@@ -114,4 +126,15 @@ ERRORS.labels(400, "invalid_value")  # so that the name is there, at 0, before t
 FAULTS = Counter(f"{_PREFIX}_faults", "Answers that failed because they were to", ["kind"])
 ACTIVE_STREAMS = Gauge(
     f"{_PREFIX}_active_streams", "Streams under way", multiprocess_mode="livesum"
+)
+_RATE_LIMITED = Counter(f"{_PREFIX}_rate_limited", "Requests that a rate limit refused", ["kind"])
+RATE_LIMITED = {kind: _RATE_LIMITED.labels(kind) for kind in ("requests", "tokens")}
+RATE_LIMIT_REMAINING = Gauge(
+    f"{_PREFIX}_rate_limit_remaining",
+    "What was left of a limit after the last request of a key with a name",
+    ["key", "model", "kind"],
+    multiprocess_mode="mostrecent",
+)
+UNLIMITED = Counter(
+    f"{_PREFIX}_unlimited", "Requests that passed because the store of the limits was away"
 )

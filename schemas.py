@@ -3,9 +3,9 @@
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from annotated_types import Len, MaxLen, MinLen
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType, TypedDict
 
+from embeddings.models import MAX_INPUTS, most_dimensions, takes_dimensions
 from prompts.attachments import AttachmentError, ImageSource
 from settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
 from timing.plan import FinishReason
@@ -29,6 +30,7 @@ from timing.plan import FinishReason
 MAX_SSE_BATCH_SIZE = 1024
 MAX_CHOICES = 128
 MAX_TOOL_CALLS = 128
+MAX_EMULATION_FIELDS = 64
 MAX_TOKENS_OF_ALL_CHOICES = 2**18
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
@@ -138,6 +140,21 @@ class EmulationHeaders(BaseModel):
         return value
 
 
+# What a body says in place of headers. Its names and values are checked where headers are, because
+# all rooms that read headers read this.
+Emulation = Annotated[
+    dict[str, Any],
+    MaxLen(MAX_EMULATION_FIELDS),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "What the X-* headers say, where headers do not reach; these win",
+            "properties": EmulationHeaders.model_json_schema(by_alias=False)["properties"],
+        }
+    ),
+]
+
+
 # --------------------------------------------------------------------------------------
 # Errors
 # --------------------------------------------------------------------------------------
@@ -167,6 +184,7 @@ class APIError(Exception):
         code: OpenAI's machine-readable code.
         status: The HTTP status.
         type: OpenAI's error class.
+        headers: Headers of the answer.
     """
 
     def __init__(
@@ -177,13 +195,15 @@ class APIError(Exception):
         code: str | None = None,
         status: int = 400,
         type: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers or {}
         self.body = ErrorBody(message=message, type=type, param=param, code=code)
 
 
-def _refusal(message: str, code: str = "", param: str = "") -> PydanticCustomError:
+def refusal(message: str, code: str = "", param: str = "") -> PydanticCustomError:
     """Reject a value with a message of our own; `param` is appended to the value's path."""
     context = {"message": message, "code": code, "param": param}
     return PydanticCustomError("refused", "{message}", context)
@@ -197,7 +217,7 @@ def _refusal(message: str, code: str = "", param: str = "") -> PydanticCustomErr
 # --------------------------------------------------------------------------------------
 
 
-def _variant(key: str, *supported: str) -> Discriminator:
+def variant(key: str, *supported: str) -> Discriminator:
     """Choose the variant named by `key`, the way messages are told apart by ``role``."""
 
     def tag(value: object) -> str | None:
@@ -212,7 +232,7 @@ def _variant(key: str, *supported: str) -> Discriminator:
     )
 
 
-def _json_type(expected: str, **tags: type) -> Discriminator:
+def json_type(expected: str, **tags: type) -> Discriminator:
     """Choose the variant by the value's JSON type; `expected` names the types for the error."""
 
     def tag(value: object) -> str | None:
@@ -236,6 +256,16 @@ class RequestModel(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
+    @property
+    def served_model(self) -> str | None:
+        """The model that a request asks for; None where it asks for none."""
+        return None
+
+    @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that other servers have and OpenAI does not."""
+        return []
+
 
 def _parse_image_url(url: object) -> ImageSource:
     if not isinstance(url, str):
@@ -243,17 +273,20 @@ def _parse_image_url(url: object) -> ImageSource:
     try:
         return ImageSource.parse(url)
     except AttachmentError as error:
-        raise _refusal(str(error), error.code) from None
+        raise refusal(str(error), error.code) from None
+
+
+ImageAddress = Annotated[
+    ImageSource,
+    PlainValidator(_parse_image_url),
+    WithJsonSchema({"type": "string", "format": "uri"}),
+]
 
 
 class ImageURL(RequestModel):
     """A picture, by address or as base64 data."""
 
-    url: Annotated[
-        ImageSource,
-        PlainValidator(_parse_image_url),
-        WithJsonSchema({"type": "string", "format": "uri"}),
-    ]
+    url: ImageAddress
     detail: Literal["auto", "low", "high", "original"] | None = "auto"
 
 
@@ -313,7 +346,7 @@ class RefusalPart(RequestModel):
     refusal: str
 
 
-_TEXT_OR_PARTS = _json_type("one of a string or array of objects", text=str, parts=list)
+_TEXT_OR_PARTS = json_type("one of a string or array of objects", text=str, parts=list)
 _TextContent = Annotated[str, Tag("<text>")]
 _PARTS = MinLen(1)
 
@@ -324,14 +357,14 @@ UserPart = TypeAliasType(
         | Annotated[ImagePart, Tag("<image_url>")]
         | Annotated[AudioPart, Tag("<input_audio>")]
         | Annotated[FilePart, Tag("<file>")],
-        _variant("type", "text", "image_url", "input_audio", "file"),
+        variant("type", "text", "image_url", "input_audio", "file"),
     ],
 )
 AssistantPart = TypeAliasType(
     "AssistantPart",
     Annotated[
         Annotated[TextPart, Tag("<text>")] | Annotated[RefusalPart, Tag("<refusal>")],
-        _variant("type", "text", "refusal"),
+        variant("type", "text", "refusal"),
     ],
 )
 
@@ -390,7 +423,7 @@ ToolCall = TypeAliasType(
     "ToolCall",
     Annotated[
         Annotated[FunctionToolCall, Tag("<function>")] | Annotated[CustomToolCall, Tag("<custom>")],
-        _variant("type", "function", "custom"),
+        variant("type", "function", "custom"),
     ],
 )
 
@@ -454,7 +487,7 @@ Message = TypeAliasType(
         | Annotated[FunctionMessage, Tag("<function>")]
         | Annotated[ToolMessage, Tag("<tool>")]
         | Annotated[InstructionMessage, Tag("<developer>")],
-        _variant("role", "system", "assistant", "user", "function", "tool", "developer"),
+        variant("role", "system", "assistant", "user", "function", "tool", "developer"),
     ],
 )
 
@@ -463,14 +496,14 @@ Message = TypeAliasType(
 # Tools and formats
 # --------------------------------------------------------------------------------------
 
-_Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 JsonSchema = dict[str, Any]
 
 
 class FunctionDefinition(RequestModel):
     """A function that the model may call; ``parameters`` is a JSON schema."""
 
-    name: _Name
+    name: ToolName
     description: str | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = None
@@ -486,7 +519,7 @@ class FunctionTool(RequestModel):
 class CustomDefinition(RequestModel):
     """A tool that takes free text."""
 
-    name: _Name
+    name: ToolName
     description: str | None = None
     format: dict[str, Any] | None = None
 
@@ -502,7 +535,7 @@ Tool = TypeAliasType(
     "Tool",
     Annotated[
         Annotated[FunctionTool, Tag("<function>")] | Annotated[CustomTool, Tag("<custom>")],
-        _variant("type", "function", "custom"),
+        variant("type", "function", "custom"),
     ],
 )
 
@@ -541,7 +574,7 @@ AllowedTool = TypeAliasType(
     "AllowedTool",
     Annotated[
         Annotated[FunctionChoice, Tag("<function>")] | Annotated[CustomChoice, Tag("<custom>")],
-        _variant("type", "function", "custom"),
+        variant("type", "function", "custom"),
     ],
 )
 
@@ -567,21 +600,21 @@ NamedToolChoice = TypeAliasType(
         Annotated[FunctionChoice, Tag("<function>")]
         | Annotated[CustomChoice, Tag("<custom>")]
         | Annotated[AllowedToolsChoice, Tag("<allowed_tools>")],
-        _variant("type", "function", "custom", "allowed_tools"),
+        variant("type", "function", "custom", "allowed_tools"),
     ],
 )
 ToolChoice = TypeAliasType(
     "ToolChoice",
     Annotated[
         Annotated[ToolMode, Tag("<mode>")] | Annotated[NamedToolChoice, Tag("<named>")],
-        _json_type("one of a string or object", mode=str, named=dict),
+        json_type("one of a string or object", mode=str, named=dict),
     ],
 )
 FunctionCallChoice = TypeAliasType(
     "FunctionCallChoice",
     Annotated[
         Annotated[Literal["none", "auto"], Tag("<mode>")] | Annotated[NamedTool, Tag("<named>")],
-        _json_type("one of a string or object", mode=str, named=dict),
+        json_type("one of a string or object", mode=str, named=dict),
     ],
 )
 
@@ -601,7 +634,7 @@ class JsonObjectFormat(RequestModel):
 class NamedSchema(RequestModel):
     """A JSON schema and its name."""
 
-    name: _Name
+    name: ToolName
     description: str | None = None
     schema_: JsonSchema | None = Field(None, alias="schema")
     strict: bool | None = None
@@ -620,14 +653,14 @@ ResponseFormat = TypeAliasType(
         Annotated[TextFormat, Tag("<text>")]
         | Annotated[JsonObjectFormat, Tag("<json_object>")]
         | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
-        _variant("type", "text", "json_object", "json_schema"),
+        variant("type", "text", "json_object", "json_schema"),
     ],
 )
 Stop = TypeAliasType(
     "Stop",
     Annotated[
         Annotated[_Text, Tag("<string>")] | Annotated[list[_Text], Len(1, 4), Tag("<array>")],
-        _json_type("one of a string or array of strings", string=str, array=list),
+        json_type("one of a string or array of strings", string=str, array=list),
     ],
 )
 
@@ -635,6 +668,12 @@ Stop = TypeAliasType(
 # --------------------------------------------------------------------------------------
 # Requests
 # --------------------------------------------------------------------------------------
+
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Verbosity = Literal["low", "medium", "high"]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
 
 
 class StreamOptions(RequestModel):
@@ -645,12 +684,30 @@ class StreamOptions(RequestModel):
     continuous_usage_stats: bool | None = None
 
 
-class GenerationRequest(RequestModel):
-    """What chat and legacy completions share."""
-
-    ID_PREFIX: ClassVar = ""
+class ModelRequest(RequestModel):
+    """What all requests to a model share."""
 
     model: str = Field(min_length=1)
+    emulation: Emulation | None = None
+
+    @property
+    def served_model(self) -> str | None:
+        """The model that a request asks for."""
+        return self.model
+
+
+class GenerationRequest(ModelRequest):
+    """What chat and legacy completions share, and what Responses are translated to.
+
+    The class variables tell how long an id is, and how errors name what the client sent.
+    """
+
+    ID_PREFIX: ClassVar = ""
+    ID_DIGITS: ClassVar = 29
+    EFFORT_PARAM: ClassVar = "reasoning_effort"
+    FORMAT_PARAM: ClassVar = "response_format"
+    SCHEMA_PARAM: ClassVar = "response_format.json_schema.schema"
+
     max_tokens: int | None = Field(None, ge=1)
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
@@ -669,7 +726,7 @@ class GenerationRequest(RequestModel):
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise _refusal(
+            raise refusal(
                 "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
                 param="stream_options",
             )
@@ -689,6 +746,18 @@ class GenerationRequest(RequestModel):
     def include_usage(self) -> bool:
         """Whether the stream ends with a chunk that holds the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk of the stream holds the usage so far, as vLLM sends it."""
+        return self.include_usage and bool(
+            self.stream_options and self.stream_options.continuous_usage_stats
+        )
+
+    @property
+    def wants_summary(self) -> bool:
+        """Whether the client wants a summary of the reasoning."""
+        return False
 
     @property
     def wants_usage(self) -> bool:
@@ -783,14 +852,10 @@ class ChatCompletionRequest(GenerationRequest):
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[FunctionDefinition], Len(1, 128)] | None = None
     function_call: FunctionCallChoice | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
-    verbosity: Literal["low", "medium", "high"] | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
-    metadata: (
-        Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)] | None
-    ) = None
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
+    service_tier: ServiceTier | None = None
+    metadata: Metadata | None = None
     # Accepted and ignored: they change nothing that an emulator does.
     store: Any = None
     safety_identifier: Any = None
@@ -806,15 +871,15 @@ class ChatCompletionRequest(GenerationRequest):
     @model_validator(mode="after")
     def _parameters_fit_together(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
-            raise _refusal(
+            raise refusal(
                 "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
                 param="top_logprobs",
             )
-        for choice, offered in (("tool_choice", "tools"), ("function_call", "functions")):
-            if getattr(self, choice) is not None and getattr(self, offered) is None:
-                raise _refusal(
-                    f"'{choice}' is only allowed when '{offered}' are specified.", param=choice
-                )
+        if self.function_call is not None and self.functions is None:
+            raise refusal(
+                "'function_call' is only allowed when 'functions' are specified.",
+                param="function_call",
+            )
         return self
 
     @property
@@ -833,6 +898,10 @@ class ChatCompletionRequest(GenerationRequest):
     def is_plain(self) -> bool:
         """Whether the answer takes no more work than to pick a text."""
         return super().is_plain and not (self.response_format or self.tools or self.functions)
+
+    def schema_param(self, tool: int) -> str:
+        """Return the path of the schema of a function in ``tools``."""
+        return f"tools[{tool}].function.parameters"
 
     @property
     def offered_functions(self) -> tuple[FunctionDefinition, ...]:
@@ -889,7 +958,7 @@ class CompletionRequest(GenerationRequest):
     def _best_of_covers_n(self) -> Self:
         least = self.n or 1
         if self.best_of is not None and self.best_of < least:
-            raise _refusal(
+            raise refusal(
                 f"Invalid 'best_of': integer below minimum value. Expected a value >= "
                 f"{least} (n), but got {self.best_of} instead.",
                 "integer_below_min_value",
@@ -906,6 +975,96 @@ class CompletionRequest(GenerationRequest):
     def texts(self) -> tuple[str, ...]:
         """The prompts that are texts."""
         return tuple(prompt for prompt in self.prompt if isinstance(prompt, str))
+
+
+_EMBEDDING_SCHEMAS = [
+    {"type": "string", "minLength": 1},
+    *(
+        {"type": "array", "minItems": 1, "maxItems": MAX_INPUTS, "items": items}
+        for items in (
+            {"type": "string", "minLength": 1},
+            {"type": "integer", "minimum": 0, "maximum": INT32_MAX},
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "integer", "minimum": 0, "maximum": INT32_MAX},
+            },
+        )
+    ),
+]
+
+
+def _check_inputs(value: object) -> object:
+    """Check one input to embed or several, each a text or a list of token ids."""
+    if isinstance(value, list) and (not value or _is_token_ids(value)):
+        if not value:
+            raise PydanticCustomError("too_short", "empty", {"min_length": 1})
+        return value
+    inputs = value if isinstance(value, list) else [value]
+    if len(inputs) > MAX_INPUTS:
+        raise PydanticCustomError("too_long", "too many", {"max_length": MAX_INPUTS})
+    for index, item in enumerate(inputs):
+        if item == "":
+            where = f"[{index}]" if isinstance(value, list) else ""
+            raise refusal(
+                f"Invalid 'input{where}': empty string. Expected a string with minimum length 1, "
+                "but got an empty string instead.",
+                "empty_string",
+                where,
+            )
+    if not (all(isinstance(item, str) for item in inputs) or _are_lists_of_token_ids(inputs)):
+        raise PydanticCustomError(
+            "wrong_json_type",
+            "not an input",
+            {
+                "expected": "a string, or a non-empty array of strings, token ids or arrays of "
+                "token ids"
+            },
+        )
+    return value
+
+
+def _are_lists_of_token_ids(inputs: list[Any]) -> bool:
+    return all(isinstance(item, list) and _is_token_ids(item) for item in inputs)
+
+
+class EmbeddingRequest(ModelRequest):
+    """The body of POST /v1/embeddings."""
+
+    input: Annotated[
+        str | list[str] | list[int] | list[list[int]],
+        PlainValidator(_check_inputs),
+        WithJsonSchema({"anyOf": _EMBEDDING_SCHEMAS}),
+    ]
+    dimensions: int | None = Field(None, ge=1)
+    encoding_format: Literal["float", "base64"] | None = None
+    user: str | None = None
+
+    @model_validator(mode="after")
+    def _dimensions_fit_the_model(self) -> Self:
+        if self.dimensions is None:
+            return self
+        if not takes_dimensions(self.model):
+            raise refusal("This model does not support specifying dimensions.", param="dimensions")
+        most = most_dimensions(self.model)
+        if self.dimensions > most:
+            raise refusal(
+                f"Invalid 'dimensions': integer above maximum value. Expected a value <= {most}, "
+                f"but got {self.dimensions} instead.",
+                "integer_above_max_value",
+                "dimensions",
+            )
+        return self
+
+    @property
+    def inputs(self) -> Sequence[str | list[int]]:
+        """The texts and lists of token ids."""
+        several = isinstance(self.input, list) and isinstance(self.input[0], str | list)
+        return cast("Sequence[str | list[int]]", self.input if several else [self.input])
+
+    def param(self, index: int) -> str:
+        """Return the path of one of the inputs."""
+        return "input" if self.inputs[0] is self.input else f"input[{index}]"
 
 
 def _assistant_texts(message: AssistantMessage) -> Iterator[str]:
@@ -1133,6 +1292,40 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+class Embedding(BaseModel):
+    """One vector: numbers, or base64 of little-endian 32-bit floats."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    """Token counts of the inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(BaseModel):
+    """The answer to a request for embeddings."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+
+
+class CompletionList(BaseModel):
+    """The stored chat completions: there is no store, so that there are none."""
+
+    object: Literal["list"] = "list"
+    data: list[ChatCompletion] = []
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
 
 
 class Health(BaseModel):

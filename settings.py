@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
 MAX_OUTPUT_LENGTH = 131_072
+MAX_RATE_LIMIT = 1_000_000_000
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -35,6 +36,7 @@ def _split_into_pairs(value: object) -> object:
 
 
 _Text = Annotated[str, MinLen(1)]
+_RateLimit = Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
@@ -73,6 +75,22 @@ class Settings(BaseModel):
     fault_headers: bool = Field(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
     )
+    profiles: Path | None = Field(
+        None, description="YAML file of what counts, by model name, without header and emulation"
+    )
+    ignore_eos: bool = Field(
+        False, description="answer as long as the limit allows, as with ignore_eos in the body"
+    )
+    lenient: bool = Field(
+        False, description="let pass what OpenAI refuses and servers like vLLM do not"
+    )
+    engine: _Text | None = Field(
+        None,
+        description="a preset of engines/ or a YAML file: a model of an engine makes the times",
+    )
+    startup_s: float = Field(
+        0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
+    )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     timeout_s: float = Field(
         300,
@@ -81,6 +99,16 @@ class Settings(BaseModel):
         description="longest wait for a body, and for the first byte of an answer, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
+
+    rpm: _RateLimit | None = Field(None, description="requests a minute of each key and model")
+    tpm: _RateLimit | None = Field(None, description="tokens a minute of each key and model")
+    limits: Path | None = Field(None, description="YAML file of limits by model and key")
+    api_keys: Path | None = Field(None, description="YAML file of keys: others are answered 401")
+    limits_store: str = Field(
+        "memory",
+        pattern=r"^(memory|(redis|rediss|unix)://.+)$",
+        description="where limits are counted: memory, or redis://... for several hosts",
+    )
 
     @model_validator(mode="after")
     def _default_fits_limit(self) -> Self:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import tiktoken
 from tiktoken.model import encoding_name_for_model
 
-from timing.clock import running_clock, sleep_until
-from timing.pace import TAKEN_AT_ONCE_S, Pace
+from timing.clock import Sleeps, running_clock
+from timing.pace import NOTES_KEPT, TAKEN_AT_ONCE_S, Pace
 from timing.plan import Schedule
 
 # --------------------------------------------------------------------------------------
@@ -127,6 +127,18 @@ def _count_cached(text: str, model: str) -> int:
     return len(encoding_for(model).encode_ordinary(text))
 
 
+def encode(text: str, model: str) -> list[int]:
+    """Return the token ids of `text`, as many as `count_tokens` counts."""
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+        return encoding_for(model).encode_ordinary(text)
+    try:
+        ids = encoding_for(model).encode_to_numpy(text, disallowed_special=())
+    except ValueError:
+        half = len(text) // 2
+        return encode(text[:half], model) + encode(text[half:], model)
+    return list(ids.tolist())
+
+
 def split_tokens(text: str, model: str) -> list[str]:
     """Return the tokens of an ASCII text, each as a text of its own."""
     encoding = encoding_for(model)
@@ -151,13 +163,15 @@ class TokenStream(Protocol):
     """The events of one answer, which hold its tokens and are made as they are due.
 
     ``shares`` are the parts of a write that are rendered in one go, each in a thread unless
-    ``is_quick``; ``events_per_write`` bounds how many events are rendered together.
+    ``is_quick``; ``events_per_write`` bounds how many events are rendered together. ``holds`` says
+    that text may be held back, so that an event may be empty.
     """
 
     events: int
     tokens_per_event: int
     events_per_write: int
     is_quick: bool
+    holds: bool
     shares: Sequence[Any]
 
     def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
@@ -174,7 +188,13 @@ class TokenGenerator:
         load_encodings()
 
     async def generate(  # noqa: C901, PLR0912 - one loop, as each layer costs a token 4 to 8 us
-        self, stream: TokenStream, schedule: Schedule, start_s: float, pace: Pace, sent: int = 0
+        self,
+        stream: TokenStream,
+        schedule: Schedule,
+        start_s: float,
+        pace: Pace,
+        clock: Sleeps | None = None,
+        sent: int = 0,
     ) -> AsyncGenerator[bytes]:
         """Yield the events that are due, as bytes that leave together, and note their pace.
 
@@ -182,39 +202,52 @@ class TokenGenerator:
         absolute, so that a late token does not delay those after it. An event is due with the first
         of its tokens; all that are due leave at once, up to ``stream.events_per_write``. The
         iteration ends when the last token is due. The first `sent` events have left already.
+
+        With a ``clock`` of its own the stream sleeps by that. An engine's waits for the token whose
+        due time was asked for last and not known, and thus infinite.
         """
-        clock, now_s = running_clock(), monotonic()
+        note, now_s = pace.note, monotonic()
+        if clock is None:
+            clock = running_clock()
         stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
         shares, last_share = stream.shares, stream.shares[-1]
         due_s = start_s + schedule.due_s(sent * stride)
-        while sent < events:
-            if due_s > now_s:
-                waiter = clock.wait(due_s)
-                try:
-                    await waiter
-                except CancelledError:
-                    clock.forget(waiter)
-                    raise
-            else:
-                await clock.turn()
-            first, sent, now_s = sent, sent + 1, monotonic()
-            if sent < events and (due_s := start_s + schedule.due_s(sent * stride)) <= now_s:
-                due = -(-schedule.due_count(now_s - start_s) // stride)
-                sent = min(max(due, sent), first + stream.events_per_write)
-                if sent < events:
-                    due_s = start_s + schedule.due_s(sent * stride)
-            for share in shares:
-                if is_quick:
-                    text = stream.render(first, sent, share)
+        try:
+            while sent < events:
+                if due_s > now_s:
+                    waiter = clock.wait(due_s)
+                    try:
+                        await waiter
+                    except CancelledError:
+                        clock.forget(waiter)
+                        raise
                 else:
-                    text = await to_thread(stream.render, first, sent, share)
-                handed_s = monotonic()
-                if share is last_share:
-                    pace.mark(handed_s, sent - first, stream.leaving(first, sent))
-                if text:
-                    yield text.encode()
-                    now_s = monotonic()
-                    if now_s - handed_s > TAKEN_AT_ONCE_S:
-                        pace.block(handed_s, now_s)
+                    await clock.turn()
+                first, sent, now_s = sent, sent + 1, monotonic()
+                if sent < events and (due_s := start_s + schedule.due_s(sent * stride)) <= now_s:
+                    due = -(-schedule.due_count(now_s - start_s) // stride)
+                    sent = min(max(due, sent), first + stream.events_per_write)
+                    if sent < events:
+                        due_s = start_s + schedule.due_s(sent * stride)
+                for share in shares:
+                    if is_quick:
+                        text = stream.render(first, sent, share)
+                    else:
+                        text = await to_thread(stream.render, first, sent, share)
+                    handed_s = monotonic()
+                    if share is last_share:
+                        if stream.holds or sent - first > 1:
+                            pace.mark(handed_s, sent - first, stream.leaving(first, sent))
+                        else:
+                            note(handed_s)
+                    if text:
+                        yield text.encode()
+                        now_s = monotonic()
+                        if now_s - handed_s > TAKEN_AT_ONCE_S:
+                            pace.block(handed_s, now_s)
+                if not sent % NOTES_KEPT:
+                    pace.settle()
+        finally:
+            pace.settle()
         if stride > 1 or not events:
-            await sleep_until(start_s + schedule.total_s)
+            await clock.sleep_until(start_s + schedule.total_s)

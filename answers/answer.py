@@ -44,7 +44,8 @@ class Answer:
     """One choice.
 
     ``slots`` is the number of tokens that it takes on the clock. ``leaves[k]`` is the slot in which
-    its token ``k`` leaves; None means token ``k`` leaves in slot ``k``.
+    its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens`` came
+    before it, shown or hidden, and ``summary`` sums them up.
     """
 
     index: int
@@ -53,6 +54,8 @@ class Answer:
     slots: int
     leaves: Sequence[int] | None = None
     logprobs: Logprobs | None = None
+    reasoning_tokens: int = 0
+    summary: str = ""
 
     @property
     def tokens(self) -> int:

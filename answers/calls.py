@@ -9,11 +9,13 @@ from answers.answer import CallKind
 from schemas import (
     AllowedToolsChoice,
     APIError,
+    AssistantMessage,
     ChatCompletionRequest,
     CustomChoice,
     FunctionChoice,
     FunctionDefinition,
     FunctionTool,
+    FunctionToolCall,
     NamedTool,
 )
 
@@ -39,20 +41,47 @@ _ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 def tool_calls(request: ChatCompletionRequest, asked: int) -> list[PlannedCall]:
     """Return the calls to make: none for a text.
 
-    A required or named tool is called once, or `asked` times; with ``auto`` tools are called only
-    if calls are asked for. Several calls go through the tools in turn. After the result of a tool
-    comes text, whatever the request says, so that an agent's loop ends.
+    A required or named tool is called once, or `asked` times. With ``auto`` tools are called only
+    if calls are asked for, and never after the result of a tool, so that an agent whose every
+    request asks for calls comes to an end. Several calls go through the tools in turn; those that
+    were not called since the user last spoke come first, so that an agent ends whose last tool
+    gives the answer.
 
     Raises:
         APIError: The named tool, or every allowed one, is not among the tools.
     """
     offered, required = _offered_calls(request)
-    if not offered or request.messages[-1].role in ("tool", "function"):
+    if not offered:
+        return []
+    if not required and request.messages[-1].role in ("tool", "function"):
         return []
     count = max(asked, 1) if required else asked
     if request.parallel_tool_calls is False or offered[0].kind == "function_call":
         count = min(count, 1)
+    called = _called(request)
+    offered.sort(key=lambda call: (call.kind, call.name) in called)
     return [offered[number % len(offered)] for number in range(count)]
+
+
+def is_named(request: ChatCompletionRequest) -> bool:
+    """Tell whether ``tool_choice`` names the tool to call, after which OpenAI says ``stop``."""
+    return isinstance(request.tool_choice, FunctionChoice | CustomChoice)
+
+
+def _called(request: ChatCompletionRequest) -> set[tuple[CallKind, str]]:
+    """Return kind and name of every tool that was called since the user last spoke."""
+    called: set[tuple[CallKind, str]] = set()
+    for message in reversed(request.messages):
+        if message.role == "user":
+            break
+        if not isinstance(message, AssistantMessage):
+            continue
+        if message.function_call is not None:
+            called.add(("function_call", message.function_call.name))
+        for call in message.tool_calls or ():
+            made = call.function if isinstance(call, FunctionToolCall) else call.custom
+            called.add((call.type, made.name))
+    return called
 
 
 def _offered_calls(request: ChatCompletionRequest) -> tuple[list[PlannedCall], bool]:
@@ -60,7 +89,7 @@ def _offered_calls(request: ChatCompletionRequest) -> tuple[list[PlannedCall], b
     if request.tools is None:
         return _offered_functions(request)
     offered = [
-        _planned(tool.function, "function", f"tools[{i}].function.parameters")
+        _planned(tool.function, "function", request.schema_param(i))
         if isinstance(tool, FunctionTool)
         else PlannedCall(tool.custom.name, "custom", None, f"tools[{i}].custom")
         for i, tool in enumerate(request.tools)

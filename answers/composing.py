@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from answers.answer import Answer, Call, Segment
-from answers.calls import PlannedCall, call_id, tool_calls
+from answers.calls import PlannedCall, call_id, is_named, tool_calls
 from answers.corpus import Corpus
 from answers.logprobs import Logprobs
+from answers.prompted import schema_in_messages
 from answers.stops import hold_back
+from schema_instances import SchemaError, dumps, instance
 from schemas import (
     MAX_TOKENS_OF_ALL_CHOICES,
     APIError,
@@ -21,7 +23,6 @@ from schemas import (
     JsonSchemaFormat,
     too_many_tokens,
 )
-from structured import SchemaError, dumps, instance
 from timing.plan import FinishReason, GenerationPlan
 from tokenizer import split_tokens
 
@@ -34,6 +35,7 @@ _JSON_OBJECT_SCHEMA = {
 # Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
 OPENING = 64
 MAX_REDRAWS = 4096
+SUMMARY = 24  # tokens of a summary of the reasoning, at the most
 MAX_INSTANCES_S = 10  # CPU time; the most tokens of all choices take about 2 s
 
 
@@ -45,6 +47,8 @@ class Composer:
     """Decides what the choices of one request say.
 
     Composing may take seconds, in a thread; `cancel` ends it from another one.
+
+    ``note`` is what the log says of how they came about, if anything.
 
     Args:
         request: A chat or a legacy completion request.
@@ -70,6 +74,8 @@ class Composer:
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
+        self._found: dict[str, Any] | None = None
+        self.note = ""
         if request.seed is not None:
             self._seed = "\0".join([str(request.seed), request.model, *material])
 
@@ -139,8 +145,10 @@ class Composer:
         """
         calls = tool_calls(request, asked_calls)
         schema = _response_schema(request)
+        if isinstance(request.response_format, JsonObjectFormat) and not calls:
+            self._found = schema_in_messages(request.messages)
         return [
-            self._calls(index, calls)
+            self._calls(request, index, calls)
             if calls
             else self._json(index, schema, self._logprobs(request, index))
             if schema is not None
@@ -154,20 +162,26 @@ class Composer:
         return Logprobs(self._rng(index, "logprobs"), request.top_logprobs or 0)
 
     def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
-        param = "response_format.json_schema.schema"
-        made = self._instance(schema, self._rng(index, "json"), param)
+        rng = self._rng(index, "json")
+        made = self._instance_of_found(rng) or self._instance(
+            schema, rng, self._request.SCHEMA_PARAM
+        )
         tokens, finish = _cut(made, "stop", self._plan.token_limit)
-        self._spend(len(tokens), "response_format")
+        self._spend(len(tokens), self._request.FORMAT_PARAM)
         answer = self._content(index, tokens, finish, logprobs)
         answer.segments[-1].is_json = True
         return answer
 
-    def _calls(self, index: int, calls: Sequence[PlannedCall]) -> Answer:
+    def _calls(
+        self, request: ChatCompletionRequest, index: int, calls: Sequence[PlannedCall]
+    ) -> Answer:
         left = self._plan.token_limit
         if left == 0:
             return self._content(index, [], "length", None)
         rng = self._rng(index, "tools")
         finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
+        if is_named(request):
+            finish = "stop"
         segments = self._reasoning_segments(index)
         for number, planned in enumerate(calls):
             if left == 0:
@@ -186,19 +200,38 @@ class Composer:
             if finish == "length":
                 break
             left = None if left is None else left - len(tokens)
-        return Answer(index, segments, finish, sum(len(s.tokens) for s in segments))
+        slots = sum(len(segment.tokens) for segment in segments)
+        return self._thoughtful(Answer(index, segments, finish, slots))
+
+    def _instance_of_found(self, rng: random.Random) -> list[str]:
+        """Return an instance of the schema in the messages, nothing if there is no use in it."""
+        if self._found is None:
+            return []
+        try:
+            return self._make(self._found, rng)
+        except SchemaError:
+            self._found = None
+            self._instances_s = 0.0
+            self.note = " schema_in_message=unused"
+            return []
 
     def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
-        started_s = time.thread_time()
         try:
-            text = dumps(instance(schema, rng))
+            return self._make(schema, rng)
         except SchemaError as error:
             raise _invalid_schema(error, param) from None
-        tokens = split_tokens(text, self._request.model)
+
+    def _make(self, schema: dict[str, Any], rng: random.Random) -> list[str]:
+        """Return an instance of a schema.
+
+        Raises:
+            SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
+        """
+        started_s = time.thread_time()
+        tokens = split_tokens(dumps(instance(schema, rng)), self._request.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
-            slow = SchemaError(f"all its instances take over {MAX_INSTANCES_S} s", "")
-            raise _invalid_schema(slow, param)
+            raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
         return tokens
 
     def _reasoning_segments(self, index: int) -> list[Segment]:
@@ -215,11 +248,12 @@ class Composer:
         offset = self._reasoning
         if not self._request.stops:
             segments = [*thoughts, Segment(tokens)]
-            return Answer(index, segments, finish, offset + len(tokens), None, logprobs)
+            plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
+            return self._thoughtful(plain)
         held = hold_back(
             tokens, self._request.stops, lambda text: split_tokens(text, self._request.model)
         )
-        return Answer(
+        stopping = Answer(
             index,
             [*thoughts, Segment(held.tokens)],
             "stop" if held.stopped else finish,
@@ -227,6 +261,16 @@ class Composer:
             [*range(offset), *(offset + slot for slot in held.leaves)],
             logprobs,
         )
+        return self._thoughtful(stopping)
+
+    def _thoughtful(self, answer: Answer) -> Answer:
+        """Note how much was thought before an answer, and sum it up if that was asked for."""
+        answer.reasoning_tokens = self._plan.reasoning_tokens
+        if answer.reasoning_tokens and self._request.wants_summary:
+            length = min(answer.reasoning_tokens, SUMMARY)
+            summary = self._corpus.write(length, self._rng(answer.index, "summary"))
+            answer.summary = "".join(summary)
+        return answer
 
 
 async def compose_off_loop(

@@ -8,6 +8,7 @@ later the client itself saw each packet. Elsewhere the arrival is when the clien
 
 import gc
 import json
+import math
 import random
 import selectors
 import socket
@@ -15,9 +16,13 @@ import struct
 import sys
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import itemgetter
+
+from benchmarks._server import Server
 
 # asm-generic/socket.h: SO_TIMESTAMPNS; its control message holds a struct timespec.
 _SO_TIMESTAMPNS = 35
@@ -47,7 +52,7 @@ class Chat:
         return (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            f"X-TTFT-MS: {self.ttft_ms:g}\r\nX-ITL-MS: {self.itl_ms:g}\r\n"
+            f"X-TTFT-MS: {self.ttft_ms:.3f}\r\nX-ITL-MS: {self.itl_ms:g}\r\n"
             f"X-OUTPUT-LENGTH: {self.tokens}\r\n\r\n{body}"
         ).encode()
 
@@ -136,7 +141,14 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def run_streams(
-    address: Address, chat: Chat, streams: int, within_s: float, timeout_s: float
+    address: Address,
+    chat: Chat,
+    streams: int,
+    within_s: float,
+    timeout_s: float,
+    actions: Sequence[tuple[float, Callable[[], object]]] = (),
+    *,
+    together: bool = False,
 ) -> list[StreamResult]:
     """Run streams that start at random within `within_s` seconds, all at once if it is 0.
 
@@ -146,26 +158,38 @@ def run_streams(
         streams: How many there are.
         within_s: All requests leave within this time.
         timeout_s: When to give up; what is not complete then stays so.
+        actions: What else to do, and how many seconds after the start, while streams run.
+        together: Ask each stream for a TTFT that much shorter as it starts later, so that the
+            tokens of all streams are due at the same instants.
     """
-    request = chat.encode(address[0])
     waiting = [Stream(address) for _ in range(streams)]
     results = [stream.result for stream in waiting]
     time.sleep(SETTLE_S)
     with no_garbage_collection(), selectors.DefaultSelector() as selector:
         for stream in waiting:
             selector.register(stream.socket, selectors.EVENT_READ, stream)
-        start_s = time.monotonic()
-        starts_s = sorted((start_s + random.random() * within_s for _ in waiting), reverse=True)
-        left = streams
-        while left and (now_s := time.monotonic()) < start_s + timeout_s:
-            while starts_s and starts_s[-1] <= now_s:
-                starts_s.pop()
-                waiting.pop().send(request)
-            for key, _ in selector.select(starts_s[-1] - now_s if starts_s else 1):
+        sends = [(random.random() * within_s, stream) for stream in waiting]
+        agenda_of_sends: list[tuple[float, Callable[[], object]]] = [
+            (
+                at_s,
+                partial(
+                    stream.send,
+                    replace(chat, ttft_ms=chat.ttft_ms - at_s * 1000 * together).encode(address[0]),
+                ),
+            )
+            for at_s, stream in sends
+        ]
+        agenda = sorted([*agenda_of_sends, *actions], key=itemgetter(0), reverse=True)
+        left, start_s, now_s = streams, time.monotonic(), 0.0
+        while left and now_s < timeout_s:
+            while agenda and agenda[-1][0] <= now_s:
+                agenda.pop()[1]()
+            for key, _ in selector.select(agenda[-1][0] - now_s if agenda else 1):
                 if not key.data.read():
                     selector.unregister(key.fileobj)
                     key.data.socket.close()
                     left -= 1
+            now_s = time.monotonic() - start_s
         for key in list(selector.get_map().values()):
             key.data.socket.close()
     return results
@@ -233,35 +257,37 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a closed loop got: answers/s and tokens/s."""
+    """What a closed loop got: answers/s and tokens/s, and the server's CPU time for each answer."""
 
     answers_per_s: float
     tokens_per_s: float
+    cpu_us_per_answer: float
 
 
-def closed_loop(address: Address, chat: Chat, connections: int, duration_s: float) -> Rate:
+def closed_loop(server: Server, chat: Chat, connections: int, duration_s: float) -> Rate:
     """Keep one request in flight on each of some connections, and return the rates.
 
     The first fifth of the time is for warming up and does not count.
     """
-    request = chat.encode(address[0])
-    opened = [Connection(address, request, chat.stream) for _ in range(connections)]
+    request = chat.encode(server.host)
+    opened = [Connection(server.address, request, chat.stream) for _ in range(connections)]
     with no_garbage_collection(), selectors.DefaultSelector() as selector:
         for connection in opened:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
             connection.send()
 
-        def run(seconds: float) -> tuple[float, int, int]:
+        def run(seconds: float) -> tuple[float, float, int, int]:
             start_s = now_s = time.monotonic()
             while now_s < start_s + seconds:
                 for key, _ in selector.select(1):
                     key.data.read()
                 now_s = time.monotonic()
-            return now_s, sum(c.answers for c in opened), sum(c.tokens for c in opened)
+            answers, tokens = sum(c.answers for c in opened), sum(c.tokens for c in opened)
+            return now_s, server.cpu().sum_s, answers, tokens
 
-        start_s, answers, tokens = run(duration_s / 5)
-        end_s, all_answers, all_tokens = run(duration_s)
+        before, after = run(duration_s / 5), run(duration_s)
     for connection in opened:
         connection.socket.close()
-    elapsed_s = end_s - start_s
-    return Rate((all_answers - answers) / elapsed_s, (all_tokens - tokens) / elapsed_s)
+    elapsed_s, cpu_s, answers, tokens = (b - a for a, b in zip(before, after, strict=True))
+    cpu_us = cpu_s / answers * 1e6 if answers else math.nan
+    return Rate(answers / elapsed_s, tokens / elapsed_s, cpu_us)

@@ -1,4 +1,4 @@
-"""Measures how true the emulator's clock is: python benchmarks/fidelity.py [--quick].
+"""Measures how true the emulator's clock is: ``python -m benchmarks.fidelity [--quick]``.
 
 Every cell of the sweep runs some streams at one ITL, and compares each token's arrival with what
 was asked:
@@ -10,6 +10,11 @@ was asked:
 Streams start at random instants, so that they do not tick together (`--lockstep`: all at once),
 and their TTFT is such that the last has started before the first token of any is due. Cells of more
 than `--limit` tokens/s are left out: one worker is overloaded there, and tokens leave together.
+
+In each cell all servers have their turn, `--runs` times: the emulator, that of each `--checkout`,
+the server at `--compare`, and a minimal program on a timerfd, in C or, without a compiler, in
+Python. What that program is late, the machine is: of the emulator's gap error, the difference
+("over ref") says something. Figures are medians of the runs, lost tokens their most.
 """
 
 import argparse
@@ -19,19 +24,28 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
-from _client import KERNEL_STAMPS, Chat, StreamResult, open_streams, run_streams
-from _server import Server, emulator, running_server, serving
+from benchmarks._client import KERNEL_STAMPS, Chat, StreamResult, open_streams, run_streams
+from benchmarks._server import (
+    Server,
+    add_checkout_option,
+    emulators,
+    reference,
+    running_server,
+    stop_servers_on_sigterm,
+)
+from benchmarks._steady import percentile
 
 STREAMS = (1, 10, 50, 200, 500, 1000)
 ITLS_MS = (0.5, 2.0, 10.0, 20.0, 50.0)
 SETTLE_S = 1.0
 FIRST_TOKEN_MS = 200.0
 START_EACH_MS = 1.0
-WAITING_STREAMS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +66,12 @@ class Cell:
     cpu_percent: float | None
     rss_mb: float | None
     client_behind_p99_ms: float
+    p50_over_reference_ms: float | None = None
+    p99_over_reference_ms: float | None = None
 
 
 _COLUMNS = (
+    ("server", "server", "s"),
     ("streams", "streams", "d"),
     ("ITL ms", "itl_ms", "g"),
     ("tokens/s", "tokens_per_s", ".0f"),
@@ -63,18 +80,13 @@ _COLUMNS = (
     ("gap p50", "gap_error_p50_ms", ".3f"),
     ("p99", "gap_error_p99_ms", ".3f"),
     ("max", "gap_error_max_ms", ".2f"),
+    ("p50 over ref", "p50_over_reference_ms", ".3f"),
+    ("p99 over ref", "p99_over_reference_ms", ".3f"),
     ("mean ITL %", "worst_mean_itl_error_percent", ".3f"),
     ("lost", "tokens_lost", "d"),
     ("CPU %", "cpu_percent", ".0f"),
     ("RSS MB", "rss_mb", ".0f"),
 )
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that `percent` of them do not exceed; NaN if there is none."""
-    if not values:
-        return math.nan
-    return sorted(values)[max(math.ceil(len(values) * percent / 100) - 1, 0)]
 
 
 def plan(streams: int, itl_ms: float, duration_s: float, lockstep: bool) -> tuple[Chat, float]:
@@ -116,7 +128,7 @@ def summarize(
     gaps_ms = [
         abs(later - earlier - itl_ns) / 1e6
         for r in begun
-        for earlier, later in zip(r.arrived_ns, r.arrived_ns[1:], strict=False)
+        for earlier, later in pairwise(r.arrived_ns)
     ]
     means = [
         abs((r.arrived_ns[-1] - r.arrived_ns[0]) / (len(r.arrived_ns) - 1) / itl_ns - 1) * 100
@@ -157,9 +169,31 @@ def waiting_kb(server: Server, streams: int) -> float | None:
     return (during.rss_kb - before.rss_kb) / streams
 
 
+def middle(cells: Sequence[Cell]) -> Cell:
+    """Return the medians of a cell's runs, of the lost tokens the most."""
+    figures = {}
+    for field in fields(Cell):
+        values = [getattr(cell, field.name) for cell in cells]
+        if isinstance(values[0], float):
+            figures[field.name] = median(values)
+    return replace(cells[0], **figures, tokens_lost=max(cell.tokens_lost for cell in cells))
+
+
+def over(cell: Cell, other: Cell) -> Cell:
+    """Return the cell with how much more its gap error is than another's."""
+    return replace(
+        cell,
+        p50_over_reference_ms=cell.gap_error_p50_ms - other.gap_error_p50_ms,
+        p99_over_reference_ms=cell.gap_error_p99_ms - other.gap_error_p99_ms,
+    )
+
+
 def print_row(cells: Sequence[str]) -> None:
     """Print one line of the table."""
-    print("  ".join(f"{cell:>10}" for cell in cells), flush=True)
+    server, *figures = cells
+    widths = [max(len(title), 7) for title, _, _ in _COLUMNS[1:]]
+    aligned = [f"{figure:>{width}}" for figure, width in zip(figures, widths, strict=True)]
+    print("  ".join([f"{server:<14}", *aligned]), flush=True)
 
 
 def formatted(cell: Cell) -> list[str]:
@@ -168,21 +202,49 @@ def formatted(cell: Cell) -> list[str]:
     return ["-" if values[name] is None else format(values[name], f) for _, name, f in _COLUMNS]
 
 
-def sweep(server: Server, options: argparse.Namespace) -> Iterator[Cell]:
-    """Measure a server in all cells, print the table, and yield its rows."""
-    run_streams(server.address, Chat(True, 0, 1, 50), 10, 0.1, 10)  # warms up
-    kb = waiting_kb(server, WAITING_STREAMS)
-    print(f"\n{server.name}: {'-' if kb is None else f'{kb:.1f}'} KB for each waiting stream")
+def warm_up(server: Server, waiting: int) -> None:
+    """Run a few streams, and print what each of some waiting ones takes."""
+    run_streams(server.address, Chat(True, 0, 1, 50), 10, 0.1, 10)
+    kb = waiting_kb(server, waiting)
+    print(f"{server.name}: {'-' if kb is None else f'{kb:.1f}'} KB for each waiting stream")
+
+
+def sweep(
+    servers: Sequence[Server], beside: Server | None, options: argparse.Namespace
+) -> Iterator[Cell]:
+    """Measure all servers in all cells, print the table, and yield its rows."""
+    for server in servers:
+        warm_up(server, options.waiting)
     time.sleep(SETTLE_S)
     print_row([title for title, _, _ in _COLUMNS])
     for itl_ms in options.itl_ms:
         for streams in options.streams:
             if streams * 1000 / itl_ms > options.limit:
                 continue
-            chat, within_ms = plan(streams, itl_ms, options.duration_s, options.lockstep)
-            cell = measure(server, chat, streams, within_ms)
-            print_row(formatted(cell))
-            yield cell
+            for cell in measure_in_turn(servers, beside, streams, itl_ms, options):
+                print_row(formatted(cell))
+                yield cell
+
+
+def measure_in_turn(
+    servers: Sequence[Server],
+    beside: Server | None,
+    streams: int,
+    itl_ms: float,
+    options: argparse.Namespace,
+) -> list[Cell]:
+    """Run one cell on all servers; `beside` is the one whose error is the machine's."""
+    chat, within_ms = plan(streams, itl_ms, options.duration_s, options.lockstep)
+    everyone = [*servers, *([beside] if beside else [])]
+    runs = [
+        [measure(server, chat, streams, within_ms) for server in everyone]
+        for _ in range(options.runs)
+    ]
+    cells = [middle(own) for own in zip(*runs, strict=True)]
+    if beside:
+        *cells, last = cells
+        cells = [*(over(cell, last) for cell in cells), last]
+    return cells
 
 
 def draw(cells: Sequence[Cell], path: Path) -> None:
@@ -217,13 +279,14 @@ def draw(cells: Sequence[Cell], path: Path) -> None:
 
 
 @contextmanager
-def measured_server(url: str | None, workers: int) -> Iterator[Server]:
-    """Provide the server at `url`, or one that is started for the purpose."""
-    if url:
-        yield running_server(url)
-    else:
-        with serving("emulator", emulator(workers)) as server:
-            yield server
+def measured_servers(options: argparse.Namespace) -> Iterator[list[Server]]:
+    """Start the emulators, this tree's only if there is no --url, and find those that run."""
+    others = [running_server(url) for url in (options.url, options.compare) if url]
+    with ExitStack() as stack:
+        started = stack.enter_context(
+            emulators(options.checkout, options.workers, own=not options.url)
+        )
+        yield [*started, *others]
 
 
 def parse_options() -> argparse.Namespace:
@@ -231,9 +294,12 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--url", help="measure this server instead of starting one")
     parser.add_argument("--compare", metavar="URL", help="measure this server too")
-    parser.add_argument("--workers", type=int, default=1, help="of the server that is started")
+    add_checkout_option(parser)
+    parser.add_argument("--workers", type=int, default=1, help="of the servers that are started")
+    parser.add_argument("--runs", type=int, default=1, help="of each cell on each server")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS)
     parser.add_argument("--itl-ms", type=float, nargs="+", default=ITLS_MS)
+    parser.add_argument("--waiting", type=int, default=500, help="streams that measure memory")
     parser.add_argument("--duration-s", type=float, default=3.0, help="of each cell")
     parser.add_argument("--limit", type=float, default=50_000, help="tokens/s, default 50000")
     parser.add_argument("--lockstep", action="store_true", help="start all streams at once")
@@ -250,13 +316,12 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, write and draw."""
     options = parse_options()
+    stop_servers_on_sigterm()
     machine = f"{platform.machine()}, {platform.system()} {platform.release()}"
     print(f"Python {platform.python_version()}, {machine}; all errors in ms;", end=" ")
     print("arrivals are", "the kernel's time stamps" if KERNEL_STAMPS else "when they were read")
-    with measured_server(options.url, options.workers) as server:
-        cells = list(sweep(server, options))
-    if options.compare:
-        cells += sweep(running_server(options.compare), options)
+    with measured_servers(options) as servers, reference() as beside:
+        cells = list(sweep(servers, beside, options))
     behind_ms = max(cell.client_behind_p99_ms for cell in cells)
     print(f"\nThe client read tokens at most {behind_ms:.3f} ms (worst p99) after their arrival.")
     if options.json:

@@ -1,6 +1,6 @@
 """How many streamed tokens/s one core of the load generator takes, beside a plain `HttpUser`.
 
-Run ``python benchmarks/locust_client.py``: it starts the emulator and, one after the other, a
+Run ``python -m benchmarks.locust_client``: it starts the emulator and, one after the other, a
 process for each way to read a stream, and prints tokens per second of that process's CPU time. Each
 user decodes every stream to its end and logs TTFT and all gaps; the plain ones log their gaps in
 bulk too, which is kind to them. Last comes the parser alone, beside httpx-sse.
@@ -28,14 +28,12 @@ from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 from locust import FastHttpUser, HttpUser, User, constant, task
 from locust.env import Environment
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 from loadtest.messages import question
 from loadtest.report import log_stream, rows, use_fine_buckets
 from loadtest.stream import ChatStream
 from loadtest.user import CHAT_PATH, ChatUser, Timing
 
+ROOT = Path(__file__).resolve().parent.parent
 WARM_UP_S = 4.0
 
 # users, and what each stream asks for
@@ -238,7 +236,16 @@ def compare(host: str, duration_s: float) -> None:
     for load in LOADS:
         plain = 0.0
         for name in USERS:
-            command = [sys.executable, __file__, "--one", name, load, "--url", host]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.locust_client",
+                "--one",
+                name,
+                load,
+                "--url",
+                host,
+            ]
             command += ["--seconds", str(duration_s)]
             result = json.loads(subprocess.check_output(command))
             plain = plain or result["tokens_per_cpu_s"]

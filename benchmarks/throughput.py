@@ -1,11 +1,22 @@
-"""Measures tokens/s and requests/s beside the ceiling: python benchmarks/throughput.py.
+"""Measures what answers cost beside a bare uvicorn app: ``python -m benchmarks.throughput``.
 
-The ceiling is a bare uvicorn app that writes the same bytes (ceiling.py). Both are driven by the
-same client, one Python process on raw sockets; figures are medians of `--runs`, taken in turn.
+The bare app (bare_app.py) writes the same bytes, paced by `asyncio.sleep`. All servers are up all
+the time and are measured in turn, `--runs` times, by one client: one Python process on raw sockets.
 
-* short, long: tokens/s of streams of 100 and of 1,000 tokens at ITL 0.
-* paced: tokens/s of streams that ask for more than a worker can write, each when it is due.
-* whole: answers/s of requests without delay that are not streamed.
+* short, long: tokens/s of streams of 100 and of 1,000 tokens at ITL 0; medians.
+* whole: answers/s without delay that are not streamed, medians; CPU time for each answer, minima.
+* cost: the workers' CPU time for each token of 100 and of 200 streams of 50 tokens/s, each token in
+  a write of its own, in a window in which streams neither start nor end. The sum is the minimum of
+  the runs, divided into user and system as all runs together were. "together": the tokens of all
+  streams are due at the same instants, so that every server wakes once for many, and the figures
+  are those of its own work. "apart": at random instants; the bare app, whose timers have a grain of
+  1 ms, then still wakes once for several tokens (waits/token) and is late (gap p99), where the
+  emulator and the C program wake a sleeping core for each.
+* streams: how many streams of 50 tokens/s a server holds with a p99 of the gap error under 5 ms;
+  one of `--runs` tries must do so. It takes minutes, and says little on a busy machine.
+
+cost and streams run beside a C program too (timerfd_server.c), if there is a compiler. `--checkout`
+adds the emulator of another working tree.
 """
 
 import argparse
@@ -13,77 +24,224 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
-from _client import Address, Chat, closed_loop
-from _server import ceiling, emulator, serving
+from benchmarks._client import Chat, Rate, closed_loop
+from benchmarks._server import (
+    COMPILED,
+    Cpu,
+    Server,
+    add_checkout_option,
+    bare,
+    c_program,
+    emulators,
+    serving,
+    stop_servers_on_sigterm,
+)
+from benchmarks._steady import GAP_LIMIT_MS, Search, Steady, run_steady
 
+BARE = "bare app"
+COST_STREAMS = (100, 200)
+FIRST_STREAMS = 200
+MOST_STREAMS = 2000
 
-def short(address: Address, duration_s: float) -> float:
-    """Return the tokens/s of 16 connections that stream 100 tokens at ITL 0."""
-    return closed_loop(address, Chat(True, 0, 0, 100), 16, duration_s).tokens_per_s
-
-
-def long(address: Address, duration_s: float) -> float:
-    """Return the tokens/s of 16 connections that stream 1,000 tokens at ITL 0."""
-    return closed_loop(address, Chat(True, 0, 0, 1000), 16, duration_s).tokens_per_s
-
-
-def paced(address: Address, duration_s: float) -> float:
-    """Return the tokens/s of 1,000 streams at ITL 2 ms, who ask for 500,000 together.
-
-    That is more than the ceiling writes; at 300 streams both write all that is asked for.
-    """
-    return closed_loop(address, Chat(True, 0, 2, 1000), 1000, duration_s).tokens_per_s
-
-
-def whole(address: Address, duration_s: float) -> float:
-    """Return the answers/s of 32 connections, 20 tokens each."""
-    return closed_loop(address, Chat(False, 0, 0, 20), 32, duration_s).answers_per_s
+T = TypeVar("T")
+Row = dict[str, float]
+"""A server's figures by their names; `ratio` is to the bare app's."""
 
 
-MEASURES: dict[str, tuple[str, Callable[[Address, float], float]]] = {
-    "short": ("tokens/s", short),
-    "long": ("tokens/s", long),
-    "paced": ("tokens/s", paced),
-    "whole": ("answers/s", whole),
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """All that are up: those that give whole answers, and those that at least stream."""
+
+    whole: Sequence[Server]
+    streaming: Sequence[Server]
+
+
+def in_turn(
+    servers: Sequence[Server], runs: int, measure: Callable[[Server], T]
+) -> dict[str, list[T]]:
+    """Return each server's results of `runs` rounds, in each of which all have their turn."""
+    found: dict[str, list[T]] = {server.name: [] for server in servers}
+    for _ in range(runs):
+        for server in servers:
+            found[server.name].append(measure(server))
+    return found
+
+
+def show(measure: str, server: str, figures: str, ratio: float) -> None:
+    """Print one line of the table."""
+    print(f"{measure:<9} {server:<14} {figures:<82} {ratio:5.2f} x", flush=True)
+
+
+# --------------------------------------------------------------------------------------
+# Closed loops
+# --------------------------------------------------------------------------------------
+
+
+def rates(
+    servers: Servers, options: argparse.Namespace, chat: Chat, connections: int
+) -> dict[str, list[Rate]]:
+    """Return the rates of all servers that are asked for `chat` over and over."""
+    loop = partial(closed_loop, chat=chat, connections=connections, duration_s=options.duration_s)
+    return in_turn(servers.whole, options.runs, loop)
+
+
+def streamed(
+    servers: Servers, options: argparse.Namespace, name: str, tokens: int
+) -> dict[str, Row]:
+    """Print and return the tokens/s of 16 connections that stream at ITL 0."""
+    found = rates(servers, options, Chat(True, 0, 0, tokens), 16)
+    medians = {
+        server: statistics.median(rate.tokens_per_s for rate in runs)
+        for server, runs in found.items()
+    }
+    rows: dict[str, Row] = {}
+    for server, tokens_per_s in medians.items():
+        rows[server] = {"tokens_per_s": tokens_per_s, "ratio": tokens_per_s / medians[BARE]}
+        show(name, server, f"{tokens_per_s:,.0f} tokens/s", rows[server]["ratio"])
+    return rows
+
+
+def short(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
+    """Measure streams of 100 tokens."""
+    return streamed(servers, options, "short", 100)
+
+
+def long(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
+    """Measure streams of 1,000 tokens."""
+    return streamed(servers, options, "long", 1000)
+
+
+def whole(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
+    """Print and return answers/s of 32 connections, 20 tokens each, and their CPU time."""
+    found = rates(servers, options, Chat(False, 0, 0, 20), 32)
+    costs_us = {
+        server: min(rate.cpu_us_per_answer for rate in runs) for server, runs in found.items()
+    }
+    rows: dict[str, Row] = {}
+    for server, runs in found.items():
+        answers_per_s = statistics.median(rate.answers_per_s for rate in runs)
+        cost_us, ratio = costs_us[server], costs_us[server] / costs_us[BARE]
+        rows[server] = {"answers_per_s": answers_per_s, "cpu_us": cost_us, "ratio": ratio}
+        figures = f"{answers_per_s:,.0f} answers/s, {cost_us:.0f} us CPU each"
+        show("whole", server, figures, ratio)
+    return rows
+
+
+# --------------------------------------------------------------------------------------
+# Paced streams
+# --------------------------------------------------------------------------------------
+
+
+def cost(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
+    """Print and return the CPU time of a paced token, at each number of streams."""
+    rows: dict[str, Row] = {}
+    for streams, together in product(options.cost_streams, (True, False)):
+        steady = partial(
+            run_steady, streams=streams, duration_s=options.duration_s, together=together
+        )
+        found = in_turn(servers.streaming, options.runs, steady)
+        bare_us = min(run.us_per_token for run in found[BARE])
+        name = f"{streams} {'together' if together else 'apart'}"
+        for server, runs in found.items():
+            row = cost_row(runs, bare_us)
+            rows[f"{server}, {name}"] = row
+            figures = (
+                "user {user_us:4.1f} system {system_us:4.1f} sum {sum_us:4.1f} us/token, "
+                "waits {waits:4.2f}/token, gap p99 {gap_error_p99_ms:5.2f} ms"
+            )
+            behind = "" if all(run.kept for run in runs) else " behind!"
+            show(f"cost {name}", server, figures.format(**row) + behind, row["ratio"])
+    return rows
+
+
+def cost_row(runs: Sequence[Steady], bare_us: float) -> Row:
+    """Return the cheapest run's sum, divided into user and system as all runs together were."""
+    sum_us = min(run.us_per_token for run in runs)
+    total = sum((run.cpu for run in runs), Cpu())
+    user_us = sum_us * total.user_s / ((total.user_s + total.system_s) or 1)
+    return {
+        "user_us": user_us,
+        "system_us": sum_us - user_us,
+        "sum_us": sum_us,
+        "waits": total.waits / sum(run.tokens for run in runs),
+        "gap_error_p99_ms": min(run.gap_error_p99_ms for run in runs),
+        "ratio": sum_us / bare_us,
+    }
+
+
+def streams(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
+    """Print and return how many streams each server holds; the servers climb in turn."""
+    searches = {
+        server.name: Search(FIRST_STREAMS, options.most_streams) for server in servers.streaming
+    }
+    late_client: set[str] = set()
+    while any(search.next() for search in searches.values()):
+        for server in servers.streaming:
+            search = searches[server.name]
+            if tried := search.next():
+                last = climb(server, tried, options)
+                search.note(tried, last.held)
+                late = not last.held and last.client_behind_p99_ms > GAP_LIMIT_MS
+                (late_client.add if late else late_client.discard)(server.name)
+    rows: dict[str, Row] = {}
+    for name, search in searches.items():
+        ratio = search.held / (searches[BARE].held or 1)
+        rows[name] = {"streams": search.held, "ratio": ratio}
+        at_least = name in late_client or search.held == options.most_streams
+        show("streams", name, f"{'at least ' * at_least}{search.held:,} streams", ratio)
+    return rows
+
+
+def climb(server: Server, tried: int, options: argparse.Namespace) -> Steady:
+    """Return the first of `--runs` tries that holds, or else the last."""
+    for _ in range(options.runs):
+        found = run_steady(server, tried, options.duration_s)
+        if found.held:
+            break
+    return found
+
+
+MEASURES: dict[str, Callable[[Servers, argparse.Namespace], dict[str, Row]]] = {
+    "short": short,
+    "long": long,
+    "whole": whole,
+    "cost": cost,
+    "streams": streams,
 }
 
 
-def measure(workers: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Return the medians of both servers in each measure, both up all the time."""
-    figures: dict[str, dict[str, float]] = {}
+@contextmanager
+def all_servers(workers: int, checkouts: Sequence[Path]) -> Iterator[Servers]:
+    """Start the emulators, the bare app and, if it can be compiled, the C program."""
     with ExitStack() as stack:
-        servers = [
-            stack.enter_context(serving("emulator", emulator(workers))),
-            stack.enter_context(serving("ceiling", ceiling(workers))),
-        ]
-        for name in options.measure:
-            unit, rate = MEASURES[name]
-            runs: dict[str, list[float]] = {server.name: [] for server in servers}
-            for _ in range(options.runs):
-                for server in servers:
-                    runs[server.name].append(rate(server.address, options.duration_s))
-            medians = {server: statistics.median(rates) for server, rates in runs.items()}
-            ratio = medians["emulator"] / medians["ceiling"]
-            print(
-                f"{workers:>7}  {name:<9} {medians['emulator']:>12,.0f} "
-                f"{medians['ceiling']:>12,.0f} {ratio:>7.0%}  {unit}",
-                flush=True,
-            )
-            figures[name] = {**medians, "ratio": ratio}
-    return figures
+        own = stack.enter_context(emulators(checkouts, workers))
+        api = [*own, stack.enter_context(serving(BARE, bare(workers)))]
+        program = stack.enter_context(c_program())
+        if program:
+            yield Servers(api, [*api, stack.enter_context(serving(COMPILED, program))])
+        else:
+            print("No C compiler, or not Linux: the C program is left out.")
+            yield Servers(api, api)
 
 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--measure", nargs="+", choices=MEASURES, default=list(MEASURES))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--duration-s", type=float, default=3.0, help="of each run")
+    parser.add_argument("--cost-streams", type=int, nargs="+", default=COST_STREAMS)
+    parser.add_argument("--most-streams", type=int, default=MOST_STREAMS, help="to try")
+    add_checkout_option(parser)
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
 
@@ -91,9 +249,12 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     """Measure, print and write."""
     options = parse_options()
-    print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores")
-    print(f"{'workers':>7}  {'':<9} {'emulator':>12} {'ceiling':>12} {'ratio':>7}")
-    figures = {workers: measure(workers, options) for workers in options.workers}
+    stop_servers_on_sigterm()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"Python {platform.python_version()}, {machine}; workers: {options.workers}")
+    print(f"{'measure':<9} {'server':<14} {'':<81} to the bare app's")
+    with all_servers(options.workers, options.checkout) as servers:
+        figures = {name: MEASURES[name](servers, options) for name in options.measure}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 

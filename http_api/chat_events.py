@@ -1,13 +1,24 @@
 """JSON and server-sent events of chat completions."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from json.encoder import encode_basestring_ascii as quoted
 
 from answers.answer import Answer, Call, Segment
 from answers.logprobs import Likelihood
-from http_api.events import SLOT, Frame, Header, error_event, with_logprobs
+from http_api.events import (
+    NO_LOGPROBS,
+    SLOT,
+    AnswerStream,
+    CountUsage,
+    Frame,
+    Header,
+    end_of_chunks,
+    error_chunk,
+    stream_events,
+    with_logprobs,
+)
+from http_api.likelihoods import likelihood_json
 from schemas import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -31,6 +42,8 @@ class ChatRenderer:
         header: What every chunk says.
         include_usage: Whether every chunk has a usage, which is null in all but the last.
     """
+
+    no_logprobs = NO_LOGPROBS
 
     def __init__(self, header: Header, *, include_usage: bool) -> None:
         self._header = header
@@ -58,6 +71,12 @@ class ChatRenderer:
         )
         return with_logprobs(completion.model_dump_json(), self, answers)
 
+    def stream(
+        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
+    ) -> AnswerStream:
+        """Return what renders the events as their tokens are due."""
+        return stream_events(self, answers, tokens_per_event, count_usage)
+
     def lead(self, answer: Answer, segment: Segment) -> str:
         """Return the role in front of a choice's first token, and the name in front of a call."""
         delta: Delta = {}
@@ -82,9 +101,8 @@ class ChatRenderer:
         """Yield the log probabilities of some tokens as JSON."""
         yield '{"content":['
         comma = ""
-        for token, logprob, top in entries:
-            likely = ",".join([_likely(*other) + "}" for other in top])
-            yield f'{comma}{_likely(token, logprob)},"top_logprobs":[{likely}]}}'
+        for entry in entries:
+            yield comma + likelihood_json(entry)
             comma = ","
         yield '],"refusal":null}'
 
@@ -92,13 +110,13 @@ class ChatRenderer:
         """Return the event that ends a choice."""
         return self._event(answer.index, {}, answer.finish_reason)
 
-    def usage(self, usage: Usage) -> str:
-        """Return the event that holds the usage, and no choice."""
-        return self._chunk([], usage)
+    def end(self, finish: str, usage: Usage | None, report: str) -> str:
+        """Return what follows the last token: `finish`, the usage and the report if asked for."""
+        return end_of_chunks(finish, "" if usage is None else self._chunk([], usage), report)
 
-    def failure(self, error: ErrorBody) -> str:
-        """Return the event of an error that ends the stream."""
-        return error_event(error)
+    def error(self, error: ErrorBody) -> str:
+        """Return the event of a failure in mid-stream."""
+        return error_chunk(error)
 
     def _event(self, index: int, delta: Delta, finish_reason: FinishReason | None = None) -> str:
         return self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=finish_reason)])
@@ -193,15 +211,3 @@ def _call_delta(call: Call, *, named: bool, arguments: str) -> Delta:
     else:
         delta["custom"] = {**({"name": call.name} if named else {}), "input": arguments}
     return {"tool_calls": [delta]}
-
-
-def _likely(token: str, logprob: float) -> str:
-    """Return a TopLogprob as JSON, without its last brace."""
-    start, end = _around_logprob(token)
-    return f"{start}{logprob}{end}"
-
-
-@lru_cache(4096)
-def _around_logprob(token: str) -> tuple[str, str]:
-    utf8 = ",".join(map(str, token.encode()))
-    return f'{{"token":{json.dumps(token)},"logprob":', f',"bytes":[{utf8}]'

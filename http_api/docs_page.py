@@ -13,12 +13,22 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from faults.asking import FaultHeaders
+from http_api.responses_schemas import (
+    InputTokens,
+    InputTokensRequest,
+    ResponseEvent,
+    ResponsesRequest,
+)
+from http_api.responses_schemas import Response as ResponseObject
 from schemas import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatCompletionRequest,
     Completion,
+    CompletionList,
     CompletionRequest,
+    EmbeddingList,
+    EmbeddingRequest,
     EmulationHeaders,
     ErrorEnvelope,
     Health,
@@ -27,15 +37,26 @@ from schemas import (
 )
 
 _REF = "#/components/schemas/{model}"
-_REQUESTS: list[type[BaseModel]] = [ChatCompletionRequest, CompletionRequest]
+_REQUESTS: list[type[BaseModel]] = [
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    InputTokensRequest,
+    ResponsesRequest,
+]
 _RESPONSES: list[type[BaseModel]] = [
     ChatCompletion,
     ChatCompletionChunk,
     Completion,
+    CompletionList,
+    EmbeddingList,
     ErrorEnvelope,
     Health,
+    InputTokens,
     Model,
     ModelList,
+    ResponseEvent,
+    ResponseObject,
 ]
 
 # BentoML ships Swagger UI, so that the page needs nothing from the internet.
@@ -74,26 +95,42 @@ def openapi(version: str) -> dict[str, Any]:
                     "Create a chat completion",
                     ChatCompletionRequest,
                     ChatCompletion,
-                    ChatCompletionChunk,
-                )
+                    _chunks(ChatCompletionChunk),
+                ),
+                "get": _lookup("List the stored chat completions: none", CompletionList),
             },
             "/v1/completions": {
                 "post": _generation(
-                    "Create a legacy completion", CompletionRequest, Completion, Completion
+                    "Create a legacy completion",
+                    CompletionRequest,
+                    Completion,
+                    _chunks(Completion),
                 )
+            },
+            "/v1/responses": {
+                "post": _generation(
+                    "Create a response", ResponsesRequest, ResponseObject, _RESPONSE_STREAM
+                )
+            },
+            "/v1/responses/input_tokens": {
+                "post": _posted("Count the input of a response", InputTokensRequest, InputTokens)
+            },
+            "/v1/responses/{id}": {
+                "get": _stored("Find a stored response: there is none"),
+                "delete": _stored("Delete a stored response: there is none"),
+            },
+            "/v1/responses/{id}/input_items": {
+                "get": _stored("List the input of a stored response: there is none")
+            },
+            "/v1/embeddings": {
+                "post": _posted("Embed texts", EmbeddingRequest, EmbeddingList)
+                | {"parameters": _headers()}
             },
             "/v1/models": {"get": _lookup("List the models", ModelList)},
             "/v1/models/{model}": {
                 "get": {
                     **_lookup("Describe one model", Model),
-                    "parameters": [
-                        {
-                            "name": "model",
-                            "in": "path",
-                            "required": True,
-                            "schema": {"type": "string", "minLength": 1},
-                        }
-                    ],
+                    "parameters": [_path_parameter("model")],
                 }
             },
             "/health": {"get": _lookup("Tell that the service is up", Health)},
@@ -123,23 +160,43 @@ def _lookup(summary: str, answer: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def _generation(
-    summary: str, request: type[BaseModel], answer: type[BaseModel], chunk: type[BaseModel]
-) -> dict[str, Any]:
-    operation = _lookup(summary, answer)
-    stream = {
-        "schema": {
-            "type": "string",
-            "description": f"Events of the form 'data: ' and a {chunk.__name__}, "
-            "then 'data: [DONE]'.",
-        }
+def _path_parameter(name: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _stored(summary: str) -> dict[str, Any]:
+    """Describe an operation on what is not stored."""
+    return {
+        "summary": summary,
+        "parameters": [_path_parameter("id")],
+        "responses": {"default": _json("What went wrong", ErrorEnvelope)},
     }
-    operation["responses"]["200"]["content"]["text/event-stream"] = stream
-    operation["parameters"] = _headers()
+
+
+def _posted(summary: str, request: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
+    operation = _lookup(summary, answer)
     operation["requestBody"] = {
         "required": True,
         "content": {"application/json": {"schema": _ref(request)}},
     }
+    return operation
+
+
+def _chunks(model: type[BaseModel]) -> str:
+    return f"Events of the form 'data: ' and a {model.__name__}, then 'data: [DONE]'."
+
+
+_RESPONSE_STREAM = "Events of the form 'event: ' and a type, then 'data: ' and a ResponseEvent."
+
+
+def _generation(
+    summary: str, request: type[BaseModel], answer: type[BaseModel], stream: str
+) -> dict[str, Any]:
+    operation = _posted(summary, request, answer)
+    events = {"schema": {"type": "string", "description": stream}}
+    operation["responses"]["200"]["content"]["text/event-stream"] = events
+    operation["parameters"] = _headers()
     return operation
 
 

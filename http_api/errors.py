@@ -1,5 +1,6 @@
 """Pydantic's errors in OpenAI's words: one table from error type to message and code."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -7,6 +8,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from schemas import APIError
+
+PLACES = "emulation_places"  # the key of a request's scope for where headers came from
+_HEADER = re.compile(r"\bX(?:-[A-Z]+)+")
 
 Rule: TypeAlias = Callable[[ErrorDetails, str], APIError]
 
@@ -18,8 +22,10 @@ def request_error(error: ValidationError) -> APIError:
 
 
 def _rank(error: ErrorDetails) -> int:
-    """Put the model first, then the messages, then the rest in the schema's order."""
-    return {"model": 0, "messages": 1}.get(str(error["loc"][0]) if error["loc"] else "", 2)
+    """Put the model first, then the prompt, then the rest in the schema's order."""
+    return {"model": 0, "messages": 1, "input": 1}.get(
+        str(error["loc"][0]) if error["loc"] else "", 2
+    )
 
 
 def header_error(error: ValidationError, model: type[BaseModel]) -> APIError:
@@ -49,6 +55,19 @@ def server_error() -> APIError:
 def unknown_parameter(param: str) -> APIError:
     """Refuse a parameter that OpenAI does not have."""
     return APIError(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+
+
+def placed(error: APIError, places: Mapping[str, str]) -> APIError:
+    """Return an error that names a header by the place where the client has put it.
+
+    Args:
+        error: Names headers.
+        places: Where each header stands that did not come as one, such as ``emulation.ttft_ms``.
+    """
+    message = _HEADER.sub(lambda header: places.get(header[0], header[0]), error.body.message)
+    param = error.body.param and places.get(error.body.param, error.body.param)
+    error.body = error.body.model_copy(update={"message": message, "param": param})
+    return error
 
 
 def _path(loc: Sequence[int | str]) -> str:
@@ -87,7 +106,8 @@ def _listed(values: Sequence[str]) -> str:
             return f"{', '.join(quoted[:-1])}, and {quoted[-1]}"
 
 
-def _invalid_type(value: object, expected: str, param: str) -> APIError:
+def invalid_type(value: object, expected: str, param: str) -> APIError:
+    """Refuse a value of another JSON type than `expected`."""
     subject = f" for '{param}'" if param else ""
     return APIError(
         f"Invalid type{subject}: expected {expected}, but got {_JSON_TYPES[type(value)]} instead.",
@@ -114,28 +134,28 @@ def _missing(_: ErrorDetails, param: str) -> APIError:
 
 
 def _expected(what: str) -> Rule:
-    return lambda error, param: _invalid_type(error["input"], what, param)
+    return lambda error, param: invalid_type(error["input"], what, param)
 
 
 def _wrong_json_type(error: ErrorDetails, param: str) -> APIError:
-    return _invalid_type(error["input"], error["ctx"]["expected"], param)
+    return invalid_type(error["input"], error["ctx"]["expected"], param)
 
 
 def _unknown_variant(error: ErrorDetails, param: str) -> APIError:
     value, key = error["input"], error["ctx"]["key"]
     if not isinstance(value, Mapping):
-        return _invalid_type(value, "an object", param)
+        return invalid_type(value, "an object", param)
     param = f"{param}.{key}"
     if key not in value:
         return _missing(error, param)
     if not isinstance(value[key], str):
-        return _invalid_type(value[key], "a string", param)
+        return invalid_type(value[key], "a string", param)
     return _invalid_value(value[key], error["ctx"]["supported"].split(","), param)
 
 
 def _not_in_literal(error: ErrorDetails, param: str) -> APIError:
     if not isinstance(error["input"], str):
-        return _invalid_type(error["input"], "a string", param)
+        return invalid_type(error["input"], "a string", param)
     supported = error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
     return _invalid_value(error["input"], supported, param)
 
@@ -203,7 +223,7 @@ def _pattern_mismatch(error: ErrorDetails, param: str) -> APIError:
 
 def _refused(error: ErrorDetails, param: str) -> APIError:
     context = error["ctx"]
-    path = f"{param}.{context['param']}".strip(".")
+    path = f"{param}.{context['param']}".strip(".").replace(".[", "[")
     return APIError(context["message"], param=path or None, code=context["code"] or None)
 
 

@@ -3,19 +3,22 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 from answers.answer import Answer, Segment
 from answers.logprobs import Likelihood
 from schemas import ErrorBody, ErrorEnvelope, Usage
+from tokenizer import TokenStream
 
 EVENT_END = "}\n\n"
 DONE = "data: [DONE]\n\n"
 
 SLOT = "<slot>"
-_NO_LOGPROBS = '"logprobs":null'
+NO_LOGPROBS = '"logprobs":null'
+NO_USAGE = '"usage":null'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,37 @@ class Header:
     system_fingerprint: str
 
 
+CountUsage: TypeAlias = Callable[[int], str]
+
+
+class AnswerStream(TokenStream, Protocol):
+    """The events of one answer, and what comes after them."""
+
+    def stop_before(self, token: int) -> None:
+        """Hold back this token of every choice, and those after it, until `go_on`."""
+
+    def go_on(self) -> None:
+        """Hold nothing back any more."""
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
+
+
 class Renderer(Protocol):
     """How one API writes an answer, whole and in parts."""
 
+    no_logprobs: str
+
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
+
+    def stream(
+        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
+    ) -> AnswerStream:
+        """Return what renders the events as their tokens are due.
+
+        `count_usage` returns the usage after so many tokens of a choice, as JSON, for each event.
+        """
 
     def lead(self, answer: Answer, segment: Segment) -> str:
         """Return the events that leave together with a segment's first token."""
@@ -48,16 +77,28 @@ class Renderer(Protocol):
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice."""
 
-    def usage(self, usage: Usage) -> str:
-        """Return the event that holds the usage."""
+    def end(self, finish: str, usage: Usage | None, report: str) -> str:
+        """Return what follows the last token: `finish`, the usage and the report if asked for."""
 
-    def failure(self, error: ErrorBody) -> str:
-        """Return the event of an error that ends the stream."""
+    def error(self, error: ErrorBody) -> str:
+        """Return the event of a failure in mid-stream."""
 
 
-def error_event(error: ErrorBody) -> str:
-    """Return the event of an error in OpenAI's envelope."""
+def end_of_chunks(finish: str, usage: str, report: str) -> str:
+    """Return the end of a stream of chunks: its last events, with the report if any, and DONE."""
+    return _reported(finish, report) + _reported(usage, report) + DONE
+
+
+def error_chunk(error: ErrorBody) -> str:
+    """Return the event of a failure in mid-stream, after which there is no DONE."""
     return f"data: {ErrorEnvelope(error=error).model_dump_json()}\n\n"
+
+
+def _reported(events: str, report: str) -> str:
+    """Put the report into the last of some events, if there are both."""
+    if not (events and report):
+        return events
+    return f'{events.removesuffix(EVENT_END)},"emulation":{report}{EVENT_END}'
 
 
 class TokenEvent:
@@ -66,10 +107,10 @@ class TokenEvent:
     Only these two differ between the events of a segment, so that the rest is rendered once.
     """
 
-    def __init__(self, rendered: str) -> None:
+    def __init__(self, rendered: str, no_logprobs: str) -> None:
         self.head, _, tail = rendered.rpartition(SLOT)
         self.tail = tail
-        self._middle, _, self._end = tail.partition(_NO_LOGPROBS)
+        self._middle, _, self._end = tail.partition(no_logprobs)
 
     def render(self, text: str, logprobs: str | None = None) -> str:
         """Return the event with `text`, which need not be escaped, and `logprobs` as JSON."""
@@ -113,7 +154,7 @@ def with_logprobs(
     """
     if answers[0].logprobs is None:
         return rendered.encode()
-    start, *rest = rendered.split(_NO_LOGPROBS)
+    start, *rest = rendered.split(renderer.no_logprobs)
     body = bytearray(start, "utf-8")
     for answer, after in zip(answers, rest, strict=True):
         entries = map(answer.logprobs.entry, answer.segments[-1].tokens) if answer.logprobs else ()
@@ -154,6 +195,7 @@ class PlainStream:
     events_per_write = PLAIN_EVENTS_PER_WRITE
     shares: Sequence[Any] = (None,)
     is_quick = True
+    holds = False
 
     def __init__(self, renderer: Renderer, answer: Answer, tokens_per_event: int) -> None:
         segment = answer.segments[0]
@@ -168,9 +210,9 @@ class PlainStream:
             ]
         )
         self.events = len(self._texts)
-        event = TokenEvent(renderer.token(answer, segment))
+        event = TokenEvent(renderer.token(answer, segment), renderer.no_logprobs)
         self._lead = renderer.lead(answer, segment)
-        self._end = renderer.finish(answer)
+        self._finish = partial(renderer.finish, answer)
         self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
 
     def stop_before(self, token: int) -> None:
@@ -200,7 +242,7 @@ class PlainStream:
 
     def end(self) -> str:
         """Return what comes after the last token."""
-        return self._end if self.events else self._lead + self._end
+        return self._finish() if self.events else self._lead + self._finish()
 
 
 class MixedStream:
@@ -211,16 +253,23 @@ class MixedStream:
     """
 
     def __init__(
-        self, renderer: Renderer, answers: Sequence[Answer], tokens_per_event: int
+        self,
+        renderer: Renderer,
+        answers: Sequence[Answer],
+        tokens_per_event: int,
+        count_usage: CountUsage | None,
     ) -> None:
         slots = max(answer.slots for answer in answers)
         self.tokens_per_event = tokens_per_event
         self.events = -(-slots // tokens_per_event)
         self._held = [answer for answer in answers if answer.leaves is not None]
+        self.holds = bool(self._held)
         step_us = rendering_us(answers, tokens_per_event)
         self.is_quick = step_us <= STEP_US
         self.events_per_write = max(int(STEP_US / step_us), 1)
-        self._cursors = [_Cursor(renderer, answer, tokens_per_event, slots) for answer in answers]
+        self._cursors = [
+            _Cursor(renderer, answer, tokens_per_event, slots, count_usage) for answer in answers
+        ]
         many = max(int(len(answers) * STEP_US / step_us), 1)
         self.shares: Sequence[Any] = [
             self._cursors[i : i + many] for i in range(0, len(answers), many)
@@ -264,26 +313,44 @@ class MixedStream:
         return "".join(cursor.advance(sys.maxsize) for cursor in self._cursors)
 
 
+def stream_events(
+    renderer: Renderer,
+    answers: Sequence[Answer],
+    tokens_per_event: int,
+    count_usage: CountUsage | None = None,
+) -> PlainStream | MixedStream:
+    """Return what renders the events of some answers."""
+    if len(answers) == 1 and answers[0].is_plain and count_usage is None:
+        return PlainStream(renderer, answers[0], tokens_per_event)
+    return MixedStream(renderer, answers, tokens_per_event, count_usage)
+
+
 class _Cursor:
     """How far one answer of a mixed stream has come."""
 
     def __init__(
-        self, renderer: Renderer, answer: Answer, batch_size: int, slots_of_all: int
+        self,
+        renderer: Renderer,
+        answer: Answer,
+        batch_size: int,
+        slots_of_all: int,
+        count_usage: CountUsage | None,
     ) -> None:
         self._renderer = renderer
+        self._count_usage = count_usage
         self._answer = answer
         self._batch_size = batch_size
         # The choices that end with the stream end it together, after its last token.
         ends_before = answer.slots < slots_of_all
         self._last_slot = answer.slots - 1 if ends_before else sys.maxsize
         self._segments = iter(answer.segments)
-        self._event = TokenEvent("")
+        self._event = TokenEvent("", renderer.no_logprobs)
         self._enters = ""
         self._segment = self._enter(next(self._segments))
         self._in_segment = 0
         self._sent = 0
-        self._ends = (answer.events, self._last_slot)
         self._total = answer.events
+        self._ends = (self._total, self._last_slot)
         self._offset = 0
         self._ended = False
 
@@ -294,12 +361,20 @@ class _Cursor:
             while self._in_segment == len(self._segment.tokens):
                 self._segment = self._enter(next(self._segments))
                 self._in_segment = 0
-            events.append(self._take_lead())
-            events.append(self._batch(slot))
+            events.append(self._counted(self._take_lead()))
+            events.append(self._counted(self._batch(slot)))
         if slot >= self._last_slot and not self._ended:
             self._ended = True
-            events += [self._take_lead(), self._renderer.finish(self._answer)]
+            finish = self._take_lead() + self._renderer.finish(self._answer)
+            events.append(self._counted(finish))
         return "".join(events)
+
+    def _counted(self, events: str) -> str:
+        """Return events with the usage so far, where the client wants it with each."""
+        if self._count_usage is None:
+            return events
+        # It stands in no text, where the quotation marks are escaped.
+        return events.replace(NO_USAGE, f'"usage":{self._count_usage(self._sent)}')
 
     def stop_before(self, token: int) -> None:
         """Hold back a token and all that comes after it."""
@@ -316,7 +391,8 @@ class _Cursor:
         return token if self._answer.leaves is None else self._answer.leaves[token]
 
     def _enter(self, segment: Segment) -> Segment:
-        self._event = TokenEvent(self._renderer.token(self._answer, segment))
+        rendered = self._renderer.token(self._answer, segment)
+        self._event = TokenEvent(rendered, self._renderer.no_logprobs)
         self._enters += self._renderer.lead(self._answer, segment)
         return segment
 

@@ -7,12 +7,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 import metrics
-from http_api.errors import server_error
+from http_api.errors import PLACES, placed, server_error
 from http_api.sending import CLIENT_CLOSED_REQUEST, json_response
 from metrics import TALLY
 from schemas import APIError, ErrorEnvelope
 
-COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions")
+COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -21,7 +21,8 @@ def to_api_error(request: Request, error: Exception) -> APIError:
     """Say in OpenAI's words what went wrong; anything unforeseen is a 500."""
     match error:
         case APIError():
-            return error
+            places = request.scope.get(PLACES)
+            return placed(error, places) if places else error
         case HTTPException(status_code=404):
             return APIError(f"Invalid URL ({request.method} {request.url.path})", status=404)
         case HTTPException(status_code=405):
@@ -45,6 +46,7 @@ async def handle_error(request: Request, error: Exception) -> Response:
     if api_error.status in (408, 413):
         # What is left of the body would be read, and thrown away, for as long as it comes.
         response.headers["connection"] = "close"
+    response.headers.update(api_error.headers)
     if isinstance(error, HTTPException) and error.headers:
         response.headers.update(error.headers)
     return response

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,8 @@ from time import monotonic
 
 import metrics
 from answers.answer import Answer
-from http_api.events import (
-    DONE,
-    EVENT_END,
-    STEP_US,
-    MixedStream,
-    PlainStream,
-    Renderer,
-    rendering_us,
-)
+from engine.times import TokenTimes
+from http_api.events import EVENT_END, STEP_US, AnswerStream, Renderer, rendering_us
 from http_api.log_lines import LINES
 from http_api.sending import CLIENT_CLOSED_REQUEST
 from metrics import TALLY
@@ -32,14 +26,18 @@ from tokenizer import TokenGenerator
 # Larger requests are counted in a thread: 8,192 bytes of text or tools take 0.2 to 0.5 ms.
 MAX_BYTES_COUNTED_INLINE = 8192
 
+# The end of a stream that repeats a longer answer, as a response does, is made in a thread. It
+# takes a twentieth of what its tokens took.
+LONG_END = 20
+
 MAX_NAME_LOGGED = 128
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
-def random_id(prefix: str) -> str:
-    """Return `prefix` and 29 random letters and digits."""
-    return f"{prefix}{random.getrandbits(29 * 4):029x}"
+def random_id(prefix: str, digits: int = 29) -> str:
+    """Return `prefix` and so many random hexadecimal digits."""
+    return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
 
 
 def start_counting(size: int, count: Callable[[], int] | None) -> asyncio.Future[int]:
@@ -68,6 +66,8 @@ class Generation:
         id: The completion's id.
         cached_tokens: How many of the prompt's tokens to report as cached.
         report: Whether the end of the answer says when its tokens were due and when they left.
+        note: What the log line says of how the answers were made.
+        times: The due times as an engine makes them, if one does.
         fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
         is_cut: Whether the failure keeps the answer from being complete.
         slots_before_cut: How many slots of the clock come before the failure of a stream.
@@ -82,11 +82,13 @@ class Generation:
     id: str
     cached_tokens: int = 0
     report: bool = False
+    note: str = ""
+    times: TokenTimes | None = None
     fault: str = ""
     is_cut: bool = False
     slots_before_cut: int | None = None
     pace: Pace = field(init=False)
-    events: PlainStream | MixedStream = field(init=False)
+    events: AnswerStream = field(init=False)
 
     def __post_init__(self) -> None:
         """Start to watch the pace."""
@@ -99,8 +101,19 @@ class Generation:
             prompt=await self.counted,
             visible=self.visible_tokens,
             hidden=self.reasoning_tokens,
-            cached=self.cached_tokens,
+            cached=self.cached_tokens or (0 if self.times is None else self.times.cached_tokens),
         )
+
+    def usage_so_far(self, tokens: int) -> str:
+        """Return as JSON the usage after so many tokens of one choice; the prompt is counted."""
+        shown = self.plan.reasoning_tokens - self.plan.hidden_tokens
+        thoughts = min(tokens, shown)
+        return Usage.of(
+            prompt=self.counted.result(),
+            visible=tokens - thoughts,
+            hidden=thoughts + self.plan.hidden_tokens,
+            cached=self.cached_tokens,
+        ).model_dump_json()
 
     @property
     def visible_tokens(self) -> int:
@@ -119,6 +132,8 @@ class Generation:
 
     async def whole(self) -> bytes | bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
+        if self.times is not None:
+            await self.times.admitted()  # what the usage tells of the cache is known then
         usage, answers = await self.usage(), self.answers
         longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
         if rendering_us(answers, longest) <= STEP_US:
@@ -129,10 +144,15 @@ class Generation:
         """Return the whole answer as JSON when its last token is due."""
         try:
             body = await self.whole()
-            await sleep_until(self.start_s + self.plan.total_s)
+            if self.times is None:
+                await sleep_until(self.start_s + self.plan.total_s)
+            else:
+                await self.times.sleep_until(math.inf)
         except asyncio.CancelledError:
             self.log(CLIENT_CLOSED_REQUEST)
             raise
+        finally:
+            self.leave()
         return body
 
     def reported(self, body: bytes | bytearray) -> bytes | bytearray:
@@ -141,8 +161,14 @@ class Generation:
             return body
         return body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
 
+    def leave(self) -> None:
+        """Take what has not come out of the engine, if one makes the times."""
+        if self.times is not None:
+            self.times.leave()
+
     def finish_fault(self, status: int) -> None:
         """Note that what took the place of the whole answer, or a broken one, has left."""
+        self.leave()
         if status == 200 and not self.is_cut:
             self.count()
         self.log(status)
@@ -162,37 +188,37 @@ class Generation:
         A choice's role leaves with its first token: clients take any chunk for a token.
         """
         self.open()
-        return generator.generate(self.events, self.plan, self.start_s, self.pace)
+        return generator.generate(self.events, self.plan, self.start_s, self.pace, self.times)
 
-    def open(self) -> PlainStream | MixedStream:
+    def open(self) -> AnswerStream:
         """Make the stream's events ready."""
+        count_usage = self.usage_so_far if self.request.continuous_usage else None
         batch_size = self.plan.sse_batch_size
-        self.events = (
-            PlainStream(self.renderer, self.answers[0], batch_size)
-            if len(self.answers) == 1 and self.answers[0].is_plain
-            else MixedStream(self.renderer, self.answers, batch_size)
-        )
+        self.events = self.renderer.stream(self.answers, batch_size, count_usage)
         return self.events
 
-    def failure(self, error: ErrorBody) -> bytes:
-        """Return the event of an error that ends the stream, with the report of a failure."""
-        event = self.renderer.failure(error)
+    async def end(self) -> bytes:
+        """Return what comes after the last token of the stream."""
+        usage = await self.usage() if self.request.include_usage else None
+        report = self.emulation() if self.report else ""
+        if rendering_us(self.answers, self.plan.output_tokens) <= STEP_US * LONG_END:
+            return self._rendered_end(usage, report)
+        return await asyncio.to_thread(self._rendered_end, usage, report)
+
+    def _rendered_end(self, usage: Usage | None, report: str) -> bytes:
+        return self.renderer.end(self.events.end(), usage, report).encode()
+
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream, with the report of one on purpose."""
+        event = self.renderer.error(error)
         if self.report and self.fault:
             event = f'{event.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
         return event.encode()
 
-    async def end(self) -> bytes:
-        """Return what comes after the last token of the stream."""
-        end = self.events.end()
-        if self.request.include_usage:
-            end += self.renderer.usage(await self.usage())
-        if self.report:
-            end = f'{end.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
-        return f"{end}{DONE}".encode()
-
     def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
         pace = self.pace
+        self.leave()
         if pace.events:
             TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
         if pace.events > 1:
@@ -221,23 +247,30 @@ class Generation:
         passed = min(self.pace.passed * self.plan.sse_batch_size, self.plan.output_tokens)
         return passed if self.slots_before_cut is None else min(passed, self.slots_before_cut)
 
+    @property
+    def asked_itl_s(self) -> float:
+        """The asked time from token to token; where an engine makes the times, their mean."""
+        if self.times is None:
+            return self.plan.itl_s
+        return self.times.mean_itl_s(self.plan.hidden_tokens)
+
     def emulation(self) -> str:
         """Return the times asked and actual as JSON, in ms; of a whole answer only the total.
 
         ``asked`` and ``mean`` of the ITL are from token to token; ``asked_gap``, ``p99`` and
         ``max`` from event to event, which are ``X-SSE-BATCH-SIZE`` tokens apart.
         """
-        plan, pace = self.plan, self.pace
+        plan, pace, itl_s = self.plan, self.pace, self.asked_itl_s
         total_s = self.elapsed_s
         times_s: dict[str, dict[str, float | None]] = {
             "ttft_ms": {
-                "asked": pace.first_due_s,
+                "asked": pace.first_due_s if self.times is None else plan.due_s(0),
                 "actual": pace.first_s if pace.events else None,
             },
             "itl_ms": {
-                "asked": plan.itl_s,
+                "asked": itl_s,
                 "mean": pace.mean_itl_s,
-                "asked_gap": plan.itl_s * plan.sse_batch_size,
+                "asked_gap": itl_s * plan.sse_batch_size,
                 "p99": pace.gap_percentile_s(99),
                 "max": pace.largest_gap_s if pace.events > 1 else None,
             },
@@ -258,7 +291,9 @@ class Generation:
         if not logger.isEnabledFor(logging.INFO):
             return
         plan, pace, request = self.plan, self.pace, self.request
-        batch_itl_s = plan.itl_s * plan.sse_batch_size
+        itl_s = self.asked_itl_s
+        first_due_s = pace.first_due_s if self.times is None else plan.due_s(0)
+        batch_itl_s = itl_s * plan.sse_batch_size
         first_s = pace.first_s if pace.events else None
         largest_s = pace.largest_gap_s if pace.events > 1 else None
         is_whole = not request.stream and status == 200 and not self.is_cut
@@ -269,15 +304,17 @@ class Generation:
             f"mode={'stream' if request.stream else 'whole'} status={status} "
             f"choices={len(self.answers)} tokens={sent}/{plan.output_tokens} "
             f"finish_reason={self.answers[0].finish_reason} "
-            f"ttft_ms={pace.first_due_s * 1000:.2f} ttft_actual_ms={_ms(first_s)} "
-            f"itl_ms={plan.itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
+            f"ttft_ms={first_due_s * 1000:.2f} ttft_actual_ms={_ms(first_s)} "
+            f"itl_ms={itl_s * 1000:.2f} itl_actual_ms={_ms(pace.mean_itl_s)} "
             f"itl_max_ms={batch_itl_s * 1000:.2f} itl_max_actual_ms={_ms(largest_s)} "
-            f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}{fault}"
+            f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={self.elapsed_s * 1000:.2f}"
+            f"{self.note}{fault}"
         )
 
 
 def _rounded_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    """Return a time in ms, None where there is none or an engine has not come so far."""
+    return None if seconds is None or math.isinf(seconds) else round(seconds * 1000, 3)
 
 
 def _ms(seconds: float | None) -> str:

@@ -5,7 +5,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from answers.answer import Answer, Segment
 from answers.logprobs import Likelihood
-from http_api.events import SLOT, Header, error_event, with_logprobs
+from http_api.events import (
+    NO_LOGPROBS,
+    SLOT,
+    AnswerStream,
+    CountUsage,
+    Header,
+    end_of_chunks,
+    error_chunk,
+    stream_events,
+    with_logprobs,
+)
 from schemas import Completion, CompletionChoice, ErrorBody, Usage
 
 
@@ -17,6 +27,8 @@ class CompletionRenderer:
         include_usage: Whether every chunk has a usage, which is null in all but the last.
         echoes: For each choice the prompt that comes before its text.
     """
+
+    no_logprobs = NO_LOGPROBS
 
     def __init__(self, header: Header, echoes: Sequence[str], *, include_usage: bool) -> None:
         self._header = header
@@ -34,6 +46,12 @@ class CompletionRenderer:
             for answer in answers
         ]
         return with_logprobs(self._completion(choices, usage).model_dump_json(), self, answers)
+
+    def stream(
+        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
+    ) -> AnswerStream:
+        """Return what renders the events as their tokens are due."""
+        return stream_events(self, answers, tokens_per_event, count_usage)
 
     def lead(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
         """Return the prompt, if it is to be echoed."""
@@ -67,13 +85,13 @@ class CompletionRenderer:
         end = CompletionChoice(text="", index=answer.index, finish_reason=answer.finish_reason)
         return self._chunk([end])
 
-    def usage(self, usage: Usage) -> str:
-        """Return the event that holds the usage, and no choice."""
-        return self._chunk([], usage)
+    def end(self, finish: str, usage: Usage | None, report: str) -> str:
+        """Return what follows the last token: `finish`, the usage and the report if asked for."""
+        return end_of_chunks(finish, "" if usage is None else self._chunk([], usage), report)
 
-    def failure(self, error: ErrorBody) -> str:
-        """Return the event of an error that ends the stream."""
-        return error_event(error)
+    def error(self, error: ErrorBody) -> str:
+        """Return the event of a failure in mid-stream."""
+        return error_chunk(error)
 
     def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> str:
         chunk = self._completion(choices, usage)

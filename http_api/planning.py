@@ -39,7 +39,7 @@ def plan_generation(
     visible_limit = None if limit is None else limit - reasoning
     tokens = length if visible_limit is None else min(length, visible_limit)
     if reasoning + tokens > settings.max_output_length:
-        source = "reasoning_effort" if headers.reasoning_length is None else "X-REASONING-LENGTH"
+        source = request.EFFORT_PARAM if headers.reasoning_length is None else "X-REASONING-LENGTH"
         raise _too_long(source, reasoning + tokens, settings)
     if max(reasoning + tokens, 1) * request.choices > MAX_TOKENS_OF_ALL_CHOICES:
         raise too_many_tokens(request, "prompt")
@@ -60,6 +60,7 @@ def _output_length(
 ) -> float:
     """Return how long the answer would be if the client's limit did not cut it."""
     (limit_name, limit), least = request.token_limit, request.min_tokens or 0
+    ignores_eos = settings.ignore_eos if request.ignore_eos is None else request.ignore_eos
     length: float
     if limit is not None and least > limit:
         raise APIError(
@@ -70,7 +71,7 @@ def _output_length(
         )
     if headers.output_length is not None:
         length, source = headers.output_length, "X-OUTPUT-LENGTH"
-    elif request.ignore_eos and limit is not None:
+    elif ignores_eos and limit is not None:
         length, source = math.inf, limit_name
     else:
         length, source = settings.output_length, "output_length"

@@ -1,35 +1,32 @@
 """From a request's bytes to its body and its X-* headers, checked."""
 
 import asyncio
+from collections.abc import Mapping
+from time import monotonic
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
-from faults.asking import FaultHeaders
-from http_api.errors import header_error, request_error, unknown_parameter
+from http_api.errors import PLACES, request_error, unknown_parameter
+from http_api.header_fields import (
+    ALL_HEADER_NAMES,
+    FAULT_HEADERS,
+    body_headers,
+    check_headers,
+    field_name,
+)
+from http_api.profiles import Profiles
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
-from schemas import APIError, EmulationHeaders, GenerationRequest
+from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 
 # Larger requests are read in a thread, so that other streams go on.
 MAX_BYTES_READ_INLINE = 65_536
 
-EMULATION_HEADERS = {
-    str(field.alias).lower().encode(): str(field.alias)
-    for field in EmulationHeaders.model_fields.values()
-}
-
-FAULT_HEADERS = {
-    str(field.alias).lower().encode(): str(field.alias)
-    for field in FaultHeaders.model_fields.values()
-}
-HEADER_NAMES = EMULATION_HEADERS | FAULT_HEADERS
-_FAULT_NAMES = frozenset(FAULT_HEADERS.values())
-
-AnyRequest = TypeVar("AnyRequest", bound=GenerationRequest)
+AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
 class RequestReader:
@@ -58,13 +55,19 @@ class RequestReader:
             ) from None
         request.scope["size"] = len(body)
         strict = settings.strict_parameters
-        if is_large(request):
-            parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
-        else:
-            parsed = parse_body(body, model, strict=strict)
-        if settings.strict_models and parsed.model not in settings.models:
+        try:
+            if is_large(request):
+                parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
+            else:
+                parsed = parse_body(body, model, strict=strict)
+        except APIError:
+            request.scope["model"] = named_model(body)
+            raise
+        served = parsed.served_model
+        request.scope["model"] = served or ""
+        if settings.strict_models and served is not None and served not in settings.models:
             raise APIError(
-                f"The model `{parsed.model}` does not exist or you do not have access to it.",
+                f"The model `{served}` does not exist or you do not have access to it.",
                 status=404,
                 code="model_not_found",
             )
@@ -82,6 +85,8 @@ async def read_body(request: Request, limit: int) -> bytearray:
     body = bytearray()
     while max(declared, len(body)) <= limit:
         message = await request.receive()
+        if body:  # it comes in parts, maybe slowly
+            request.scope["body_s"] = monotonic()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         body += message.get("body", b"")
@@ -125,26 +130,60 @@ def parse_large_body(body: bytearray, model: type[AnyRequest], *, strict: bool) 
     return parse_body(shorten_attachments(body), model, strict=strict)
 
 
+def named_model(body: bytearray) -> str:
+    """Return the model of a body that was refused; empty if it names none or is large."""
+    try:
+        data = from_json(body) if len(body) <= MAX_BYTES_READ_INLINE else None
+    except ValueError:
+        return ""
+    name = data.get("model") if isinstance(data, dict) else None
+    return name if isinstance(name, str) else ""
+
+
 def is_large(request: Request) -> bool:
     """Tell whether to look through a request whose body has been read takes long."""
     return bool(request.scope["size"] > MAX_BYTES_READ_INLINE)
 
 
-def parse_headers(request: Request) -> EmulationHeaders:
-    """Read and check the X-* headers; those of failures are left in the request's scope.
+def parse_headers(
+    request: Request, asked: ModelRequest, profiles: Profiles | None = None
+) -> EmulationHeaders:
+    """Read and check the X-* headers, what the body says in their place, and the profile's.
+
+    Those that ask for a failure are left in the request's scope.
 
     Raises:
-        APIError: A header is not a number or out of its range.
+        APIError: One of them is not a number or out of its range, or the body names no header.
     """
     given = {
-        HEADER_NAMES[name]: value.decode("latin-1")
+        ALL_HEADER_NAMES[name]: value.decode("latin-1")
         for name, value in request.scope["headers"]
-        if name in HEADER_NAMES
+        if name in ALL_HEADER_NAMES
     }
-    if not _FAULT_NAMES.isdisjoint(given):
-        faults = {name: value for name, value in given.items() if name in _FAULT_NAMES}
-        request.scope["fault_headers"] = faults
-    try:
-        return EmulationHeaders.model_validate(given)
-    except ValidationError as error:
-        raise header_error(error, EmulationHeaders) from None
+    if not FAULT_HEADERS.isdisjoint(given):
+        asked_faults = {name: value for name, value in given.items() if name in FAULT_HEADERS}
+        request.scope["fault_headers"] = asked_faults
+    if profiles is not None or asked.emulation:
+        given = with_defaults(request, given, asked, profiles)
+    return check_headers(given)
+
+
+def with_defaults(
+    request: Request,
+    given: Mapping[str, str],
+    asked: ModelRequest,
+    profiles: Profiles | None,
+) -> dict[str, str]:
+    """Return the headers with those that the body or the profile stands in for.
+
+    The request's scope keeps where each of these came from, for errors that name it.
+
+    Raises:
+        APIError: The body names no header, or gives one a list or an object.
+    """
+    profile = profiles.of(asked.model) if profiles is not None else {}
+    body = body_headers(asked.emulation or {})
+    places = {name: f"profile.{field_name(name)}" for name in profile}
+    places |= {name: f"emulation.{field_name(name)}" for name in body}
+    request.scope[PLACES] = {name: at for name, at in places.items() if name not in given}
+    return {**profile, **body, **given}

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 
@@ -32,6 +32,7 @@ def openai_headers(request: Request) -> RawHeaders:
         (b"x-request-id", b"req_%032x" % random.getrandbits(128)),
         (b"openai-processing-ms", b"%d" % int(elapsed_s * 1000)),
         (b"openai-version", b"2020-10-01"),
+        *request.scope.get("limit_headers", ()),
     ]
 
 
@@ -60,6 +61,23 @@ def json_response(
         # A copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
     return JSONResponse(content, status, openai_headers(request))
+
+
+class PiecesResponse(JSONResponse):
+    """JSON in pieces: each is a write that waits for the client, and none is copied."""
+
+    def __init__(self, pieces: Sequence[bytes], headers: RawHeaders) -> None:
+        super().__init__(b"", 200, headers)
+        self.raw_headers[0] = (b"content-length", b"%d" % sum(map(len, pieces)))
+        self._pieces = pieces
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        """Send the answer."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        *rest, last = self._pieces
+        for piece in rest:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 def _current_task() -> asyncio.Task[Any]:
@@ -146,8 +164,8 @@ class Stream(Protocol):
     async def end(self) -> bytes:
         """Return what comes after the last token."""
 
-    def failure(self, error: ErrorBody) -> bytes:
-        """Return the event of an error that ends it."""
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream."""
 
     def finish(self, status: int) -> None:
         """Note that it has ended with a status, as logs and metrics tell it."""
@@ -156,7 +174,7 @@ class Stream(Protocol):
 class EventStream(Response):
     """A stream of server-sent events; it ends at once when the client goes away.
 
-    A fault of our own ends it with an event that holds the error, and without ``[DONE]``.
+    A fault of our own ends it with an event that holds the error, and nothing after it.
 
     Args:
         stream: What comes after the tokens.
@@ -194,7 +212,7 @@ class EventStream(Response):
             status = 500
             TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             logger.exception("a stream broke off")
-            body = self.stream.failure(server_error().body)
+            body = self.stream.error(server_error().body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)

@@ -1,7 +1,10 @@
 """What hangs on locust's events: options, rows, limits and charts."""
 
 import logging
+import sys
+import time
 from argparse import Namespace
+from math import inf
 from typing import Any
 
 import gevent
@@ -9,14 +12,23 @@ from flask import Response, jsonify, request
 from locust import User
 from locust.env import Environment
 from locust.event import Events
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 from locust.web import WebUI
 
 from loadtest.chart import add_charts
-from loadtest.limits import broken_limits, exit_code
+from loadtest.limits import broken_limits, exit_code, unjudged
 from loadtest.options import Options, add_options
-from loadtest.report import extend_run, extend_run_every_second, summary, use_fine_buckets
+from loadtest.replay import ReplayUser, register_replay, trace_of
+from loadtest.report import (
+    THE_STOP,
+    extend_run,
+    extend_run_every_second,
+    summary,
+    use_fine_buckets,
+)
 from loadtest.user import ChatUser
+
+CONNECT_TIMEOUT_S = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +39,10 @@ def register(events: Events) -> None:
     events.init_command_line_parser.add_listener(add_options)
     events.init.add_listener(prepare)
     events.init.add_listener(measure_length)
+    events.test_start.add_listener(forget_stop)
+    events.test_stopping.add_listener(note_stop)
     events.test_stop.add_listener(warn_of_unanswered)
+    events.test_stop.add_listener(tell_of_injected)
     events.quitting.add_listener(conclude)
 
 
@@ -37,7 +52,39 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     Workers keep all classes: their master, which alone knows what was picked, names those to run.
     """
     if isinstance(environment.runner, WorkerRunner):
+        register_replay(environment, None)
         return
+    try:
+        trace = trace_of(Options.of(environment.parsed_options))
+        choose_classes(environment, has_trace=trace is not None)
+    except ValueError as error:
+        end_workers(environment)
+        sys.exit(f"locust: {error}")
+    if environment.runner is not None:
+        register_replay(environment, trace)
+    if web_ui:
+        add_charts(web_ui)
+        assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
+        web_ui.app.before_request(refuse_bad_options)
+
+
+def end_workers(environment: Environment) -> None:
+    """End the workers of ``--processes``, which would wait for this master for a minute."""
+    runner, started = environment.runner, getattr(environment.parsed_options, "processes", None)
+    if not started or not isinstance(runner, MasterRunner):
+        return
+    with gevent.Timeout(CONNECT_TIMEOUT_S, False):
+        while len(runner.clients) < started:
+            gevent.sleep(0.05)
+    runner.quit()
+
+
+def choose_classes(environment: Environment, has_trace: bool = False) -> None:
+    """Leave the user classes that run; where none is picked, a trace is replayed alone.
+
+    Raises:
+        ValueError: There is a trace and no class to replay it, or the other way round.
+    """
     options = environment.parsed_options
     tags = set(getattr(options, "tags", None) or ())
     excluded = set(getattr(options, "exclude_tags", None) or ())
@@ -45,13 +92,20 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
     environment.user_classes[:] = [
         user_class
         for user_class in environment.user_classes
-        if (picked or not getattr(user_class, "only_when_picked", False))
+        if (picked or _runs_unpicked(user_class, has_trace))
         and _has_task(user_class, tags, excluded)
     ]
-    if web_ui:
-        add_charts(web_ui)
-        assert web_ui.app is not None  # noqa: S101 - it is set in WebUI.__init__
-        web_ui.app.before_request(refuse_bad_options)
+    replays = any(issubclass(user_class, ReplayUser) for user_class in environment.user_classes)
+    if replays and not has_trace:
+        raise ValueError("TraceUser needs a file to replay: --trace FILE")
+    if has_trace and not replays:
+        raise ValueError("--trace needs TraceUser, which was not picked")
+
+
+def _runs_unpicked(user_class: type[User], has_trace: bool) -> bool:
+    if has_trace:
+        return issubclass(user_class, ReplayUser)
+    return not getattr(user_class, "only_when_picked", False)
 
 
 def refuse_bad_options() -> Response | None:
@@ -71,6 +125,16 @@ def measure_length(environment: Environment, **_: Any) -> None:
     environment.events.test_stopping.add_listener(lambda **_: extend_run(environment.stats))
 
 
+def forget_stop(**_: Any) -> None:
+    """Forget the stop of the run before."""
+    THE_STOP.at_s = inf
+
+
+def note_stop(**_: Any) -> None:
+    """Note when this process stops its users."""
+    THE_STOP.at_s = time.perf_counter()
+
+
 def _has_task(user_class: type[User], tags: set[str], excluded: set[str]) -> bool:
     """Return whether locust leaves the class a task; it would try to run classes without one."""
     tags_of_tasks: list[set[str]] = [getattr(t, "locust_tag_set", set()) for t in user_class.tasks]
@@ -88,12 +152,23 @@ def warn_of_unanswered(**_: Any) -> None:
     ages_s.clear()
 
 
+def tell_of_injected(**_: Any) -> None:
+    """Say how many of this process's answers the emulator broke on purpose, and which it saw."""
+    for kind in sorted({kind for kind, _ in ChatUser.injected}):
+        seen, unseen = ChatUser.injected[kind, True], ChatUser.injected[kind, False]
+        text = "%d answers had the fault %s injected; %d of them failed"
+        logger.info(text, seen + unseen, kind, seen)
+    ChatUser.injected.clear()
+
+
 def conclude(environment: Environment, **_: Any) -> None:
     """Log the run's figures and the limits that broke, and set the exit code."""
     if isinstance(environment.runner, WorkerRunner):
         return
     options = Options.of(environment.parsed_options)
     logger.info(summary(environment.stats))
+    for line in unjudged(environment.stats, options):
+        logger.warning("Not judged: %s", line)
     for line in broken_limits(environment.stats, options):
         logger.error("Limit broken: %s", line)
     code = exit_code(environment.stats, options)

@@ -1,5 +1,6 @@
 """What the caller asks for: options on locust's command line and in the form of its web UI."""
 
+import re
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
@@ -32,13 +33,34 @@ class Number:
         return number
 
 
+@dataclass(frozen=True)
+class Word:
+    """A text of letters, digits and dashes, as a header's value may be."""
+
+    expected: str
+
+    def __call__(self, given: Any) -> str:
+        """Return the text.
+
+        Raises:
+            ArgumentTypeError: It is something else.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9-]{0,63}", str(given)):
+            raise ArgumentTypeError(f"must be {self.expected}, not {str(given)!r}")
+        return str(given)
+
+
 _COUNT = Number(int, "a whole number of at least 1", lambda number: number >= 1)
 _POSITIVE = Number(float, "a number over 0", lambda number: 0 < number < inf)
 _NOT_NEGATIVE = Number(float, "a number of at least 0", lambda number: 0 <= number < inf)
 _SHARE = Number(float, "a number from 0 to 1", lambda number: 0 <= number <= 1)
 
 
-def _option(kind: type | Number, default: Any, explanation: str, **arguments: Any) -> Any:
+_COUNT_OR_NONE = Number(int, "a whole number of at least 0", lambda number: number >= 0)
+_FAULT = Word("the name of a fault, such as close or no-done")
+
+
+def _option(kind: type | Number | Word, default: Any, explanation: str, **arguments: Any) -> Any:
     """Return a field of `Options` that `add_options` makes an option of."""
     arguments |= {"help": explanation, "default": default}
     arguments |= {"action": "store_true"} if kind is bool else {"type": kind}
@@ -52,6 +74,9 @@ class Options:
     ttft_ms: float | None = _option(_NOT_NEGATIVE, None, "time to first token, in ms")
     itl_ms: float | None = _option(_NOT_NEGATIVE, None, "inter-token latency, in ms")
     output_length: int | None = _option(_COUNT, None, "tokens in each answer")
+    server_timing: bool = _option(
+        bool, False, "ask the emulator for lengths alone: its own settings or engine sets the times"
+    )
     no_emulation_headers: bool = _option(
         bool, False, "send no X-* headers, for a real server; --output-length then caps the answers"
     )
@@ -73,12 +98,45 @@ class Options:
     )
     rate: float = _option(_POSITIVE, 1.0, "requests/s that each SteadyRateUser starts")
     burst_size: int = _option(_COUNT, 10, "requests that a BurstUser sends at once")
+    silence_s: float = _option(
+        _POSITIVE, 300.0, "how long nothing may come before a request has failed, in seconds"
+    )
+    fault_kind: str | None = _option(
+        _FAULT, None, "have the emulator fail on purpose: its kind of fault, such as close"
+    )
+    fault_rate: float | None = _option(
+        _SHARE, None, "share of the requests that --fault-kind is for, 0 to 1; all without it"
+    )
+    fault_after_tokens: int | None = _option(
+        _COUNT_OR_NONE, None, "tokens before the fault of --fault-kind"
+    )
+    trace: str | None = _option(
+        str,
+        None,
+        "file that TraceUser replays: Azure LLM (CSV), BurstGPT (CSV) or Mooncake (JSONL)",
+        include_in_web_ui=False,
+    )
+    trace_speed: float = _option(_POSITIVE, 1.0, "how many times as fast the trace is replayed")
+    trace_limit: int | None = _option(_COUNT, None, "replay the trace's first so many requests")
+    no_ignore_eos: bool = _option(
+        bool, False, "replay on a real server without `ignore_eos`: answers may be shorter"
+    )
     max_ttft_p99_ms: float | None = _option(_NOT_NEGATIVE, None, "limit for each TTFT row, in ms")
     max_itl_p99_ms: float | None = _option(_NOT_NEGATIVE, None, "limit for each ITL row, in ms")
     max_error_rate: float | None = _option(_SHARE, None, "limit for failed / all requests, 0 to 1")
     min_tokens_per_s: float | None = _option(
         _NOT_NEGATIVE, None, "limit for the whole run's tokens/s"
     )
+
+    def __post_init__(self) -> None:
+        """Check what belongs together.
+
+        Raises:
+            ValueError: An option lacks the one that it says more about.
+        """
+        for name in ("fault_rate", "fault_after_tokens"):
+            if getattr(self, name) is not None and self.fault_kind is None:
+                raise ValueError(f"{flag(name)} needs {flag('fault_kind')}")
 
     @classmethod
     def of(cls, parsed: Namespace | None) -> "Options":

@@ -4,8 +4,9 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 
 import gevent
 import locust.stats
@@ -18,6 +19,7 @@ TTFT = "TTFT"
 ITL = "ITL"
 E2E = "E2E"
 TOKENS = "TOKENS"
+STOP_LASTS_S = 1.0
 
 
 def bucket(time_ms: float) -> float:
@@ -45,6 +47,25 @@ def use_fine_buckets() -> None:
 
 
 @dataclass
+class Stop:
+    """The stop of the test, which delays what this process reads.
+
+    ``stop()`` of locust blocks the event loop, 42 to 85 ms while it looks for its caller's source,
+    and then ends one user after the other. What arrives meanwhile is read late, so that an
+    observation that ends then is none.
+    """
+
+    at_s: float = inf  # on time.perf_counter(); infinity while the test runs
+
+    def delays(self, instant_s: float) -> bool:
+        """Return whether what was read at this instant may have been there before."""
+        return self.at_s <= instant_s < self.at_s + STOP_LASTS_S
+
+
+THE_STOP = Stop()
+
+
+@dataclass
 class StreamLog:
     """Logs one stream to the rows of `name` while it is open, every observation once.
 
@@ -53,12 +74,14 @@ class StreamLog:
         name: The rows' name.
         start_s: When the request was sent, or should have been, on ``time.perf_counter()``.
         stream: The stream, which is fed with times of the same clock.
+        stop: The stop of the test, on the same clock.
     """
 
     stats: RequestStats
     name: str
     start_s: float
     stream: ChatStream
+    stop: Stop = field(default_factory=lambda: THE_STOP)
     arrivals: int = 0
     tokens: int = 0
 
@@ -68,13 +91,18 @@ class StreamLog:
         The server's usage, if it comes at the end only, may then correct the number of tokens.
         """
         arrivals_s, tokens = self.stream.arrivals_s, self.stream.completion_tokens
-        log_stream(self.stats, self.name, self.start_s, arrivals_s, self.arrivals)
+        log_stream(self.stats, self.name, self.start_s, arrivals_s, self.arrivals, self.stop)
         log_tokens(self.stats, self.name, tokens - self.tokens, arrivals_s[self.arrivals :])
         self.arrivals, self.tokens = len(arrivals_s), tokens
 
 
 def log_stream(
-    stats: RequestStats, name: str, start_s: float, arrivals_s: Sequence[float], logged: int = 0
+    stats: RequestStats,
+    name: str,
+    start_s: float,
+    arrivals_s: Sequence[float],
+    logged: int = 0,
+    stop: Stop = THE_STOP,
 ) -> None:
     """Log TTFT and the gaps of one stream to the rows of `name`.
 
@@ -84,10 +112,12 @@ def log_stream(
         start_s: When the request was sent, or should have been, on ``time.perf_counter()``.
         arrivals_s: When each token arrived, on the same clock.
         logged: How many of them were logged before.
+        stop: The stop of the test: what it delays is left out.
     """
-    if arrivals_s and not logged:
+    if arrivals_s and not logged and not stop.delays(arrivals_s[0]):
         log_times(stats, TTFT, name, [(arrivals_s[0] - start_s) * 1000])
-    gaps_ms = [(b - a) * 1000 for a, b in pairwise(arrivals_s[max(logged - 1, 0) :])]
+    new_s = arrivals_s[max(logged - 1, 0) :]
+    gaps_ms = [(b - a) * 1000 for a, b in pairwise(new_s) if not stop.delays(b)]
     if gaps_ms:
         log_times(stats, ITL, name, gaps_ms)
 

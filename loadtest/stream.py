@@ -12,29 +12,35 @@ from typing import Any
 import gevent.socket
 import gevent.ssl
 from gevent.event import Event
-from geventhttpclient.response import HTTPParseError, HTTPResponse, HTTPSocketResponse
+from geventhttpclient.response import (
+    HTTPConnectionClosed,
+    HTTPParseError,
+    HTTPResponse,
+    HTTPSocketResponse,
+)
+
+from loadtest.failures import StreamError, after, connection_name, error_name
 
 READ_SIZE = 65536
 LOG_INTERVAL_S = 1.0
 END_GRACE_S = 0.1  # how long the body's end may come after [DONE]
 _READ = 1  # libev's event mask
-_QUOTE = ord('"')
+_QUOTE = b'"'
+_LINE_END = b"\n"
+_END = b"\n\n"  # of an event
 _NEVER = b"\xff"  # no event starts with it
 
 # The fields of a delta that carry output, those of vLLM and OpenRouter among them.
 _OUTPUT_FIELDS = ("content", "tool_calls", "reasoning_content", "reasoning", "refusal")
 
 
-class StreamError(Exception):
-    """A stream that is not what it should be; the message says what came."""
-
-
 class ChatStream:
     """The server-sent events of one chat completion, read as they come.
 
     Decoding the JSON of every event would take most of the time. Between two output events only the
-    text differs, so an event that starts like the last decoded one, up to its text, is taken for
-    the next output event; any other is decoded, and so are all where they carry a running usage.
+    text differs, so an event that is the last decoded one but for its text, which holds no quote,
+    is taken for the next output event; any other is decoded, and so are all where they carry a
+    running usage.
 
     ``arrivals_s`` holds one instant for each event that carries output, on the caller's clock: that
     of the read that completed it. Events that came in one read share an instant, so that the gaps
@@ -51,8 +57,7 @@ class ChatStream:
         self.done_s: float | None = None
         self.size = 0
         self._rest = b""
-        self._prefix = _NEVER
-        self._last: bytes | bytearray = b""
+        self._prefix = self._suffix = _NEVER  # what stands before and after an event's text
 
     @property
     def completion_tokens(self) -> int:
@@ -66,41 +71,44 @@ class ChatStream:
             StreamError: An event holds an error, or no chunk.
         """
         self.size += len(data)
-        prefix, length, arrivals_s = self._prefix, len(self._prefix), self.arrivals_s
-        if (
-            data.startswith(prefix)
-            and data.find(b"\n\n") == len(data) - 2
-            and data[length] != _QUOTE
-            and not self._rest
-        ):  # what most reads bring: one event, and one like the last
-            arrivals_s.append(now_s)
-            self._last = data
+        if not self._rest and self._is_output(data, self._suffix + _END):
+            self.arrivals_s.append(now_s)  # what most reads bring: one event, and one like the last
             return
         data = self._rest + data
         if b"\r" in data:
-            data = data.replace(b"\r\n", b"\n")
-        events = data.split(b"\n\n")
+            data = data.replace(b"\r\n", _LINE_END)
+        events = data.split(_END)
         self._rest = events.pop()
         for event in events:
-            if event.startswith(prefix) and event[length] != _QUOTE:
-                arrivals_s.append(now_s)
-                self._last = event
+            if self._is_output(event, self._suffix):
+                self.arrivals_s.append(now_s)
             else:
                 self._decode(event, now_s)
-                prefix, length = self._prefix, len(self._prefix)
+
+    def _is_output(self, event: bytes | bytearray, suffix: bytes) -> bool:
+        """Return whether an event is the last decoded one but for its text, if there is some."""
+        start = len(self._prefix)
+        return (
+            event.startswith(self._prefix)
+            and event.endswith(suffix)
+            and start < event.find(_QUOTE, start) == len(event) - len(suffix)
+        )
 
     def finish(self, now_s: float) -> None:
         """Take the end of the body.
 
         Raises:
-            StreamError: The stream ended before ``[DONE]``, or its last event holds no chunk.
+            StreamError: The stream ended before ``[DONE]``, or its last event holds no chunk, or
+                there was nothing at all.
         """
+        if not self.size:
+            raise StreamError("empty body")
         if self._rest.strip():
             self._decode(self._rest, now_s)
+        if self.done_s is None and self.finish_reason is None:
+            raise StreamError(f"no finish_reason, no [DONE]: ended {after(self.completion_tokens)}")
         if self.done_s is None:
-            raise StreamError(f"stream ended without [DONE], after {self.completion_tokens} tokens")
-        if self._last and (self.usage_tokens is None or self.finish_reason is None):
-            self._read_chunk(_payload(self._last))
+            raise StreamError("no [DONE]")
 
     def _decode(self, event: bytes, now_s: float) -> None:
         payload = _payload(event)
@@ -112,18 +120,23 @@ class ChatStream:
         field = self._read_chunk(payload)
         if field:
             self.arrivals_s.append(now_s)
-            self._prefix = _prefix_of(event, field) if self.usage_tokens is None else _NEVER
+            has_usage = self.usage_tokens is not None
+            self._prefix, self._suffix = (_NEVER, _NEVER) if has_usage else _frame(event, field)
 
     def _read_chunk(self, payload: bytes) -> str | None:
         """Note what a chunk says; return the name of the field that carries output, if one does."""
         try:
-            return self._note(json.loads(payload))
-        except (TypeError, LookupError, AttributeError, ValueError):
+            chunk = json.loads(payload)
+        except ValueError:
+            raise StreamError(f"broken JSON {after(self.completion_tokens)}") from None
+        try:
+            return self._note(chunk)
+        except (TypeError, LookupError, AttributeError):
             raise StreamError(f"an event is not a chunk: {payload[:80]!r}") from None
 
     def _note(self, chunk: dict[str, Any]) -> str | None:
         if chunk.get("error") or chunk.get("object") == "error":
-            raise StreamError(f"error in mid-stream: {error_message(chunk)}")
+            raise StreamError(f"error event: {error_name(chunk)}")
         tokens = usage_tokens(chunk)
         self.usage_tokens = self.usage_tokens if tokens is None else tokens
         output = None
@@ -146,32 +159,28 @@ def usage_tokens(body: dict[str, Any]) -> int | None:
     return tokens if isinstance(tokens, int) else None
 
 
-def error_message(body: dict[str, Any]) -> str:
-    """Return the message of an OpenAI error envelope, or of what other servers send instead."""
-    error = body.get("error") or body
-    message = error.get("message") if isinstance(error, dict) else error
-    return str(message or body)
-
-
 def _payload(event: bytes | bytearray) -> bytes:
     lines = event.split(b"\n")
     return b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
 
 
-def _prefix_of(event: bytes, field: str) -> bytes:
-    """Return the part of an event before the text of its only string `field`."""
+def _frame(event: bytes, field: str) -> tuple[bytes, bytes]:
+    """Return what stands before and after the text of an event's only string `field`."""
     key = b'"%s":' % field.encode()
     head, found, value = event.partition(key)
-    start = value[: len(value) - len(value.lstrip())] + b'"'
-    if not found or not value.startswith(start) or key in value or b"\n" in event:
-        return _NEVER
-    return head + key + start
+    opening = value[: len(value) - len(value.lstrip())] + _QUOTE
+    if not found or not value.startswith(opening) or key in value or b"\n" in event:
+        return _NEVER, _NEVER
+    text, _, _ = value[len(opening) :].partition(_QUOTE)
+    if text.endswith(b"\\"):  # the quote may be one of the text
+        return _NEVER, _NEVER
+    return head + key + opening, value[len(opening) + len(text) :]
 
 
 def read_stream(
     response: HTTPSocketResponse,
     stream: ChatStream,
-    idle_timeout_s: float,
+    silence_s: float,
     log: Callable[[], None],
 ) -> None:
     """Feed `stream` from a response whose headers have been read, until ``[DONE]``.
@@ -185,13 +194,16 @@ def read_stream(
     the greenlet's turn had come.
 
     Raises:
-        StreamError: An event holds an error or no chunk, or the stream ended before ``[DONE]``.
-        OSError: The connection broke, or nothing came for `idle_timeout_s` seconds, to the second.
-        HTTPParseError: The server's HTTP is malformed, or the connection closed within the body.
+        StreamError: An event holds an error or no chunk, the stream ended before ``[DONE]``, the
+            connection broke, nothing came for `silence_s` seconds, or the server's HTTP is
+            malformed.
     """
     try:
-        _Reading(response, stream).run(idle_timeout_s, log)
+        _Reading(response, stream).run(silence_s, log)
         stream.finish(time.perf_counter())
+    except (OSError, HTTPParseError) as error:
+        where = after(stream.completion_tokens)
+        raise StreamError(connection_name(error, where, silence_s)) from error
     finally:
         response.release()
         log()
@@ -214,7 +226,7 @@ class _Reading:
         self.error: Exception | None = None
         self.last_read_s = time.perf_counter()
 
-    def run(self, idle_timeout_s: float, log: Callable[[], None]) -> None:
+    def run(self, silence_s: float, log: Callable[[], None]) -> None:
         """Read until ``[DONE]``, and the body's end if it follows at once."""
         response, sock = self.response, self.response._sock
         came_with_headers = bytes(response._body_buffer)
@@ -230,15 +242,18 @@ class _Reading:
         try:
             self.watcher.start(self._read)
             self._read()  # TLS may hold bytes that came with the headers
-            while not self.done.wait(LOG_INTERVAL_S):
+            while not self.done.wait(min(LOG_INTERVAL_S, self._silence_left_s(silence_s))):
                 log()
-                if time.perf_counter() - self.last_read_s >= idle_timeout_s:
-                    raise TimeoutError(f"nothing came for {idle_timeout_s:g} s")
+                if self._silence_left_s(silence_s) <= 0:
+                    raise TimeoutError
             self.ended.wait(END_GRACE_S)
         finally:
             self._stop()
         if self.error and self.stream.done_s is None:
             raise self.error
+
+    def _silence_left_s(self, silence_s: float) -> float:
+        return max(0.0, self.last_read_s + silence_s - time.perf_counter())
 
     def _stop(self) -> None:
         """Leave the socket as it was found."""
@@ -270,11 +285,15 @@ class _Reading:
         while True:
             data = self.sock.recv(READ_SIZE)
             self.last_read_s = time.perf_counter()
-            self.feed_parser(data)
+            try:
+                self.feed_parser(data)
+            except HTTPParseError:
+                if data:
+                    raise
             if self.response.message_complete:
                 return
             if not data:
-                raise HTTPParseError("connection closed within the body")
+                raise HTTPConnectionClosed
             if not (self.is_tls and self.sock.pending()):
                 return
 

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -13,14 +14,25 @@ from gevent.pool import Group
 from geventhttpclient.response import HTTPParseError
 from locust import FastHttpUser, constant
 from locust.contrib.fasthttp import ResponseContextManager
+from locust.env import Environment
 
+from loadtest.failures import (
+    BEFORE_THE_ANSWER,
+    WITHIN_THE_ANSWER,
+    StreamError,
+    broken_json_name,
+    connection_name,
+    status_name,
+)
 from loadtest.options import Options
 from loadtest.report import E2E, StreamLog, log_tokens
-from loadtest.stream import ChatStream, StreamError, error_message, read_stream, usage_tokens
+from loadtest.stream import ChatStream, read_stream, usage_tokens
 
 CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 MAX_IDLE_S = 2.0
+FAULT_HEADER = "x-fault-injected"  # with it the emulator says that it fails on purpose
+_STREAMED_FAULTS = {"no-done"}  # a whole answer has no [DONE] to lose
 
 Message = dict[str, Any]
 
@@ -29,25 +41,34 @@ Message = dict[str, Any]
 class Timing:
     """What the emulator is asked for: times in ms, and the answer's length in tokens.
 
-    With ``calls_tool``, a user's message is answered with a tool call, whose length is its own.
+    A time that is None is left to the server. With ``calls_tool``, a user's message is answered
+    with a tool call, whose length is its own. With ``varies``, the length differs from request to
+    request, and so names no row.
     """
 
-    ttft_ms: float
-    itl_ms: float
+    ttft_ms: float | None
+    itl_ms: float | None
     output_length: int
     calls_tool: bool = False
+    varies: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the request headers that ask for it."""
         return {
-            "X-TTFT-MS": f"{self.ttft_ms:g}",
-            "X-ITL-MS": f"{self.itl_ms:g}",
+            **({} if self.ttft_ms is None else {"X-TTFT-MS": f"{self.ttft_ms:g}"}),
+            **({} if self.itl_ms is None else {"X-ITL-MS": f"{self.itl_ms:g}"}),
             "X-OUTPUT-LENGTH": str(self.output_length),
             **({"X-TOOL-CALLS": "1"} if self.calls_tool else {}),
         }
 
-    def __str__(self) -> str:
-        return f"ttft={self.ttft_ms:g} itl={self.itl_ms:g} n={self.output_length}"
+    def label(self) -> str:
+        """Return what the scenario's rows are named after, beside its name."""
+        asked = {
+            "ttft": self.ttft_ms,
+            "itl": self.itl_ms,
+            "n": None if self.varies else self.output_length,
+        }
+        return " ".join(f"{k}={v:g}" for k, v in asked.items() if v is not None)
 
 
 class ChatUser(FastHttpUser):
@@ -60,9 +81,13 @@ class ChatUser(FastHttpUser):
     abstract = True
     only_when_picked = False  # True keeps a class out of a run that names no classes and no tags
     concurrency = 10_000  # connections of one user: never what holds a request back
-    network_timeout = 300.0
     model = "gpt-3.5-turbo"
     unanswered_s: ClassVar[list[float]] = []  # ages of the requests that were stopped, of all users
+    injected: ClassVar[Counter[tuple[str, bool]]] = Counter()  # kinds, and if they were failures
+
+    def __init__(self, environment: Environment) -> None:
+        self.network_timeout = Options.of(environment.parsed_options).silence_s
+        super().__init__(environment)
 
     def on_start(self) -> None:
         """Read the options: they may have changed in the web UI since the last run."""
@@ -83,6 +108,18 @@ class ChatUser(FastHttpUser):
             headers["Authorization"] = f"Bearer {self.options.api_key}"
         return headers | (timing.headers() if timing else {})
 
+    def fault_headers(self, streamed: bool) -> dict[str, str]:
+        """Return the headers that ask the emulator to fail, none if the options do not say so."""
+        options = self.options
+        if not options.fault_kind or (not streamed and options.fault_kind in _STREAMED_FAULTS):
+            return {}
+        headers = {"X-FAULT-KIND": options.fault_kind}
+        if options.fault_rate is not None:
+            headers["X-FAULT-PROBABILITY"] = f"{options.fault_rate:g}"
+        if options.fault_after_tokens is not None:
+            headers["X-FAULT-AFTER-TOKENS"] = str(options.fault_after_tokens)
+        return headers
+
     def asked(self, timing: Timing) -> Timing | None:
         """Return what to ask the emulator for, by the options; None if it is a real server."""
         options = self.options
@@ -90,8 +127,8 @@ class ChatUser(FastHttpUser):
             return None
         return replace(
             timing,
-            ttft_ms=timing.ttft_ms if options.ttft_ms is None else options.ttft_ms,
-            itl_ms=timing.itl_ms if options.itl_ms is None else options.itl_ms,
+            ttft_ms=_first(options.ttft_ms, None if options.server_timing else timing.ttft_ms),
+            itl_ms=_first(options.itl_ms, None if options.server_timing else timing.itl_ms),
             output_length=options.output_length or timing.output_length,
         )
 
@@ -124,7 +161,8 @@ class ChatUser(FastHttpUser):
         start_s = time.perf_counter() if start_s is None else start_s
         self._drop_idle_connections()
         try:
-            self._request(f"{name} {asked}" if asked else name, data, streamed, asked, start_s)
+            named = f"{name} {asked.label()}".rstrip() if asked else name
+            self._request(named, data, streamed, asked, start_s)
         except gevent.GreenletExit:
             self.unanswered_s.append(time.perf_counter() - start_s)
             raise
@@ -147,7 +185,9 @@ class ChatUser(FastHttpUser):
         with self.client.post(
             CHAT_PATH,
             data=data,
-            headers=self.headers(asked) | {"Content-Type": "application/json"},
+            headers=self.headers(asked)
+            | self.fault_headers(streamed)
+            | {"Content-Type": "application/json"},
             name=name,
             stream=streamed,
             catch_response=True,
@@ -156,15 +196,19 @@ class ChatUser(FastHttpUser):
             read = self._read_streamed if streamed else self._read_whole
             try:
                 end_s = read(response, start_s, asked)
-            except (StreamError, OSError, HTTPParseError, gevent.Timeout) as error:
-                end_s = time.perf_counter()
-                response.failure(str(error) or repr(error))
+                failure = None
+            except StreamError as error:
+                end_s, failure = time.perf_counter(), str(error)
+                response.failure(failure)
             response.request_meta["response_time"] = (end_s - start_s) * 1000
+            if kind := (response.headers or {}).get(FAULT_HEADER):
+                self.injected[kind, failure is not None] += 1
 
-    def start_chat(self, *arguments: Any, **parameters: Any) -> None:
+    def start_chat(self, *arguments: Any, **parameters: Any) -> Greenlet:
         """Start a `chat` beside the user's own greenlet; it ends with the user at the latest."""
         greenlet = self.in_flight.spawn(self.chat, *arguments, **parameters)
         greenlet.link_exception(self._report_exception)
+        return greenlet
 
     def _report_exception(self, greenlet: Greenlet) -> None:
         """Report what broke a chat as locust reports what breaks a task."""
@@ -177,12 +221,12 @@ class ChatUser(FastHttpUser):
         self, response: ResponseContextManager, start_s: float, asked: Timing | None
     ) -> float:
         """Read a streamed answer; return when it was complete."""
-        _check_status(response)
+        self._check_status(response)
         stream = ChatStream()
         log = StreamLog(self.environment.stats, response.request_meta["name"], start_s, stream).log
         assert response._response is not None  # noqa: S101 - it has a status
         try:
-            read_stream(response._response, stream, self.network_timeout, log)
+            read_stream(response._response, stream, self.options.silence_s, log)
         finally:
             response.request_meta["response_length"] = stream.size
         check_stream(stream, asked.output_length if asked else None)
@@ -192,8 +236,10 @@ class ChatUser(FastHttpUser):
         self, response: ResponseContextManager, _: float, asked: Timing | None
     ) -> float:
         """Read an answer that is not streamed; return when it was complete."""
-        _check_status(response)
+        self._check_status(response)
         end_s = time.perf_counter()
+        if broken := broken_json_name(response.content or b""):
+            raise StreamError(broken)
         try:
             answer = response.json()
             tokens = usage_tokens(answer)
@@ -206,14 +252,27 @@ class ChatUser(FastHttpUser):
         check_length(tokens, asked.output_length if asked and not called_tools else None)
         return end_s
 
+    def _check_status(self, response: ResponseContextManager) -> None:
+        """Raise what went wrong before there was an answer, or, in a whole answer, within it.
+
+        Raises:
+            StreamError: The server answered with an error, or not to the end.
+        """
+        error, status = response.request_meta["exception"], response.status_code
+        where = WITHIN_THE_ANSWER if status == 200 else BEFORE_THE_ANSWER
+        if error is not None and status in (0, 200):
+            raise StreamError(connection_name(error, where, self.options.silence_s))
+        if status != 200:
+            raise StreamError(status_name(status, _body_of(response)))
+
     def list_models(self) -> None:
         """Request the list of models; it must not be empty."""
         with self.client.get(MODELS_PATH, headers=self.headers(), catch_response=True) as response:
             try:
-                _check_status(response)
+                self._check_status(response)
                 if not response.json()["data"]:
                     response.failure("no models")
-            except (StreamError, OSError, ValueError, LookupError, TypeError) as error:
+            except (StreamError, ValueError, LookupError, TypeError) as error:
                 response.failure(f"not a list of models: {error}")
 
     def check_health(self) -> None:
@@ -240,12 +299,12 @@ class OpenLoopUser(ChatUser):
 
     def start_when_due(self, *arguments: Any, **parameters: Any) -> None:
         """Wait until the next request is due and start it, as `chat` would."""
-        _sleep_until(self.due_s)
+        sleep_until(self.due_s)
         self.start_chat(*arguments, start_s=self.due_s, **parameters)
         self.due_s += 1 / self.options.rate
 
 
-def _sleep_until(instant_s: float) -> None:
+def sleep_until(instant_s: float) -> None:
     """Sleep until ``time.perf_counter()`` has reached `instant_s`.
 
     The event loop's timers are up to 1 ms late, so the last one is spent on letting others run.
@@ -253,6 +312,19 @@ def _sleep_until(instant_s: float) -> None:
     gevent.sleep(max(0.0, instant_s - time.perf_counter() - 0.001))
     while time.perf_counter() < instant_s:
         gevent.sleep(0)
+
+
+def _body_of(response: ResponseContextManager) -> Any:
+    """Return an answer's JSON, or the text that came instead."""
+    try:
+        return response.json()
+    except (ValueError, TypeError, OSError, HTTPParseError):
+        return response.text
+
+
+def _first(*values: float | None) -> float | None:
+    """Return the first value that is one."""
+    return next((value for value in values if value is not None), None)
 
 
 def check_stream(stream: ChatStream, length: int | None) -> None:
@@ -266,7 +338,7 @@ def check_stream(stream: ChatStream, length: int | None) -> None:
         StreamError: It is not what was asked for.
     """
     if stream.finish_reason is None:
-        raise StreamError("stream ended without a finish_reason")
+        raise StreamError("no finish_reason")
     if stream.called_tools:  # the arguments decide how long they are
         length = None
     check_length(stream.completion_tokens, length)
@@ -285,20 +357,3 @@ def check_length(tokens: int, length: int | None) -> None:
         raise StreamError(f"{kind} answer: {tokens} tokens, asked for {length}")
     if not tokens:
         raise StreamError("empty answer")
-
-
-def _check_status(response: ResponseContextManager) -> None:
-    """Raise what went wrong before there was an answer.
-
-    Raises:
-        StreamError: The server answered with an error.
-        OSError: There was no answer.
-    """
-    if not response.status_code:
-        response.raise_for_status()
-    if response.status_code != 200:
-        try:
-            message = error_message(response.json())
-        except (ValueError, TypeError, AttributeError):
-            message = str(response.text)[:200]
-        raise StreamError(f"HTTP {response.status_code}: {message}")

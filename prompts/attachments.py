@@ -20,8 +20,9 @@ STEP = 1 << 16
 
 _DATA_URL = re.compile(r"data:([^;,]{0,128})(;base64)?,", re.IGNORECASE)
 _ATTACHMENT = re.compile(
-    rb'"(?:image_url|input_audio|file)"\s{0,64}:\s{0,64}\{[^{}]{0,512}?'
-    rb'"(?:url|data|file_data)"\s{0,64}:\s{0,64}"(?:data:[^"\\,]{0,128};base64,)?',
+    rb'(?:"(?:image_url|input_audio|file)"\s{0,64}:\s{0,64}\{[^{}]{0,512}?'
+    rb'"(?:url|data|file_data)"|"(?:image_url|file_data)")'
+    rb'\s{0,64}:\s{0,64}"(?:data:[^"\\,]{0,128};base64,)?',
     re.IGNORECASE,
 )
 _MAX_HEAD = 1024
@@ -103,7 +104,8 @@ def shorten_attachments(body: bytearray) -> bytes | bytearray:
     """Cut the base64 of each large attachment in a request's JSON after 1 MiB.
 
     That is each string under a key ``url``, ``data`` or ``file_data`` of an ``image_url``,
-    ``input_audio`` or ``file`` that is base64, with or without the head of a data URL. One that is
+    ``input_audio`` or ``file``, or under a key ``image_url`` or ``file_data`` of a part of a
+    Responses request, that is base64, with or without the head of a data URL. One that is
     not base64, or has no end, is left as it is, so that it gets the same error as a short one.
     """
     parts: list[memoryview] = []

@@ -1,8 +1,6 @@
 """The emulator in processes of its own, started the way an operator starts it."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +14,8 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
+
+from tests.process import free_port, stop
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 60.0
@@ -106,8 +106,11 @@ def running_server(
     target: str = "service.py:OpenAIEmulator",
     cwd: Path = REPOSITORY,
     env: Mapping[str, str] | None = None,
+    ready: bool = True,
 ) -> Iterator[Server]:
     """Run ``bentoml serve`` on a free port while the body runs, and stop it by its process id.
+
+    The body begins when it is ready, or at once if `ready` is false.
 
     Its BENTOML_HOME is its own unless `env` says otherwise.
 
@@ -129,17 +132,11 @@ def running_server(
             )
         server = Server(f"http://127.0.0.1:{port}", process, log_file)
         try:
-            _wait_until_ready(server, process)
+            if ready:
+                _wait_until_ready(server, process)
             yield server
         finally:
-            _stop(process)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+            stop(process, STOP_TIMEOUT_S)
 
 
 def _is_ready(url: str) -> bool:
@@ -153,12 +150,3 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
     eventually(lambda: process.poll() is not None or _is_ready(server.url), START_TIMEOUT_S)
     if process.poll() is not None or not _is_ready(server.url):
         raise RuntimeError(f"bentoml serve is not ready. Its log:\n{server.log()}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -357,7 +357,10 @@ SEEDED: dict[str, dict[str, object]] = {
     "stop": {"stop": "e "},
     "log probabilities": {"logprobs": True, "top_logprobs": 3},
     "calls": {"tools": [WEATHER], "tool_choice": "required"},
-    "object": {"response_format": {"type": "json_object"}},
+    "object": {
+        "messages": [{"role": "user", "content": "Answer in JSON."}],
+        "response_format": {"type": "json_object"},
+    },
 }
 
 

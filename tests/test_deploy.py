@@ -19,7 +19,8 @@ import yaml  # type: ignore[import-untyped]
 from compose_spec import PyCompose
 from kubernetes_validate import validate
 
-from tests.server import REPOSITORY, Server, free_port, running_server
+from tests.process import free_port
+from tests.server import REPOSITORY, Server, running_server
 
 DEPLOY = REPOSITORY / "deploy"
 KUBERNETES = sorted(DEPLOY.glob("kubernetes/*.yaml"))

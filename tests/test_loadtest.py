@@ -23,15 +23,19 @@ import locust.stats
 from locust import User, tag, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.runners import Runner
 from locust.stats import RequestStats
 
-from loadtest.hooks import conclude, prepare
-from loadtest.limits import broken_limits, exit_code
+from loadtest.failures import StreamError
+from loadtest.hooks import conclude, prepare, register
+from loadtest.limits import MIN_GAPS, broken_limits, exit_code, unjudged
 from loadtest.options import Options, add_options, flag
 from loadtest.report import (
     ITL,
+    THE_STOP,
     TOKENS,
     TTFT,
+    Stop,
     StreamLog,
     bucket,
     extend_run,
@@ -41,9 +45,10 @@ from loadtest.report import (
     rows,
     tokens_per_s,
 )
-from loadtest.stream import ChatStream, StreamError
+from loadtest.stream import ChatStream
 from tests.chat_stub import content, ending, ending_with, event, running_stub, stream_of
-from tests.server import REPOSITORY, Server, free_port, running_server
+from tests.process import free_port
+from tests.server import REPOSITORY, Server, running_server
 
 Row = dict[str, str]
 
@@ -125,15 +130,21 @@ def test_reasoning_and_tool_calls_are_output() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (stream_of("no-done"), r"without \[DONE\], after 2 tokens"),
-        (stream_of("error"), "error in mid-stream: out of memory"),
-        (b"data: nonsense\n\n", "not a chunk: b'nonsense'"),
+        (stream_of("eof"), r"^no finish_reason, no \[DONE\]: ended after 2 tokens$"),
+        (stream_of("no-done"), r"^no \[DONE\]$"),
+        (stream_of("error"), "^error event: out of memory$"),
+        (event({"error": {"message": "wait 5 s", "code": "busy"}}), "^error event: busy$"),
+        (event({"error": {"message": "oh", "type": "server_error"}}), "^error event: server_error"),
+        (b"data: nonsense\n\n", "^broken JSON after 0 tokens$"),
+        (content("a") + content("b")[:-6] + b"\n\n" + ending(2), "^broken JSON after 1 token$"),
+        (content("a") + content('b"c').replace(b"\\", b"") + ending(2), "^broken JSON after 1"),
         (b"data: [5]\n\n", r"not a chunk: b'\[5\]'"),
         (event({"choices": ["x"]}), "not a chunk: b'.*x"),
         (event({"choices": 5}), "not a chunk"),
         (event({"choices": [{"delta": "x"}]}), "not a chunk"),
         (event({"object": "error", "error": None, "message": "too long"}), "too long"),
-        (b"", r"without \[DONE\]"),
+        (b"", "^empty body$"),
+        (b": hello\n\n", r"^no finish_reason, no \[DONE\]: ended after 0 tokens$"),
     ],
 )
 def test_a_broken_stream_says_what_came(body: bytes, message: str) -> None:
@@ -237,6 +248,12 @@ BAD_OPTIONS = [
     ("rate", "0", "must be a number over 0"),
     ("rate", "nan", "must be a number over 0"),
     ("burst_size", "-3", "must be a whole number of at least 1"),
+    ("silence_s", "0", "must be a number over 0"),
+    ("fault_kind", "Close!", "must be the name of a fault, such as close or no-done"),
+    ("fault_rate", "2", "must be a number from 0 to 1"),
+    ("fault_after_tokens", "-1", "must be a whole number of at least 0"),
+    ("trace_speed", "0", "must be a number over 0"),
+    ("trace_limit", "0", "must be a whole number of at least 1"),
     ("max_ttft_p99_ms", "nan", "must be a number of at least 0"),
     ("max_itl_p99_ms", "nan", "must be a number of at least 0"),
     ("max_error_rate", "nan", "must be a number from 0 to 1"),
@@ -279,12 +296,12 @@ BREAKING: list[tuple[dict[str, Any], str]] = [
 
 
 def measured() -> RequestStats:
-    """Return figures of one good and one failed request."""
+    """Return figures of one good and one failed request, and gaps enough for a p99."""
     stats = RequestStats()
     stats.log_request("E2E", "chat", 140, 0)
     stats.log_request("E2E", "chat", 140, 0)
     stats.log_error("E2E", "chat", "failed")
-    log_stream(stats, "chat", 10.0, [10.1, 10.12, 10.14])
+    log_stream(stats, "chat", 10.0, [10.1 + 0.02 * i for i in range(MIN_GAPS + 1)])
     log_tokens(stats, "chat", 3)
     stats.total.start_time -= 1
     return stats
@@ -313,6 +330,51 @@ def test_a_limit_on_what_was_not_measured_is_broken() -> None:
         " no request was made",
     ]
     assert len(lines) == 4
+
+
+def test_the_p99_of_too_few_gaps_is_not_judged() -> None:
+    """It is their maximum; the row is named, and a run without any row to judge does not pass."""
+    stats, options = measured(), Options(max_itl_p99_ms=50)
+    log_stream(stats, "rare", 10.0, [10.1, 10.2, 10.9])
+    assert list(broken_limits(stats, options)) == []
+    line = "--max-itl-p99-ms 50 in 'rare': 2 gaps, and a p99 is judged by 100 or more"
+    assert list(unjudged(stats, options)) == [line]
+    assert list(unjudged(stats, NO_LIMITS)) == []
+    alone = RequestStats()
+    log_stream(alone, "rare", 10.0, [10.1, 10.2, 10.9])
+    (broken,) = broken_limits(alone, options)
+    assert broken == "--max-itl-p99-ms 50: no row has the 100 gaps that a p99 is judged by"
+
+
+def test_what_the_stop_delays_is_left_out() -> None:
+    """A gap that ends within the second after the stop is none, and all others count."""
+    stats, stop = RequestStats(), Stop(at_s=10.5)
+    log_stream(stats, "chat", 9.9, [10.0, 10.4, 10.6, 10.6, 12.0, 12.1], stop=stop)
+    log_stream(stats, "late", 9.9, [10.7], stop=stop)
+    (itl,), (ttft,) = rows(stats, ITL), rows(stats, TTFT)
+    assert (itl.name, itl.response_times) == ("chat", {400: 1, 1400: 1, 100: 1})
+    assert (ttft.name, ttft.num_requests) == ("chat", 1)
+
+
+def start(runner: Runner) -> None:
+    """Start a run without users, and wait until it is under way."""
+    runner.start(0, spawn_rate=1)
+    assert runner.spawning_greenlet is not None
+    runner.spawning_greenlet.join()
+
+
+def test_every_process_notes_its_stop_and_forgets_it() -> None:
+    """The hooks are locust's own: before it stops its users, and at the next start."""
+    environment = Environment()
+    register(environment.events)
+    runner = environment.create_local_runner()
+    start(runner)
+    assert not THE_STOP.delays(time.perf_counter())
+    runner.stop()
+    assert THE_STOP.delays(time.perf_counter())
+    start(runner)
+    assert not THE_STOP.delays(time.perf_counter())
+    runner.quit()
 
 
 @pytest.mark.parametrize(("limit", "code"), [(0.1, 1), (0.9, None)])
@@ -547,18 +609,89 @@ def test_a_server_that_hangs_has_no_tokens_per_s(run: RunLocust) -> None:
     assert 2 < float(age_s) < 4
 
 
-def test_every_fault_is_a_failure_with_its_name(run: RunLocust) -> None:
-    """Short answers, missing ends, errors in mid-stream and HTTP errors are all told apart."""
-    with running_stub("short", "no-done", "error", "http") as stub:
+# Each fault of the stub by the name that it has in the failures, in a stream and a whole answer.
+NAMES = {
+    "http": ("HTTP 503: overloaded",) * 2,
+    "error": ("error event: out of memory", None),
+    "rate-limited": ("error event: rate_limit_exceeded", None),
+    "eof": ("no finish_reason, no [DONE]: ended after 2 tokens", "cut JSON"),
+    "no-done": ("no [DONE]", None),
+    "no-finish": ("no finish_reason", None),
+    "close": ("connection closed after 2 tokens", "connection closed within the answer"),
+    "reset": ("connection reset after 2 tokens", "connection reset within the answer"),
+    "stall": ("nothing for 0.5 s",) * 2,
+    "malformed": ("broken JSON after 2 tokens", "broken JSON"),
+    "empty": ("empty body",) * 2,
+    "no-answer": ("connection closed before the answer",) * 2,
+    "no-answer-reset": ("connection reset before the answer",) * 2,
+    "slice": (None, None),
+}
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["streams", "whole answers"])
+def test_every_fault_is_a_failure_with_its_name(run: RunLocust, whole: bool) -> None:
+    """Whatever breaks an answer on the wire is told from all else; what is only torn is read."""
+    names = {fault: names[whole] for fault, names in NAMES.items() if names[whole] or not whole}
+    with running_stub(*names) as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "0" if whole else "1")
+        load = ("--silence-s", "0.5", "--rate", "20", "-t", "4s", "SteadyRateUser")
+        result = run(stub.url, *real, *load)
+    assert result.exit_code == 1
+    assert {row["Error"] for row in result.failures} == {
+        f"CatchResponseError({name!r})" for name in names.values() if name
+    }
+    seen = {row["Error"]: int(row["Occurrences"]) for row in result.failures}
+    assert min(seen.values()) >= 2  # it did not end what came after it
+
+
+def test_a_short_answer_is_a_failure(run: RunLocust) -> None:
+    """An answer must be as long as was asked for."""
+    with running_stub("short") as stub:
         arguments = ("--output-length", "4", "--stream-ratio", "1", "--max-error-rate", "0.5")
-        result = run(stub.url, *arguments, "-u", "2", "-r", "2", "-t", "4s", "ShortChatUser")
+        result = run(stub.url, *arguments, "-u", "2", "-r", "2", "-t", "3s", "ShortChatUser")
     assert result.exit_code == 1
     assert "Limit broken: --max-error-rate 0.5: the error rate was 1.0000" in result.output
-    errors = " ".join(row["Error"] for row in result.failures)
-    assert "short answer: 1 tokens, asked for 4" in errors
-    assert "stream ended without [DONE], after 2 tokens" in errors
-    assert "error in mid-stream: out of memory" in errors
-    assert "HTTP 503: overloaded" in errors
+    errors = {row["Error"] for row in result.failures}
+    assert errors == {"CatchResponseError('short answer: 1 tokens, asked for 4')"}
+
+
+def test_nothing_listens(run: RunLocust) -> None:
+    """A server that is not there is named in one row."""
+    result = run(f"http://127.0.0.1:{free_port()}", "-t", "2s", "ShortChatUser")
+    assert {row["Error"] for row in result.failures} == {"CatchResponseError('connection refused')"}
+
+
+def test_silence_lasts_as_long_as_it_may(run: RunLocust) -> None:
+    """A stalled stream fails after ``--silence-s``, to some 10 ms."""
+    with running_stub("stall") as stub:
+        real = ("--no-emulation-headers", "--stream-ratio", "1", "--silence-s", "1.2")
+        result = run(stub.url, *real, "-t", "4s", "ShortChatUser")
+    assert "nothing for 1.2 s" in result.failures[0]["Error"]
+    assert 1200 <= result.median("E2E", "chat-short") < 1400
+
+
+def test_faults_are_asked_for_by_header(run: RunLocust) -> None:
+    """The emulator is told kind, rate and place; a whole answer is not asked for a lost [DONE]."""
+    kind = ("--fault-kind", "no-done", "--fault-rate", "0.25", "--fault-after-tokens", "3")
+    with running_stub() as stub:
+        result = run(stub.url, *kind, "--stream-ratio", "0.5", "--rate", "20", "-t", "3s", STEADY)
+    assert result.exit_code == 1  # the answers are not as long as was asked for
+    asked = {
+        (bool(body.get("stream")), *(headers.get(f"x-fault-{name}") for name in FAULT_HEADERS))
+        for body, headers in zip(stub.bodies, stub.headers, strict=True)
+    }
+    assert asked == {(True, "no-done", "0.25", "3"), (False, None, None, None)}
+
+
+STEADY = "SteadyRateUser"
+FAULT_HEADERS = ("kind", "probability", "after-tokens")
+
+
+@pytest.mark.parametrize("option", ["fault_rate", "fault_after_tokens"])
+def test_a_rate_of_no_fault_is_refused(option: str) -> None:
+    """An option that would do nothing is not ignored."""
+    with pytest.raises(ValueError, match=f"^{flag(option)} needs --fault-kind$"):
+        Options.of(Namespace(**{option: "0"}))
 
 
 def test_an_answer_without_usage_cannot_be_counted(run: RunLocust) -> None:

@@ -15,7 +15,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
 from faults.asking import FaultHeaders
-from schemas import ChatCompletionRequest, CompletionRequest, EmulationHeaders
+from http_api.responses_schemas import ResponsesRequest
+from schemas import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    EmulationHeaders,
+)
 from tests.wire import CHAT_PATH, chat, headers
 
 INSTANT = {"X-TTFT-MS": "0", "X-ITL-MS": "0", "X-OUTPUT-LENGTH": "2"}
@@ -38,21 +44,30 @@ def test_every_api_is_described(document: dict[str, Any]) -> None:
     operations = {(m.upper(), path) for path, item in document["paths"].items() for m in item}
     assert operations == {
         ("POST", CHAT_PATH),
+        ("GET", CHAT_PATH),
         ("POST", "/v1/completions"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/v1/responses"),
+        ("POST", "/v1/responses/input_tokens"),
+        ("GET", "/v1/responses/{id}"),
+        ("DELETE", "/v1/responses/{id}"),
+        ("GET", "/v1/responses/{id}/input_items"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{model}"),
         ("GET", "/health"),
     }
 
 
-@pytest.mark.parametrize("model", [ChatCompletionRequest, CompletionRequest])
+@pytest.mark.parametrize(
+    "model", [ChatCompletionRequest, CompletionRequest, EmbeddingRequest, ResponsesRequest]
+)
 def test_every_parameter_is_described(document: dict[str, Any], model: type[Any]) -> None:
     """The document has every parameter of a request."""
     described = document["components"]["schemas"][model.__name__]["properties"]
-    assert set(described) == set(model.model_fields)
+    assert set(described) == {field.alias or name for name, field in model.model_fields.items()}
 
 
-@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/completions"])
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/completions", "/v1/embeddings", "/v1/responses"])
 def test_every_header_is_described(document: dict[str, Any], path: str) -> None:
     """The document has every X-* header with what it is for, and every number with its range."""
     described = {p["name"]: p for p in document["paths"][path]["post"]["parameters"]}
@@ -66,10 +81,19 @@ def test_every_header_is_described(document: dict[str, Any], path: str) -> None:
 
 
 def test_document_describes_the_example(document: dict[str, Any], http: httpx.Client) -> None:
-    """A chat is valid for the document's request, and its answer for the document's answer."""
+    """A request is valid for the document's request, and its answer for the document's answer."""
     parts = {"components": document["components"]}
-    answer = http.post(CHAT_PATH, json=chat(), headers=headers()).json()
-    for name, value in (("ChatCompletionRequest", chat()), ("ChatCompletion", answer)):
+    response = {"model": "gpt-4", "input": "hi"}
+    answers = [
+        http.post(path, json=body, headers=headers()).json()
+        for path, body in ((CHAT_PATH, chat()), ("/v1/responses", response))
+    ]
+    for name, value in (
+        ("ChatCompletionRequest", chat()),
+        ("ChatCompletion", answers[0]),
+        ("ResponsesRequest", response),
+        ("Response", answers[1]),
+    ):
         schema = {"$ref": f"#/components/schemas/{name}", **parts}
         jsonschema.Draft202012Validator(schema).validate(value)
 
@@ -121,7 +145,12 @@ def without_failures(document: dict[str, Any]) -> dict[str, Any]:
         ("POST", CHAT_PATH, GenerationMode.NEGATIVE, 400),
         ("POST", "/v1/completions", GenerationMode.POSITIVE, 200),
         ("POST", "/v1/completions", GenerationMode.NEGATIVE, 400),
-        ("GET", "/v1/models/{model}", GenerationMode.POSITIVE, 404),
+        ("POST", "/v1/responses", GenerationMode.POSITIVE, 200),
+        ("POST", "/v1/responses", GenerationMode.NEGATIVE, 400),
+        ("POST", "/v1/responses/input_tokens", GenerationMode.POSITIVE, 200),
+        ("POST", "/v1/embeddings", GenerationMode.POSITIVE, 200),
+        ("POST", "/v1/embeddings", GenerationMode.NEGATIVE, 400),
+        ("GET", "/v1/models/{model}", GenerationMode.POSITIVE, 200),
     ],
 )
 def test_no_request_breaks_the_server(

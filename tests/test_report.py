@@ -16,11 +16,17 @@ TOOL = {"type": "function", "function": {"name": "look"}}
 
 
 def report_of(answer: Answer) -> dict[str, Any]:
-    """Return the report of a stream, and check that the last chunk before [DONE] has it alone."""
+    """Return the report of a stream.
+
+    It is on the last chunk before [DONE] and on the last with a finish_reason, the same on both.
+    """
     assert answer.events[-1].data == DONE
-    assert [index for index, chunk in enumerate(answer.chunks) if "emulation" in chunk] == [
-        len(answer.chunks) - 1
-    ]
+    chunks = answer.chunks
+    ends = [i for i, chunk in enumerate(chunks) if chunk["choices"]][-1]
+    last = len(chunks) - 1
+    assert [i for i, chunk in enumerate(chunks) if "emulation" in chunk] == sorted({ends, last})
+    assert chunks[ends]["choices"][0]["finish_reason"]
+    assert chunks[ends]["emulation"] == answer.report
     return answer.report
 
 

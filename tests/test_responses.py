@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from http_api.events import error_event
+from http_api.events import error_chunk
 from http_api.sending import Deadline, EventStream
 from http_api.upgrade import without_offer
 from schemas import ErrorBody
@@ -30,9 +30,9 @@ class Unheeded:
         """Return nothing more."""
         return b""
 
-    def failure(self, error: ErrorBody) -> bytes:
-        """Return the error's event."""
-        return error_event(error).encode()
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure."""
+        return error_chunk(error).encode()
 
     def finish(self, status: int) -> None:
         """Take no notice."""

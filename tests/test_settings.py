@@ -86,6 +86,18 @@ def test_model_with_slash(http: httpx.Client) -> None:
     assert http.get("/v1/models/org/beta").json()["id"] == "org/beta"
 
 
+def test_unlisted_model_is_not_found(http: httpx.Client) -> None:
+    """In strict mode a model that is not listed is a 404 when it is asked about."""
+    answer = http.get("/v1/models/gpt-4")
+    assert answer.status_code == 404
+    assert answer.json()["error"] == {
+        "message": "The model 'gpt-4' does not exist",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+
+
 def test_listed_model_is_served(http: httpx.Client) -> None:
     """In strict mode a listed model is served, in the encoding for names unknown to tiktoken."""
     answer = http.post(CHAT_PATH, json=chat(model="org/beta")).json()

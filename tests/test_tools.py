@@ -203,7 +203,9 @@ def test_tool_choice(client: openai.OpenAI, choice: object, calls: int, called: 
     tools = [function("f"), function("g")]
     answer = complete(client, asking(calls), tools=tools, **choices)
     assert names_of(answer) == called
-    assert answer.choices[0].finish_reason == ("tool_calls" if called else "stop")
+    is_named = isinstance(choice, dict) and choice["type"] == "function"
+    ends = "tool_calls" if called and not is_named else "stop"
+    assert answer.choices[0].finish_reason == ends
     assert token_count(text_of(answer), "cl100k_base") == (0 if called else 5)
 
 
@@ -227,17 +229,65 @@ def test_calls_need_tools(client: openai.OpenAI) -> None:
     assert complete(client, asking(2)).choices[0].message.content
 
 
-def test_text_after_the_result_of_a_tool(client: openai.OpenAI) -> None:
-    """After a tool message comes text, whatever the choice, so that an agent's loop ends."""
-    messages: list[Any] = [{"role": "user", "content": "hi"}]
-    tools = [function()]
-    first = complete(client, messages=messages, tools=tools, tool_choice="required")
-    call = (first.choices[0].message.tool_calls or [])[0]
-    messages.append(first.choices[0].message)
-    messages.append({"role": "tool", "tool_call_id": call.id, "content": "42"})
-    second = complete(client, asking(2), messages=messages, tools=tools, tool_choice="required")
-    assert second.choices[0].finish_reason == "stop"
-    assert token_count(text_of(second), "cl100k_base") == 5
+def after_calls(*names: str) -> list[dict[str, Any]]:
+    """Return the messages of a user, of calls of these functions, and of their results."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+    for number, name in enumerate(names):
+        function_call = {"name": name, "arguments": "{}"}
+        call = {"id": f"call_{number}", "type": "function", "function": function_call}
+        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": call["id"], "content": "42"})
+    return messages
+
+
+@pytest.mark.parametrize("choice", [None, "auto", allowed("auto", "f")], ids=str)
+def test_text_after_the_result_of_a_tool(client: openai.OpenAI, choice: object) -> None:
+    """With auto a text follows a tool's result, also with X-TOOL-CALLS, so that agents end."""
+    choices = {} if choice is None else {"tool_choice": choice}
+    answer = complete(
+        client, asking(2), messages=after_calls("f"), tools=[function("f")], **choices
+    )
+    assert answer.choices[0].finish_reason == "stop"
+    assert token_count(text_of(answer), "cl100k_base") == 5
+
+
+@pytest.mark.parametrize(
+    ("choice", "finish"),
+    [("required", "tool_calls"), (allowed("required", "f"), "tool_calls"), (named("f"), "stop")],
+    ids=str,
+)
+def test_required_calls_follow_results(client: openai.OpenAI, choice: object, finish: str) -> None:
+    """A required or a named tool is called also after a tool's result."""
+    answer = complete(client, messages=after_calls("f"), tools=[function("f")], tool_choice=choice)
+    assert names_of(answer) == ["f"]
+    assert answer.choices[0].finish_reason == finish
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [((), "f"), (("f",), "g"), (("g",), "f"), (("f", "g"), "h"), (("f", "g", "h"), "f")],
+)
+def test_new_tools_come_first(
+    client: openai.OpenAI, called: tuple[str, ...], expected: str
+) -> None:
+    """Of several tools, those not called since the user last spoke come first."""
+    tools = [function(name) for name in "fgh"]
+    answer = complete(client, messages=after_calls(*called), tools=tools, tool_choice="required")
+    assert names_of(answer) == [expected]
+
+
+def test_calls_before_the_user_spoke_do_not_count(client: openai.OpenAI) -> None:
+    """With a new message of the user the tools begin anew."""
+    messages = [*after_calls("f"), {"role": "user", "content": "and now?"}]
+    tools = [function("f"), function("g")]
+    assert names_of(complete(client, asking(1), messages=messages, tools=tools)) == ["f"]
+
+
+def test_named_tool_ends_with_stop(client: openai.OpenAI) -> None:
+    """A call of a named tool ends with the reason stop, whole and streamed."""
+    asked: dict[str, Any] = {"tools": [function("f")], "tool_choice": named("f")}
+    assert complete(client, **asked).choices[0].finish_reason == "stop"
+    assert chunks(client, **asked)[-1].choices[0].finish_reason == "stop"
 
 
 def test_calls_cut_by_the_limit(client: openai.OpenAI) -> None:
@@ -460,12 +510,18 @@ def test_parse_helper_parses_calls(client: openai.OpenAI) -> None:
 
 def schema_format(schema: Schema) -> dict[str, Any]:
     """Return the response format of a schema."""
-    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+
+JSON_OBJECT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Answer in JSON."}],
+    "response_format": {"type": "json_object"},
+}
 
 
 def test_json_object(client: openai.OpenAI) -> None:
     """json_object yields a JSON object."""
-    answer = complete(client, response_format={"type": "json_object"})
+    answer = complete(client, **JSON_OBJECT)
     assert isinstance(json.loads(text_of(answer)), dict)
     assert answer.choices[0].finish_reason == "stop"
 
@@ -492,7 +548,7 @@ def test_json_is_streamed_by_tokens(address: Address) -> None:
 
 def test_json_cut_by_the_limit(client: openai.OpenAI) -> None:
     """A limit cuts JSON like text, with the reason length."""
-    answer = complete(client, response_format={"type": "json_object"}, max_completion_tokens=3)
+    answer = complete(client, **JSON_OBJECT, max_completion_tokens=3)
     assert token_count(text_of(answer), "cl100k_base") == 3
     assert answer.choices[0].finish_reason == "length"
 

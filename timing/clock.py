@@ -9,7 +9,7 @@ import sys
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from time import monotonic
 from typing import Protocol
@@ -30,21 +30,41 @@ async def sleep_until(instant_s: float) -> None:
 
     >>> asyncio.run(sleep_until(monotonic() + 0.02))
     """
-    clock = running_clock()
-    if instant_s <= monotonic():
-        await clock.turn()
-        return
-    waiter = clock.wait(instant_s)
-    try:
-        await waiter
-    except asyncio.CancelledError:
-        clock.forget(waiter)
-        raise
+    await running_clock().sleep_until(instant_s)
 
 
 # --------------------------------------------------------------------------------------
 # Clocks, one for each event loop
 # --------------------------------------------------------------------------------------
+
+
+class Waiter(Protocol):
+    """What is told that somebody may go on; a future is one."""
+
+    def done(self) -> bool:
+        """Return whether nobody waits any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """Let it go on."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Let it fail."""
+
+
+class Sleeps(Protocol):
+    """What a stream of tokens sleeps by: a `Clock`, or an engine that keeps the time."""
+
+    def wait(self, instant_s: float) -> asyncio.Future[None]:
+        """Return a future that is done when `instant_s` has come."""
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """Note that a sleep was cancelled."""
+
+    def turn(self) -> asyncio.Future[None]:
+        """Return a future that is done when a task that is behind may go on."""
+
+    async def sleep_until(self, instant_s: float) -> None:
+        """Sleep until `instant_s`."""
 
 
 class Clock:
@@ -54,10 +74,11 @@ class Clock:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
         self._sleeps: list[tuple[float, int, asyncio.Future[None]]] = []
         self._started = 0
         self._cancelled = 0
-        self._behind: deque[asyncio.Future[None]] = deque()
+        self._behind: deque[Waiter] = deque()
         self._taking_turns = False
         self._turned_s = 0.0
         self._sleeps_per_turn = 1
@@ -69,12 +90,20 @@ class Clock:
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._new_future()
         self._started += 1
-        heappush(self._sleeps, (instant_s, self._started, waiter))
-        if self._sleeps[0][2] is waiter:
+        sleeps = self._sleeps
+        heappush(sleeps, (instant_s, self._started, waiter))
+        if sleeps[0][2] is waiter:
             self._alarm.set(instant_s)
         return waiter
+
+    def _new_future(self) -> asyncio.Future[None]:
+        # asyncio.get_running_loop() would ask the system for the process's id each time.
+        loop = self._loop()
+        if loop is None:
+            raise RuntimeError("the clock's event loop is gone")
+        return loop.create_future()
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
         """Note that a sleep was cancelled. At most half of the sleeps kept are such garbage."""
@@ -102,16 +131,36 @@ class Clock:
         else:
             self._alarm.clear()
 
+    async def sleep_until(self, instant_s: float) -> None:
+        """Sleep until ``time.monotonic()`` has reached `instant_s`; never shorter."""
+        if instant_s <= monotonic():
+            await self.turn()
+            return
+        waiter = self.wait(instant_s)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self.forget(waiter)
+            raise
+
     def turn(self) -> asyncio.Future[None]:
         """Return a future that is done when a task that is behind may go on."""
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter = asyncio.get_running_loop().create_future()
         self._behind.append(waiter)
         if not self._taking_turns:
-            self._taking_turns = True
-            self._turned_s = monotonic()
-            loop.call_soon(self._take_turns)
+            self._begin_to_take_turns()
         return waiter
+
+    def wake_in_turn(self, waiters: Iterable[Waiter]) -> None:
+        """Wake many in turns, between which those that are in time get the loop."""
+        self._behind.extend(waiters)
+        if not self._taking_turns:
+            self._begin_to_take_turns()
+
+    def _begin_to_take_turns(self) -> None:
+        self._taking_turns = True
+        self._turned_s = monotonic()
+        asyncio.get_running_loop().call_soon(self._take_turns)
 
     def _take_turns(self) -> None:
         """Let the tasks that have been behind for longest go on: as many as fill a turn."""

@@ -3,19 +3,18 @@
 import math
 from array import array
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from timing.plan import Schedule
+
+# Up to so many events are marked one by one; numpy takes as long for as many.
+_FEW = 16
+# More are not kept unsettled.
+NOTES_KEPT = 1024
 # A write that takes longer has waited for the client: what the client takes at once, takes 20 us.
 TAKEN_AT_ONCE_S = 0.001
-
-
-class Schedule(Protocol):
-    """When each token is due, in seconds after the start."""
-
-    def due_s(self, index: int) -> float:
-        """Return when token `index` is due."""
 
 
 class Pace:
@@ -24,6 +23,8 @@ class Pace:
     A lag is the emulator's own: an event's counts from when it was due, or from when the client
     had taken what came before, if that was later. ``blocked_s`` is how long writes waited for the
     client; the gaps hold that too.
+
+    ``note(now_s)`` costs a tenth of ``mark(now_s, 1)`` and means the same, once settled.
 
     Args:
         schedule: When each token is due.
@@ -36,6 +37,7 @@ class Pace:
         "_first",
         "_last",
         "_last_due_s",
+        "_noted_s",
         "_schedule",
         "_start_s",
         "_taken_s",
@@ -48,6 +50,7 @@ class Pace:
         "itl_lag_s",
         "largest_gap_s",
         "last_s",
+        "note",
         "passed",
         "worst_lag_s",
     )
@@ -58,6 +61,8 @@ class Pace:
         self._schedule = schedule
         self._start_s = start_s
         self._tokens_per_event = tokens_per_event
+        self._noted_s = array("d")
+        self.note = self._noted_s.append
         self._first = self._last = 0
         self._last_due_s = 0.0
         self._taken_s = 0.0
@@ -78,6 +83,22 @@ class Pace:
         Where text was held back, ``left`` says which of them left, counted from 0: the others are
         none, neither late nor in time.
         """
+        self.settle()
+        self._mark(now_s, events, left)
+
+    def settle(self) -> None:
+        """Take in the events that were noted."""
+        noted_s = self._noted_s
+        if len(noted_s) > _FEW:
+            self._mark_each(np.array(noted_s))
+            del noted_s[:]
+        elif noted_s:
+            times_s = noted_s.tolist()
+            del noted_s[:]
+            for now_s in times_s:
+                self._mark(now_s, 1)
+
+    def _mark(self, now_s: float, events: int, left: Sequence[int] | None = None) -> None:
         passed = self.passed
         self.passed = passed + events
         if left is None:
@@ -89,8 +110,7 @@ class Pace:
         elapsed_s = now_s - self._start_s
         stride = self._tokens_per_event
         due_s = self._schedule.due_s(first * stride)
-        ready_s = max(due_s, self._taken_s) if self._taken_s else due_s
-        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - ready_s)
+        self.worst_lag_s = max(self.worst_lag_s, elapsed_s - max(due_s, self._taken_s))
         if self.events:
             gap_s = elapsed_s - self.last_s
             self.largest_gap_s = max(self.largest_gap_s, gap_s)
@@ -109,8 +129,33 @@ class Pace:
         self._last = last
         self._last_due_s = due_s if count == 1 else self._schedule.due_s(last * stride)
 
+    def _mark_each(self, times_s: NDArray[np.float64]) -> None:
+        """Do what `_mark` does, for many events that left one by one."""
+        elapsed_s, stride = times_s - self._start_s, self._tokens_per_event
+        slots = range(self.passed * stride, (self.passed + len(times_s)) * stride, stride)
+        due_s = np.fromiter(map(self._schedule.due_s, slots), np.float64, len(times_s))
+        lags_s = elapsed_s - np.maximum(due_s, self._taken_s)
+        self.worst_lag_s = max(self.worst_lag_s, float(lags_s.max()))
+        if not self.events:
+            self.first_s, self.first_due_s = float(elapsed_s[0]), float(due_s[0])
+            self.last_s, self._last_due_s, self._first = self.first_s, self.first_due_s, self.passed
+        gaps_s = np.diff(elapsed_s, prepend=self.last_s)
+        asked_s = np.diff(due_s, prepend=self._last_due_s)
+        if self._taken_s:
+            asked_s[0] = max(asked_s[0], self._taken_s - self.last_s)
+        own_gaps = slice(0 if self.events else 1, None)
+        self.largest_gap_s = max(self.largest_gap_s, float(gaps_s[own_gaps].max()))
+        self.itl_lag_s = max(self.itl_lag_s, float((gaps_s - asked_s)[own_gaps].max()))
+        if self.gaps_s is not None:
+            self.gaps_s.frombytes(gaps_s[own_gaps].tobytes())
+        self.events += len(times_s)
+        self.passed += len(times_s)
+        self._last = self.passed - 1
+        self.last_s, self._last_due_s = float(elapsed_s[-1]), float(due_s[-1])
+
     def block(self, handed_s: float, now_s: float) -> None:
         """Note that a write from `handed_s` to `now_s` waited for the client."""
+        self.settle()
         self.blocked_s += now_s - handed_s
         self._taken_s = now_s - self._start_s
 

@@ -2,7 +2,6 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
@@ -21,6 +20,16 @@ class Schedule(Protocol):
     @property
     def total_s(self) -> float:
         """When the last token is due."""
+
+
+class Offsets(Protocol):
+    """Due times in seconds after the start, of as many tokens as have one."""
+
+    def __len__(self) -> int:
+        """Return how many are known."""
+
+    def __getitem__(self, index: int, /) -> float:
+        """Return when token `index` is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,8 @@ class GenerationPlan:
     ``token_limit`` is what the client's limit leaves for visible tokens, None without a limit.
 
     With jitter ``offsets`` holds the due times that were drawn, in seconds after the start, and
-    stands in place of ``ttft + i * itl``, which remains their mean.
+    stands in place of ``ttft + i * itl``, which remains their mean. An engine's times stand there
+    too, infinite for tokens that have not come.
     """
 
     output_tokens: int
@@ -55,7 +65,7 @@ class GenerationPlan:
     reasoning_tokens: int = 0
     hidden_tokens: int = 0
     token_limit: int | None = None
-    offsets: Sequence[float] | None = None
+    offsets: Offsets | None = None
 
     def timed_as(self, output_tokens: int) -> Self:
         """Return this plan for an answer that turned out to take `output_tokens` on the clock."""
@@ -63,7 +73,7 @@ class GenerationPlan:
             return self
         return replace(self, output_tokens=output_tokens)
 
-    def timed_at(self, offsets: Sequence[float]) -> Self:
+    def timed_at(self, offsets: Offsets) -> Self:
         """Return this plan with due times that were drawn, hidden tokens included."""
         return replace(self, offsets=offsets)
 

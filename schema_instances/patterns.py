@@ -1,99 +1,25 @@
-"""The strings of JSON instances: words, formats, and texts that match a pattern.
-
-rstr, the library for the last, has no budget, and the patterns come from clients.
-"""
+"""Texts that match a regular expression; rstr, the library for it, has no budget."""
 
 import random
 import re
 import string
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
-from typing import Any, Self, TypeAlias
+from itertools import count
+from typing import Any, TypeAlias
 
 import regex
+
+from .limits import MAX_PATTERN, MAX_PATTERN_GROUPS, MAX_PATTERN_KEPT, MAX_PATTERN_LITERAL
 
 # Python's parser of regular expressions; there is no public one, nor types for it.
 sre: Any = import_module("re._parser")
 
-MAX_PATTERN = 5_000  # characters of a pattern, and its items once repeats are written out
-MAX_PATTERN_GROUPS = 50
-MAX_PATTERN_LITERAL = 200  # regex takes the cube of it to prepare, past any timeout
-
 Tree: TypeAlias = Any  # what re's parser returns; it is not typed
 
-# --------------------------------------------------------------------------------------
-# Words and formats
-# --------------------------------------------------------------------------------------
-
-_TEXT = """
-    apple river green light paper morning simple garden silver bright letter window music
-    travel gentle market story table ocean coffee winter clear bridge forest quiet round golden
-    mountain street summer fresh early picture plain valley teacher modern station
-"""
-WORDS = _TEXT.split()
-HINTS = {
-    "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
-    "city": ("Boston", "Paris", "Tokyo", "Oslo"),
-    "country": ("Canada", "France", "Japan", "Norway"),
-    "name": ("Alice", "Omar", "Mei", "Sofia"),
-}
-
-
-def _date(rng: random.Random) -> str:
-    return f"{rng.randint(1990, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
-
-
-def _time(rng: random.Random) -> str:
-    return f"{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}Z"
-
-
-def _uuid(rng: random.Random) -> str:
-    digits = f"{rng.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}"
-
-
-def _host(rng: random.Random) -> str:
-    return f"{rng.choice(WORDS)}.example.com"
-
-
-# How each format is made, and by what it is told from the others where alternatives differ in it.
-FORMATS: dict[str, tuple[Callable[[random.Random], str], str]] = {
-    "date": (_date, r"\d{4}-\d\d-\d\d"),
-    "time": (_time, r"\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"),
-    "date-time": (
-        lambda rng: f"{_date(rng)}T{_time(rng)}",
-        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)",
-    ),
-    "duration": (lambda rng: f"P{rng.randint(1, 30)}D", r"P(\d+[YMWD])*(T(\d+[HMS])+)?"),
-    "email": (lambda rng: f"{rng.choice(WORDS)}@{_host(rng)}", r"[^@\s]+@[^@\s]+"),
-    "hostname": (_host, r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"),
-    "ipv4": (lambda rng: f"192.0.2.{rng.randint(1, 254)}", r"\d{1,3}(\.\d{1,3}){3}"),
-    "ipv6": (lambda rng: f"2001:db8::{rng.randint(1, 65535):x}", r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"),
-    "uri": (
-        lambda rng: f"https://{_host(rng)}/{rng.choice(WORDS)}",
-        r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]*",
-    ),
-    "uri-reference": (lambda rng: f"/{rng.choice(WORDS)}", r"[^\s<>\"{}|\\^`]*"),
-    "uuid": (_uuid, r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
-    "json-pointer": (lambda rng: f"/{rng.choice(WORDS)}", r"(/([^~/]|~[01])*)*"),
-    "regex": (lambda rng: f"^{rng.choice(WORDS)}$", r"[^\\()\[\]{}*+?]*"),
-}
-
-
-def words(low: int, high: int, rng: random.Random) -> str:
-    """Return a few words that are `low` to `high` characters long together."""
-    text = rng.choice(WORDS)
-    goal = max(low, min(high, rng.randint(5, 20)))
-    while len(text) < goal:
-        text += f" {rng.choice(WORDS)}"
-    whole = text if len(text) <= high else text[: max(low, text.rfind(" ", 0, high + 1))]
-    return (whole or text[:high]).strip().ljust(low, "s")
-
-
-# --------------------------------------------------------------------------------------
-# Patterns
-# --------------------------------------------------------------------------------------
+_compiled = count(1)  # patterns so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +28,7 @@ class Pattern:
 
     tree: Tree
     compiled: regex.Pattern[str]
-
-    @classmethod
-    def parse(cls, pattern: str) -> Self:
-        """Read a pattern.
-
-        Raises:
-            ValueError: It is not understood, or above the ``MAX_`` constants.
-        """
-        limit = ValueError(
-            f"the pattern is above the limits of {MAX_PATTERN} characters once unrolled, "
-            f"{MAX_PATTERN_GROUPS} groups or {MAX_PATTERN_LITERAL} plain characters in a row"
-        )
-        if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
-            raise limit
-        try:
-            tree = sre.parse(_as_python(pattern))
-            if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
-                raise limit
-            return cls(tree, regex.compile(pattern))
-        except (re.error, regex.error, OverflowError) as error:
-            raise ValueError(f"the pattern is not understood: {error}") from None
+    _pools: dict[tuple[int, bool], list[str]] = field(default_factory=dict)  # by class of the tree
 
     @property
     def shortest(self) -> int:
@@ -140,7 +46,7 @@ class Pattern:
             eager: Repeat as often as `slack` allows, and use plain letters where any will do.
             spend: Called for each item of the pattern; it raises when that is too many.
         """
-        return _Writer(rng, slack, eager, spend).write(self.tree)
+        return _Writer(rng, slack, eager, spend, self._pools).write(self.tree)
 
     def matches(self, text: str, timeout_s: float) -> bool:
         """Tell whether the pattern is found in `text`.
@@ -151,14 +57,55 @@ class Pattern:
         return self.compiled.search(text, timeout=timeout_s) is not None
 
 
+def parse_pattern(pattern: str) -> Pattern:
+    """Read a regular expression; short ones are kept for later requests.
+
+    Raises:
+        ValueError: It is not understood, or above the ``MAX_`` constants.
+    """
+    return _kept(pattern) if len(pattern) <= MAX_PATTERN_KEPT else _parse(pattern)
+
+
+def _parse(pattern: str) -> Pattern:
+    limit = ValueError(
+        f"the pattern is above the limits of {MAX_PATTERN} characters once unrolled, "
+        f"{MAX_PATTERN_GROUPS} groups or {MAX_PATTERN_LITERAL} plain characters in a row"
+    )
+    if len(pattern) > MAX_PATTERN or pattern.count("(") > MAX_PATTERN_GROUPS:
+        raise limit
+    try:
+        tree = sre.parse(_as_python(pattern))
+        if _unrolled(tree) > MAX_PATTERN or _longest_literal(tree) > MAX_PATTERN_LITERAL:
+            raise limit
+        return Pattern(tree, _compile(pattern))
+    except (re.error, regex.error, OverflowError) as error:
+        raise ValueError(f"the pattern is not understood: {error}") from None
+
+
+_kept = lru_cache(maxsize=256)(_parse)  # a few MB
+
+
+def _compile(pattern: str) -> regex.Pattern[str]:
+    """Return `pattern`, compiled, with nothing left of it in regex when it is done with."""
+    if next(_compiled) % 500 == 0:
+        regex.purge()  # even without its cache, it notes each pattern's text
+    return regex.compile(pattern, cache_pattern=False)
+
+
 class _Writer:
     def __init__(
-        self, rng: random.Random, slack: int, eager: bool, spend: Callable[[], None]
+        self,
+        rng: random.Random,
+        slack: int,
+        eager: bool,
+        spend: Callable[[], None],
+        pools: dict[tuple[int, bool], list[str]],
     ) -> None:
         self._rng = rng
         self._slack = slack  # what repeats may still add
         self._eager = eager
         self._spend = spend
+        self._pools = pools
         self._groups: dict[int, str] = {}
         mixed = string.ascii_letters + string.digits + "!@#$%&*-_."
         self._any = string.ascii_lowercase if eager else mixed
@@ -199,16 +146,23 @@ class _Writer:
 
     def _one_of(self, members: Tree) -> str:
         if str(members[0][0]) == "NEGATE":
-            wrong = [member for member in members if str(member[0]) != "NEGATE"]
-            pool = self._any + string.punctuation + " "
-            return self._rng.choice([c for c in pool if not _in_class(c, wrong)] or [""])
-        kind, value = self._rng.choice(members)
+            return self._rng.choice(self._pool(members, members[1:], is_wanted=False) or [""])
+        member = self._rng.choice(members)
+        kind, value = member
         if str(kind) == "RANGE":
             return chr(self._rng.randint(*value))
         if str(kind) == "LITERAL":
             return chr(value)
-        pool = self._any + string.digits + " _-"
-        return self._rng.choice([c for c in pool if _in_class(c, [(kind, value)])])
+        return self._rng.choice(self._pool(member, [member], is_wanted=True))
+
+    def _pool(self, node: Tree, members: Tree, *, is_wanted: bool) -> list[str]:
+        """Return plain characters that are among `members` of a class, or that are not."""
+        key = (id(node), self._eager)
+        if key not in self._pools:
+            every = self._any + string.digits + string.punctuation + " _-"
+            found = {c for member in members for c in _in_member(every, member)}
+            self._pools[key] = [c for c in every if (c in found) is is_wanted]
+        return self._pools[key]
 
 
 # What ECMAScript has and Python's parser does not; a class is written with its ASCII letters alone.
@@ -290,15 +244,13 @@ _CLASSES: dict[str, Callable[[str], bool]] = {
 }
 
 
-def _in_class(character: str, members: Tree) -> bool:
-    """Return whether `character` is in one of the literals, ranges and classes of a [...]."""
-
-    def is_in(kind: str, value: Tree) -> bool:
-        if kind == "LITERAL":
-            return bool(ord(character) == value)
-        if kind == "RANGE":
-            return bool(value[0] <= ord(character) <= value[1])
-        name = str(value).removeprefix("CATEGORY_").removeprefix("UNI_")
-        return _CLASSES[name.removeprefix("NOT_")](character) != name.startswith("NOT_")
-
-    return any(is_in(str(kind), value) for kind, value in members)
+def _in_member(characters: str, member: Tree) -> Iterable[str]:
+    """Return those of `characters` that a literal, range or class of a [...] takes in."""
+    kind, value = str(member[0]), member[1]
+    if kind == "LITERAL":
+        return chr(value)
+    if kind == "RANGE":
+        return (c for c in characters if value[0] <= ord(c) <= value[1])
+    name = str(value).removeprefix("CATEGORY_").removeprefix("UNI_")
+    is_in, wanted = _CLASSES[name.removeprefix("NOT_")], not name.startswith("NOT_")
+    return (c for c in characters if is_in(c) is wanted)

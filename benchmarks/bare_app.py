@@ -1,24 +1,24 @@
-"""A bare ASGI app that writes the emulator's bytes: what uvicorn and the clock allow at most.
+"""A bare ASGI app that writes the emulator's bytes: what the emulator is measured beside.
 
-It parses nothing but three headers, makes no ids, counts no tokens and keeps no metrics.
+It parses nothing but three headers, makes no ids, counts no tokens, keeps no metrics and paces with
+`asyncio.sleep`.
 """
 
+import asyncio
 from time import monotonic
 
 from starlette.types import Receive, Scope, Send
 
-from timing.clock import sleep_until
-
-MAX_EVENTS_PER_WRITE = 256
+EVENTS_PER_WRITE = 256  # without an ITL, when all tokens are due at once
 _CHUNK = (
     b'data: {"id":"chatcmpl-ABCDEFGHIJKLMNOPQRSTUVWXYZabc","object":"chat.completion.chunk",'
     b'"created":1700000000,"model":"gpt-4o","service_tier":"default",'
     b'"system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":%s,"logprobs":null,'
     b'"finish_reason":%s}]}\n\n'
 )
-_ROLE = _CHUNK % (b'{"role":"assistant","content":"","refusal":null}', b"null")
-_TOKEN = _CHUNK % (b'{"content":" token"}', b"null")
-_END = _CHUNK % (b"{}", b'"stop"') + b"data: [DONE]\n\n"
+ROLE = _CHUNK % (b'{"role":"assistant","content":"","refusal":null}', b"null")
+TOKEN = _CHUNK % (b'{"content":" token"}', b"null")
+END = _CHUNK % (b"{}", b'"stop"') + b"data: [DONE]\n\n"
 _ANSWER = (
     b'{"id":"chatcmpl-ABCDEFGHIJKLMNOPQRSTUVWXYZabc","object":"chat.completion",'
     b'"created":1700000000,"model":"gpt-4o","choices":[{"index":0,"message":{"role":"assistant",'
@@ -34,12 +34,18 @@ _OPENAI_HEADERS = [
     (b"openai-processing-ms", b"0"),
     (b"openai-version", b"2020-10-01"),
 ]
-_STREAM_HEADERS = [
+STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
     *_OPENAI_HEADERS,
 ]
+
+
+def response_head() -> bytes:
+    """Return the head of a streamed answer, for servers that write HTTP themselves."""
+    lines = [b"%s: %s\r\n" % header for header in STREAM_HEADERS]
+    return b"HTTP/1.1 200 OK\r\n%stransfer-encoding: chunked\r\n\r\n" % b"".join(lines)
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,24 +88,17 @@ async def answer(headers: dict[bytes, bytes], send: Send) -> None:
 
 
 async def stream(headers: dict[bytes, bytes], start_s: float, send: Send) -> None:
-    """Send the tokens when they are due, all that are due in one write."""
+    """Send each token when it is due, in a write of its own if there is an ITL."""
     tokens = int(headers[b"x-output-length"])
     first_s = start_s + float(headers[b"x-ttft-ms"]) / 1000
     itl_s = float(headers[b"x-itl-ms"]) / 1000
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": _STREAM_HEADERS,
-        }
-    )
-    sent, lead = 0, _ROLE
-    while sent < tokens:
-        await sleep_until(first_s + sent * itl_s)
-        due = int((monotonic() - first_s) / itl_s) + 1 if itl_s else tokens
-        upto = min(max(due, sent + 1), tokens, sent + MAX_EVENTS_PER_WRITE)
-        body = lead + _TOKEN * (upto - sent)
+    together = 1 if itl_s else EVENTS_PER_WRITE
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+    lead = ROLE
+    for sent in range(0, tokens, together):
+        await asyncio.sleep(first_s + sent * itl_s - monotonic())
+        body = lead + TOKEN * min(together, tokens - sent)
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        sent, lead = upto, b""
-    await send({"type": "http.response.body", "body": _END, "more_body": True})
+        lead = b""
+    await send({"type": "http.response.body", "body": END, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})

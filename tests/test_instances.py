@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field, TypeAdapter
 
-from structured import MAX_TEXT, SchemaError, dumps, instance
+from schema_instances import SchemaError, dumps, instance
+from schema_instances.limits import MAX_TEXT
 
 SEEDS = range(20)
 Schema = dict[str, Any]

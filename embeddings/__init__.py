@@ -1,0 +1,1 @@
+"""Texts as vectors; nothing here knows HTTP or a clock."""

@@ -1,0 +1,139 @@
+"""Keys and rate limits on the way of a request: 401, 429, and the x-ratelimit-* headers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import Gauge
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+import metrics
+from http_api.generation import start_counting
+from http_api.sending import ended_by_disconnect
+from limits.buckets import Verdict
+from limits.gate import Account, Gate
+from limits.keys import Caller
+from limits.words import Headers, Refusal, headers, too_many
+from metrics import TALLY
+from schemas import APIError, GenerationRequest
+from timing.plan import GenerationPlan
+
+# Keys with a name and known models whose figures are told; more series would cost Prometheus dear.
+MAX_PAIRS_TOLD = 100
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Limiter:
+    """Applies a gate to requests; the scope of each keeps who asks and what the headers say.
+
+    Args:
+        gate: Who may ask what.
+        models: The models of which metrics are kept.
+    """
+
+    def __init__(self, gate: Gate, models: tuple[str, ...]) -> None:
+        self._gate = gate
+        self._models = frozenset(models)
+        self._gauges: dict[tuple[str, str], list[Gauge]] = {}
+
+    def guard(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint that only those with a good key reach, with headers on its errors."""
+
+        async def guarded(request: Request) -> Response:
+            scope = request.scope
+            caller = scope["caller"] = self._identify(request)
+            try:
+                return await endpoint(request)
+            except ClientDisconnect:
+                raise
+            except Exception:
+                # An error before the request was counted, perhaps before its model was known.
+                if scope["method"] == "POST" and "limit_headers" not in scope:
+                    await self._look(request, caller, scope.get("model", ""))
+                raise
+
+        return guarded
+
+    def _identify(self, request: Request) -> Caller:
+        authorization = None
+        for name, value in request.scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+                break
+        caller = self._gate.identify(authorization)
+        if isinstance(caller, Refusal):
+            raise _error(caller)
+        return caller
+
+    async def _look(self, request: Request, caller: Caller, model: str) -> None:
+        account = self._gate.account(caller, model)
+        if account is not None:
+            verdict = await self._gate.look(account)
+            request.scope["limit_headers"] = _headers(account, verdict)
+
+    async def admit(
+        self,
+        request: Request,
+        parsed: GenerationRequest,
+        plan: GenerationPlan,
+        count: Callable[[], int],
+    ) -> asyncio.Future[int] | None:
+        """Count a request against its limits.
+
+        Its tokens are its own limit on them where it has one, else those of its prompt and the
+        planned ones of all its choices.
+
+        Returns:
+            The count of the prompt's tokens, if it had to be known.
+
+        Raises:
+            APIError: It is refused.
+            ClientDisconnect: The client went away.
+        """
+        caller: Caller = request.scope["caller"]
+        account = self._gate.account(caller, parsed.model)
+        if account is None:
+            request.scope["limit_headers"] = ()
+            return None
+        counted, tokens = None, parsed.token_limit[1] or 0
+        if account.limits.tokens and not tokens:
+            counted = start_counting(request.scope["size"], count)
+            if not counted.done():
+                async with ended_by_disconnect(request.receive):
+                    await asyncio.wait([counted])
+            planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
+            tokens = counted.result() + planned
+        verdict = await self._gate.take(account, tokens)
+        request.scope["limit_headers"] = _headers(account, verdict)
+        if verdict is not None:
+            if caller.name is not None:
+                self._tell(caller.name, parsed.model, verdict)
+            refusal = too_many(verdict, parsed.model)
+            if refusal is not None:
+                TALLY.add(metrics.RATE_LIMITED[refusal.type])
+                raise _error(refusal)
+        return counted
+
+    def _tell(self, name: str, model: str, verdict: Verdict) -> None:
+        """Tell what is left to a key with a name, of a model that is known."""
+        gauges = self._gauges.get((name, model))
+        if gauges is None:
+            if model not in self._models or len(self._gauges) >= MAX_PAIRS_TOLD:
+                return
+            gauges = self._gauges[name, model] = [
+                metrics.RATE_LIMIT_REMAINING.labels(name, model, kind)
+                for kind, left in zip(("requests", "tokens"), verdict[:2], strict=True)
+                if left is not None
+            ]
+        known = (left for left in verdict[:2] if left is not None)
+        for gauge, left in zip(gauges, known, strict=True):
+            TALLY.set(gauge, left)
+
+
+def _headers(account: Account, verdict: Verdict | None) -> Headers:
+    return [] if verdict is None else headers(account.limits, verdict)
+
+
+def _error(refusal: Refusal) -> APIError:
+    return APIError(refusal.message, status=refusal.status, type=refusal.type, code=refusal.code)

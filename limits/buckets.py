@@ -1,0 +1,183 @@
+"""The arithmetic of buckets that refill continuously. Time is a parameter, in ticks of 10 us.
+
+A bucket's debt is what it lacks until it is full: one unit taken adds the length of its window, one
+stride of time takes away its limit. All are integers below 2**53 (the highest limit, 10**9, times a
+day of 8.64e6 strides is 8.64e15), so that Lua counts as exactly as Python.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias, final
+
+TICK_NS = 10_000
+TICKS_PER_MS = 100
+
+Kind = Literal["requests", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The time in which an empty bucket gets full; `stride` is its own grain, in ticks."""
+
+    name: str
+    duration_ms: int
+    stride: int
+
+    @property
+    def length(self) -> int:
+        """The window in strides."""
+        return self.duration_ms * TICKS_PER_MS // self.stride
+
+
+MINUTE = Window("min", 60_000, stride=1)
+DAY = Window("day", 86_400_000, stride=1000)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """How many requests or tokens pass in a window."""
+
+    kind: Kind
+    limit: int
+    window: Window = MINUTE
+    stride: int = field(init=False, repr=False)
+    unit: int = field(init=False, repr=False)
+    capacity: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        length = self.window.length
+        for name, value in (
+            ("stride", self.window.stride),
+            ("unit", length),
+            ("capacity", self.limit * length),
+        ):
+            object.__setattr__(self, name, value)
+
+    def debt_at(self, debt: int, since: int, now: int) -> int:
+        """Return the debt at `now`, which was `debt` at `since`; a clock set back refills none."""
+        passed = now // self.stride - since // self.stride
+        debt = min(debt, self.capacity)  # the limit may have been higher when it was made
+        if passed > 0:
+            debt -= passed * self.limit
+        return max(0, debt)
+
+    def tick_of_debt(self, debt: int, now: int, at_most: int) -> int:
+        """Return the first tick from `now` on at which `debt` has come down to `at_most`."""
+        over = debt - at_most
+        if over <= 0:
+            return now
+        return (now // self.stride - (-over // self.limit)) * self.stride
+
+    def turn(self, fits_at: int, promised: int, cost: int, now: int) -> int:
+        """Return when it is the turn of a request behind the one that was `promised` its turn.
+
+        After a window the bucket is full again, whatever has been promised.
+        """
+        behind = min(promised, now + self.window.length * self.stride)
+        if behind <= now:
+            return fits_at
+        return max(fits_at, behind - (-cost * self.unit // self.limit) * self.stride)
+
+    def remaining(self, debt: int) -> int:
+        """Return how many whole units are left."""
+        return (self.capacity - debt) // self.unit
+
+    def refill_ms(self, units: int, *, round_up: bool = False) -> int:
+        """Return how long `units` take to refill, in ms: cut as OpenAI does, or enough to wait."""
+        time = units * self.window.duration_ms
+        return -(-time // self.limit) if round_up else time // self.limit
+
+
+class Limits(NamedTuple):
+    """The two buckets that a request takes from: None where nothing is limited."""
+
+    requests: Bucket | None = None
+    tokens: Bucket | None = None
+
+
+# What is kept of a pair of buckets: when it was last touched, the debts of requests and tokens, and
+# the turns that were last promised to refused requests. Promises bind nobody: they only spread the
+# requests that come back, which would otherwise all be told the same moment.
+State: TypeAlias = tuple[int, int, int, int, int]
+FULL: State = (0, 0, 0, 0, 0)
+
+
+class Verdict(NamedTuple):
+    """What a request was told; what is left is None where nothing is limited."""
+
+    requests_left: int | None
+    tokens_left: int | None
+    refused: Bucket | None = None
+    retry_ms: int = 0  # until it is this request's turn; 0: waiting does not help
+    cost: int = 0  # what the request asked of the bucket that refused it
+
+
+def look(limits: Limits, state: State, now: int) -> Verdict:
+    """Return what is left, and take nothing."""
+    at, requests_debt, tokens_debt, _, _ = state
+    requests, tokens = limits
+    return Verdict(
+        requests and requests.remaining(requests.debt_at(requests_debt, at, now)),
+        tokens and tokens.remaining(tokens.debt_at(tokens_debt, at, now)),
+    )
+
+
+def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Verdict]:
+    """Take a request of `tokens` from both buckets, or nothing from either.
+
+    Returns:
+        The state to keep, and what the request is told.
+    """
+    requests, metered = limits
+    at, requests_debt, tokens_debt, requests_promised, tokens_promised = state
+    requests_after = tokens_after = 0
+    requests_left = tokens_left = None
+    if requests:
+        requests_debt = requests.debt_at(requests_debt, at, now)
+        requests_after = requests_debt + requests.unit
+        requests_left = (requests.capacity - requests_after) // requests.unit
+    if metered:
+        tokens_debt = metered.debt_at(tokens_debt, at, now)
+        tokens_after = tokens_debt + tokens * metered.unit
+        tokens_left = (metered.capacity - tokens_after) // metered.unit
+    if (requests_left or 0) >= 0 and (tokens_left or 0) >= 0:
+        kept = (now, requests_after, tokens_after, requests_promised, tokens_promised)
+        return kept, Verdict(requests_left, tokens_left)
+    settled = (now, requests_debt, tokens_debt, requests_promised, tokens_promised)
+    return _refuse(limits, settled, tokens)
+
+
+def _refuse(limits: Limits, state: State, tokens: int) -> tuple[State, Verdict]:
+    """Promise a turn at each bucket that has too little; `state` has been brought up to now."""
+    now, requests_debt, tokens_debt, *promised = state
+    claims = zip(limits, (requests_debt, tokens_debt), (1, tokens), strict=True)
+    turns: list[tuple[int, Bucket, int]] = []
+    for index, (bucket, debt, cost) in enumerate(claims):
+        if bucket is None:
+            continue
+        if cost > bucket.limit:
+            return state, look(limits, state, now)._replace(refused=bucket, cost=cost)
+        fits_at = bucket.tick_of_debt(debt, now, bucket.capacity - cost * bucket.unit)
+        if fits_at > now:
+            promised[index] = bucket.turn(fits_at, promised[index], cost, now)
+            turns.append((promised[index], bucket, cost))
+    last, bucket, cost = max(turns, key=lambda turn: turn[0])
+    retry_ms = -(-(last - now) // TICKS_PER_MS)
+    verdict = look(limits, state, now)._replace(refused=bucket, retry_ms=retry_ms, cost=cost)
+    return (now, requests_debt, tokens_debt, promised[0], promised[1]), verdict
+
+
+def full_at(limits: Limits, state: State) -> int:
+    """Return a tick from which on the state says no more than that both buckets are full.
+
+    It is late by a stride at most. What was promised is over by then, or was no more than advice.
+    """
+    at, requests_debt, tokens_debt, _, _ = state
+    requests, tokens = limits
+    full = at
+    if requests:
+        full = at + (requests_debt // requests.limit + 1) * requests.stride
+    if tokens:
+        other = at + (tokens_debt // tokens.limit + 1) * tokens.stride
+        full = max(full, other)
+    return full

@@ -1,0 +1,144 @@
+"""Who may ask what: the settings, the files and the store of limits put together."""
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from limits.buckets import Limits, Verdict
+from limits.keys import Caller, Keys, anyone
+from limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
+from limits.words import Refusal
+from settings import Settings
+
+# Where the workers of a server find their common table.
+TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
+MEMORY = "memory"
+MAX_REMEMBERED = 1024
+MAX_LENGTH_REMEMBERED = 256
+
+
+class Store(Protocol):
+    """Where the buckets are kept: near, so that it answers at once, or far.
+
+    It answers None while it is away.
+    """
+
+    def take(
+        self, digest: bytes, limits: Limits, tokens: int
+    ) -> Verdict | Awaitable[Verdict | None]:
+        """Take a request of `tokens` from both buckets, or nothing from either."""
+
+    def look(self, digest: bytes, limits: Limits) -> Verdict | Awaitable[Verdict | None]:
+        """Return what is left in both buckets."""
+
+
+class Account(NamedTuple):
+    """What a caller may ask of a model, and the name of the buckets that are kept of it."""
+
+    limits: Limits
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings and their files say; `keys` is None where every key is good."""
+
+    rules: Rules
+    keys: Keys | None
+
+    @classmethod
+    def read(cls, settings: Settings) -> "Policy | None":
+        """Read the files that the settings name; None if nothing is limited or locked.
+
+        Raises:
+            FileError: A file cannot be used.
+        """
+        named: Sequence[Key] = ()
+        keys, names, limits = None, None, LimitsFile()
+        if settings.api_keys is not None:
+            content, keys = read_keys(settings.api_keys)
+            named = content.keys
+            names = [key.name for key in named]
+        if settings.limits is not None:
+            limits = read_limits(settings.limits, settings.models, names)
+        given = {"rpm": settings.rpm, "tpm": settings.tpm}
+        default = Figures(**{name: limit for name, limit in given.items() if limit is not None})
+        if keys is None and settings.limits is None and not default.model_fields_set:
+            return None
+        return cls(Rules(default, limits, named), keys)
+
+
+def prepare_store(url: str) -> None:
+    """Make the store ready, before any worker starts.
+
+    Raises:
+        FileError: The store is not there.
+    """
+    if url == MEMORY:
+        from limits.shared import create_table  # noqa: PLC0415 - needs POSIX
+
+        os.environ[TABLE_VARIABLE] = create_table()
+        return
+    try:
+        from limits.redis_store import StoreError, check_store  # noqa: PLC0415 - optional
+    except ImportError:
+        raise FileError(
+            "limits in Redis need the package redis: pip install -r requirements-redis.txt"
+        ) from None
+    try:
+        check_store(url)
+    except StoreError as error:
+        raise FileError(str(error)) from None
+
+
+def open_store(url: str, on_unlimited: Callable[[], None]) -> Store:
+    """Return a worker's way to the store; `on_unlimited` is called when it is away."""
+    if url == MEMORY:
+        from limits.shared import SharedTable, create_table  # noqa: PLC0415 - needs POSIX
+
+        return SharedTable(os.environ.get(TABLE_VARIABLE) or create_table())
+    from limits.redis_store import RedisStore  # noqa: PLC0415 - optional
+
+    return RedisStore(url, on_unlimited)
+
+
+class Gate:
+    """Lets requests through, or not."""
+
+    def __init__(self, policy: Policy, store: Store) -> None:
+        self._policy = policy
+        self._store = store
+        self._remembered = lru_cache(maxsize=MAX_REMEMBERED)(self._account)
+
+    def identify(self, authorization: str | None) -> Caller | Refusal:
+        """Return who asks, or a 401."""
+        keys = self._policy.keys
+        return anyone(authorization) if keys is None else keys.identify(authorization)
+
+    def account(self, caller: Caller, model: str) -> Account | None:
+        """Return what is kept of a caller and a model; None if nothing is limited.
+
+        The latest are remembered, if their names are short.
+        """
+        is_short = len(model) + len(caller.bucket) <= MAX_LENGTH_REMEMBERED
+        return (self._remembered if is_short else self._account)(caller, model)
+
+    def _account(self, caller: Caller, model: str) -> Account | None:
+        limits = self._policy.rules.limits_of(caller.name, model)
+        if limits.requests is None and limits.tokens is None:
+            return None
+        named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
+        return Account(limits, hashlib.blake2b(named, digest_size=16).digest())
+
+    async def take(self, account: Account, tokens: int) -> Verdict | None:
+        """Take a request of `tokens`; None if the store is away, so that it passes."""
+        verdict = self._store.take(account.digest, account.limits, tokens)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    async def look(self, account: Account) -> Verdict | None:
+        """Return what is left; None if the store is away."""
+        verdict = self._store.look(account.digest, account.limits)
+        return verdict if isinstance(verdict, Verdict) else await verdict

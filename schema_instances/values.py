@@ -1,0 +1,59 @@
+"""JSON values: their types, their equality and their text."""
+
+import json
+from collections.abc import Hashable, Iterator
+
+from pydantic import JsonValue
+
+from .limits import MAX_NUMBER
+from .parts import Json
+
+TYPES = ("string", "object", "integer", "number", "array", "boolean", "null")
+_NAMES = {str: "string", dict: "object", list: "array", bool: "boolean", type(None): "null"}
+
+
+def dumps(value: JsonValue) -> str:
+    r"""Return `value` as compact JSON, in ASCII so that no token can split a character.
+
+    >>> dumps({"city": "Zürich", "days": [1, 2]})
+    '{"city":"Z\\u00fcrich","days":[1,2]}'
+    """
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def is_number(value: object) -> bool:
+    """Return whether `value` is a number that a double can hold; true and false are none."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and -MAX_NUMBER <= value <= MAX_NUMBER
+    )
+
+
+def is_a(value: Json, kind: str) -> bool:
+    """Return whether `value` is of the type that a schema calls `kind`."""
+    if kind == "integer":
+        return is_number(value) and value % 1 == 0
+    if kind == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return _NAMES.get(type(value)) == kind
+
+
+def key(value: Json) -> Hashable:
+    """Return what is equal for values that JSON schema holds equal: 1 and 1.0, never 1 and true."""
+    if isinstance(value, list):
+        return ("array", *map(key, value))
+    if isinstance(value, dict):
+        return frozenset((name, key(item)) for name, item in value.items())
+    return (isinstance(value, bool), value)
+
+
+def walk(value: Json) -> Iterator[Json]:
+    """Yield `value` and all values inside, in no particular order."""
+    stack = [value]
+    while stack:
+        yield (last := stack.pop())
+        if isinstance(last, list):
+            stack += last
+        elif isinstance(last, dict):
+            stack += last.values()

@@ -1,0 +1,1 @@
+"""Clients of other people, unmodified, against the emulator; `run` makes their environment."""

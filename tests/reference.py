@@ -1,0 +1,50 @@
+"""What the machine itself did meanwhile: how late a process wakes that does nothing but sleep."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_SLEEPER = """
+import json, select, sys, time
+late_s, due_s = [], time.monotonic()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    due_s = max(due_s, time.monotonic()) + 0.004
+    time.sleep(due_s - time.monotonic())
+    late_s.append(time.monotonic() - due_s)
+print(json.dumps(late_s))
+"""
+
+
+@dataclass
+class Machine:
+    """How late a sleeper was in the same seconds, each 4 ms: empty until they are over."""
+
+    late_s: list[float] = field(default_factory=list)
+
+    @property
+    def median_s(self) -> float:
+        """The median lateness, in seconds."""
+        return statistics.median(self.late_s)
+
+    @property
+    def worst_s(self) -> float:
+        """The largest lateness, in seconds."""
+        return max(self.late_s)
+
+
+@contextmanager
+def watched_machine() -> Iterator[Machine]:
+    """Watch what the machine does while the body runs; the figures are there after it."""
+    machine = Machine()
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-S", "-c", _SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as sleeper:
+        try:
+            yield machine
+        finally:
+            late_s, _ = sleeper.communicate(b"end", timeout=60)
+            machine.late_s += json.loads(late_s)
