@@ -33,6 +33,7 @@ from answers.answer import Answer
 from answers.composing import Composer, compose_off_loop
 from answers.corpus import Corpus
 from engine.config import EngineConfigError, load_engine
+from faults.deciding import Fault
 from faults.rules import RulesError, read_rules
 from http_api import docs_page
 from http_api.chat_events import ChatRenderer
@@ -41,7 +42,7 @@ from http_api.engine_timing import EngineTiming, Startup
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
-from http_api.injecting import Injector
+from http_api.injecting import Injector, refuse_time_in_engine
 from http_api.legacy_events import CompletionRenderer
 from http_api.limiting import Limiter
 from http_api.log_lines import LINES
@@ -175,13 +176,13 @@ class OpenAIEmulator:
         self.generator = TokenGenerator()
         self.corpus = Corpus()
         self.reader = RequestReader(SETTINGS)
-        self.embedding = EmbeddingEndpoint(SETTINGS, TRACES)
+        self.injector = Injector(SETTINGS, FAULTS)
+        self.embedding = EmbeddingEndpoint(SETTINGS, TRACES, self.injector)
         self.startup = Startup(SETTINGS.startup_s)
         self.engine = None
         if ENGINE is not None:
             number = str((server_context.worker_index or 1) - 1)  # vLLM counts from 0
             self.engine = EngineTiming(ENGINE, number, SETTINGS.models[0], SETTINGS.timeout_s)
-        self.injector = Injector(SETTINGS, FAULTS)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
             for name in SETTINGS.models
@@ -405,6 +406,7 @@ class OpenAIEmulator:
             compose: Decides what the choices say.
             renderer: Makes what writes them.
         """
+        fault = self.injector.decide(request, parsed)
         plan = plan_generation(parsed, headers, SETTINGS)
         counted = None
         if self.limiter:
@@ -419,8 +421,8 @@ class OpenAIEmulator:
                 answers = await compose_off_loop(composer, compose)
         plan = plan.timed_as(max(answer.slots for answer in answers))
         times, size, count = None, request.scope["size"], prompt.count
-        # A request that is to fail takes no place in an engine: its failure has to be timed.
-        if self.engine is not None and fault is None and self.engine.times(headers):
+        if self.engine is not None and self.engine.times(headers):
+            refuse_time_in_engine(fault)
             prompts = await self.engine.read_prompts(request, prompt.ids)
             times = self.engine.queue(request, parsed.model, prompts, answers, plan)
             plan = plan.timed_at(times)
@@ -449,7 +451,14 @@ class OpenAIEmulator:
             note=composer.note,
             times=times,
         )
-        if parsed.continuous_usage:
+        return await self.respond(request, generation, fault)
+
+    async def respond(
+        self, request: Request, generation: Generation, fault: Fault | None
+    ) -> Response:
+        """Return what sends the answers when they are due, or what is to become of them."""
+        parsed = generation.request
+        if parsed.stream and parsed.continuous_usage:
             async with ended_by_disconnect(request.receive):
                 await generation.counted
         if fault is not None:

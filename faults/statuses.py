@@ -2,15 +2,9 @@
 
 from http import HTTPStatus
 
+from limits.words import NO_KEY, go_duration, wrong_key
 from schemas import ErrorBody
 
-_KEYS_PAGE = "https://platform.openai.com/account/api-keys"
-_NO_KEY = (
-    "You didn't provide an API key. You need to provide your API key in an Authorization header "
-    "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank "
-    "username) if you're accessing the API from your browser and are prompted for a username and "
-    f"password. You can obtain an API key from {_KEYS_PAGE}."
-)
 _TOKENS_PER_MINUTE = 30_000
 _WITHOUT_A_WAIT_MS = 18_642
 
@@ -56,7 +50,7 @@ def error_body(
             model=model,
             limit=_TOKENS_PER_MINUTE,
             requested=-(-wait_ms * _TOKENS_PER_MINUTE // 60_000),
-            wait=f"{wait_ms / 1000:.3f}".rstrip("0").rstrip(".") + "s",
+            wait=go_duration(wait_ms),
         )
         return ErrorBody(message=message, type=kind, param=None, code=code)
     kind = "invalid_request_error" if status < 500 else "server_error"
@@ -71,17 +65,5 @@ def _phrase(status: int) -> str:
 
 
 def _unauthorized(api_key: str) -> ErrorBody:
-    kind = "invalid_request_error"
-    if not api_key:
-        return ErrorBody(message=_NO_KEY, type=kind, param=None, code=None)
-    message = (
-        f"Incorrect API key provided: {_masked(api_key)}. "
-        f"You can find your API key at {_KEYS_PAGE}."
-    )
-    return ErrorBody(message=message, type=kind, param=None, code="invalid_api_key")
-
-
-def _masked(key: str) -> str:
-    """Return a key as an error shows it: no more than 9 of its characters, and half of them."""
-    head, tail = min(5, len(key) // 4), min(4, len(key) // 4)
-    return f"{key[:head]}***{key[len(key) - tail :]}"
+    refusal = wrong_key(api_key) if api_key else NO_KEY
+    return ErrorBody(message=refusal.message, type=refusal.type, param=None, code=refusal.code)

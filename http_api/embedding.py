@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from starlette.requests import Request
@@ -12,7 +13,9 @@ from starlette.responses import Response
 import metrics
 from embeddings.embedder import Embedded, Embedder, InputError
 from embeddings.models import most_dimensions
+from http_api.faulty import instant_s
 from http_api.generation import MAX_NAME_LOGGED
+from http_api.injecting import Injector
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, refuse_beyond_timeout
 from http_api.sending import (
@@ -35,9 +38,13 @@ class EmbeddingEndpoint:
     Args:
         settings: Holds the time of a request that asks for none.
         traces: What X-TTFT-JITTER may name.
+        injector: Decides which answers fail.
     """
 
-    def __init__(self, settings: Settings, traces: Mapping[str, Floats]) -> None:
+    def __init__(
+        self, settings: Settings, traces: Mapping[str, Floats], injector: Injector
+    ) -> None:
+        self._injector = injector
         self._settings = settings
         self._traces = traces
         self._embedder = Embedder()
@@ -51,6 +58,7 @@ class EmbeddingEndpoint:
             APIError: There are too many tokens, or ones that do not exist, or the time is too long.
             ClientDisconnect: The client went away.
         """
+        fault = self._injector.decide(request, asked)
         plan = await self._plan(headers)
         refuse_beyond_timeout(plan, self._settings.timeout_s)
         start_s = request.scope["start_s"]
@@ -64,13 +72,20 @@ class EmbeddingEndpoint:
                     dimensions,
                     as_base64=asked.encoding_format == "base64",
                 )
-                await sleep_until(start_s + plan.total_s)
+                if fault is None:
+                    await sleep_until(start_s + plan.total_s)
             except InputError as error:
                 param = "input" if error.index is None else asked.param(error.index)
                 raise APIError(str(error), param=param, code=error.code) from None
             except asyncio.CancelledError:
                 done(CLIENT_CLOSED_REQUEST, 0)
                 raise
+        if fault is not None:
+            whole = _Vectors(
+                asked, embedded, plan, start_s, fault.kind.name, report=headers.emulation_report
+            )
+            wait = partial(sleep_until, start_s + instant_s(fault, plan, ()))
+            return await self._injector.inject_whole(request, fault, asked, whole, wait)
         elapsed_s = done(200, embedded.tokens)
         report = _report(plan, elapsed_s) if headers.emulation_report else ""
         return PiecesResponse(_pieces(asked, embedded, report), openai_headers(request))
@@ -86,6 +101,35 @@ class EmbeddingEndpoint:
         return plan.timed_at(offsets)
 
 
+@dataclass(frozen=True)
+class _Vectors:
+    """An answer that is to fail."""
+
+    asked: EmbeddingRequest
+    embedded: Embedded
+    plan: GenerationPlan
+    start_s: float
+    fault: str
+    report: bool
+
+    async def whole(self) -> bytes:
+        """Return the answer as JSON."""
+        return b"".join(_pieces(self.asked, self.embedded, ""))
+
+    def reported(self, body: bytes | bytearray) -> bytes | bytearray:
+        """Return the answer with the report, if that was asked for."""
+        if not self.report:
+            return body
+        report = _report(self.plan, time.monotonic() - self.start_s, self.fault)
+        return body[:-1] + f"{report}}}".encode()
+
+    def finish_fault(self, status: int) -> None:
+        """Note that the answer, or what took its place, has left."""
+        dimensions = self.asked.dimensions or most_dimensions(self.asked.model)
+        tokens = self.embedded.tokens
+        _finish(self.asked, dimensions, self.plan, self.start_s, status, tokens, self.fault)
+
+
 def _finish(
     asked: EmbeddingRequest,
     dimensions: int,
@@ -93,15 +137,17 @@ def _finish(
     start_s: float,
     status: int,
     tokens: int,
+    fault: str = "",
 ) -> float:
     """Note that an answer leaves, or that its client did; return the seconds since the start."""
     elapsed_s = time.monotonic() - start_s
-    if status == 200:
+    if status == 200 and not fault:
         TALLY.observe(metrics.WHOLE_LAG, elapsed_s - plan.total_s)
     LINES.add(
         f"embeddings model={json.dumps(asked.model[:MAX_NAME_LOGGED])} status={status} "
         f"inputs={len(asked.inputs)} prompt_tokens={tokens} dimensions={dimensions} "
         f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={elapsed_s * 1000:.2f}"
+        f"{f' fault={fault}' if fault else ''}"
     )
     return elapsed_s
 
@@ -114,11 +160,14 @@ def _pieces(asked: EmbeddingRequest, embedded: Embedded, report: str) -> list[by
     return [b'{"object":"list","data":[', *embedded.pieces, end.encode()]
 
 
-def _report(plan: GenerationPlan, elapsed_s: float) -> str:
+def _report(plan: GenerationPlan, elapsed_s: float, fault: str = "") -> str:
     """Return the times asked and actual in ms, as the last member of the answer."""
     times_ms = {
         "asked": round(plan.total_s * 1000, 3),
         "actual": round(elapsed_s * 1000, 3),
     }
-    report = {"total_ms": times_ms, "worst_lag_ms": round((elapsed_s - plan.total_s) * 1000, 3)}
+    lag_ms = round((elapsed_s - plan.total_s) * 1000, 3)
+    report: dict[str, object] = {"total_ms": times_ms, "worst_lag_ms": lag_ms}
+    if fault:
+        report["fault"] = fault
     return f',"emulation":{json.dumps(report, separators=(",", ":"))}'

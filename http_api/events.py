@@ -37,14 +37,14 @@ CountUsage: TypeAlias = Callable[[int], str]
 class AnswerStream(TokenStream, Protocol):
     """The events of one answer, and what comes after them."""
 
-    def end(self) -> str:
-        """Return what comes after the last token."""
-
     def stop_before(self, token: int) -> None:
-        """Hold back a token, and those after it, until `go_on`."""
+        """Hold back this token of every choice, and those after it, until `go_on`."""
 
     def go_on(self) -> None:
         """Hold nothing back any more."""
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
 
 
 class Renderer(Protocol):
@@ -349,8 +349,8 @@ class _Cursor:
         self._segment = self._enter(next(self._segments))
         self._in_segment = 0
         self._sent = 0
-        self._ends = (answer.events, self._last_slot)
         self._total = answer.events
+        self._ends = (self._total, self._last_slot)
         self._offset = 0
         self._ended = False
 

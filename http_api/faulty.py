@@ -1,7 +1,8 @@
 """Answers that fail: where on the clock that happens, and the wire that the kinds write to."""
 
+import math
 from asyncio import to_thread
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import monotonic
@@ -23,8 +24,8 @@ from http_api.sending import (
     ended_by_disconnect,
 )
 from schemas import ErrorBody, ErrorEnvelope
-from timing.clock import sleep_until
-from timing.plan import GenerationPlan, Until
+from timing.clock import Sleeps, running_clock, sleep_until
+from timing.plan import GenerationPlan, Schedule, Until
 from tokenizer import TokenGenerator
 
 
@@ -110,6 +111,18 @@ class Failure:
     connection: Connection | None
 
 
+async def wait_until(due_s: Callable[[], float], generation: Generation) -> None:
+    """Sleep until an instant after the start; where an engine makes it, until it has come.
+
+    Args:
+        due_s: Returns the instant, infinite while the engine has not come so far.
+        generation: What the instant is of.
+    """
+    while (instant_s := due_s()) == math.inf and generation.times is not None:
+        await generation.times.wait(instant_s)
+    await sleep_until(generation.start_s + instant_s)
+
+
 class _Wire:
     """What kinds act on in streams and whole answers alike."""
 
@@ -159,6 +172,18 @@ class _Wire:
 # --------------------------------------------------------------------------------------
 
 
+class _Sleeps:
+    """The sleeps of a stream that ends early: after its last event it waits for nothing."""
+
+    def __init__(self, clock: Sleeps) -> None:
+        self.wait = clock.wait
+        self.forget = clock.forget
+        self.turn = clock.turn
+
+    async def sleep_until(self, _: float) -> None:
+        """Leave it to the failure when it comes."""
+
+
 class StreamToFail(_Wire):
     """A stream up to where it fails, and then what its kind makes of it.
 
@@ -175,6 +200,7 @@ class StreamToFail(_Wire):
         super().__init__(failure)
         self._generation = generation
         self._generator = generator
+        self._fault = failure.fault
         self._events = generation.open()
         self._all_events = self._events.events
         self._end: list[bytes] | None = None
@@ -187,18 +213,22 @@ class StreamToFail(_Wire):
     def blocks(self) -> AsyncGenerator[bytes]:
         """Return what yields all that comes before the failure, when it is due."""
         plan, place = self._generation.plan, self.place
-        tokens = place.events * plan.sse_batch_size
-        return self._play(0, Until(plan, tokens, place.instant_s))
+        schedule = Until(plan, place.events * plan.sse_batch_size, place.instant_s)
+        times = self._generation.times
+        return self._play(0, schedule, _Sleeps(running_clock() if times is None else times))
 
-    def _play(self, sent: int, schedule: GenerationPlan | Until) -> AsyncGenerator[bytes]:
+    def _play(self, sent: int, schedule: Schedule, clock: Sleeps | None) -> AsyncGenerator[bytes]:
         generation = self._generation
         return self._generator.generate(
-            self._events, schedule, generation.start_s, generation.pace, sent=sent
+            self._events, schedule, generation.start_s, generation.pace, clock, sent
         )
 
     async def fail(self) -> None:
         """Wait until it is time, and let the kind act."""
-        await sleep_until(self._generation.start_s + self.place.instant_s)
+        generation = self._generation
+        await wait_until(
+            lambda: Place.of(self._fault, generation.plan, generation.answers).instant_s, generation
+        )
         self.has_failed = True
         self._events.events = self._all_events
         self._events.go_on()
@@ -226,7 +256,9 @@ class StreamToFail(_Wire):
     async def rest(self) -> AsyncGenerator[bytes]:
         """Yield all that has not been taken, when it is due."""
         if self._next < self._all_events:
-            async with aclosing(self._play(self._next, self._generation.plan)) as blocks:
+            generation = self._generation
+            blocks = self._play(self._next, generation.plan, generation.times)
+            async with aclosing(blocks):
                 async for block in blocks:
                     yield block
         yield await self._generation.end() if self._end is None else b"".join(self._end)
@@ -237,7 +269,7 @@ class StreamToFail(_Wire):
 
     async def error_event(self) -> bytes:
         """Return the event that tells of the failure's status."""
-        return self._generation.failure(self._error)
+        return self._generation.error(self._error)
 
 
 class _StreamsEnd:
@@ -252,9 +284,9 @@ class _StreamsEnd:
         await self._wire.fail()
         return b""
 
-    def failure(self, error: ErrorBody) -> bytes:
+    def error(self, error: ErrorBody) -> bytes:
         """Return the event of an error of our own."""
-        return self._generation.failure(error)
+        return self._generation.error(error)
 
     def finish(self, status: int) -> None:
         """Note that the stream has ended; one that was cut on purpose has ended well."""
@@ -300,7 +332,7 @@ class FaultyAnswer(_Wire, Response):
         whole: The answer that it would be.
         failure: How it fails.
         content: The answer as JSON; None where the status takes its place.
-        instant_s: When it fails, on ``time.monotonic()``.
+        wait: Waits until it fails.
         headers: Response headers.
     """
 
@@ -309,7 +341,7 @@ class FaultyAnswer(_Wire, Response):
         whole: Whole,
         failure: Failure,
         content: bytes | bytearray | None,
-        instant_s: float,
+        wait: Callable[[], Awaitable[None]],
         headers: RawHeaders,
     ) -> None:
         super().__init__(failure)
@@ -318,7 +350,7 @@ class FaultyAnswer(_Wire, Response):
         self.content = b""
         self._rendered = content
         self._whole = whole
-        self._instant_s = instant_s
+        self._wait = wait
         self._sent_headers = headers
         self._has_begun = False
 
@@ -328,7 +360,7 @@ class FaultyAnswer(_Wire, Response):
         status = CLIENT_CLOSED_REQUEST
         try:
             async with ended_by_disconnect(receive):
-                await sleep_until(self._instant_s)
+                await self._wait()
                 if self._rendered is not None:
                     self.content = bytes(self._whole.reported(self._rendered))
                 self.has_failed = True

@@ -132,6 +132,8 @@ class Generation:
 
     async def whole(self) -> bytes | bytearray:
         """Return the whole answer as JSON, as soon as the prompt is counted."""
+        if self.times is not None:
+            await self.times.admitted()  # what the usage tells of the cache is known then
         usage, answers = await self.usage(), self.answers
         longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
         if rendering_us(answers, longest) <= STEP_US:
@@ -141,8 +143,6 @@ class Generation:
     async def whole_in_time(self) -> bytes | bytearray:
         """Return the whole answer as JSON when its last token is due."""
         try:
-            if self.times is not None:
-                await self.times.admitted()  # what the usage tells of the cache is known then
             body = await self.whole()
             if self.times is None:
                 await sleep_until(self.start_s + self.plan.total_s)
@@ -152,8 +152,7 @@ class Generation:
             self.log(CLIENT_CLOSED_REQUEST)
             raise
         finally:
-            if self.times is not None:
-                self.times.leave()
+            self.leave()
         return body
 
     def reported(self, body: bytes | bytearray) -> bytes | bytearray:
@@ -162,8 +161,14 @@ class Generation:
             return body
         return body[:-1] + f',"emulation":{self.emulation()}}}'.encode()
 
+    def leave(self) -> None:
+        """Take what has not come out of the engine, if one makes the times."""
+        if self.times is not None:
+            self.times.leave()
+
     def finish_fault(self, status: int) -> None:
         """Note that what took the place of the whole answer, or a broken one, has left."""
+        self.leave()
         if status == 200 and not self.is_cut:
             self.count()
         self.log(status)
@@ -191,13 +196,6 @@ class Generation:
         self.events = self.renderer.stream(self.answers, batch_size, count_usage)
         return self.events
 
-    def failure(self, error: ErrorBody) -> bytes:
-        """Return the event of an error that ends the stream, with the report of a failure."""
-        event = self.renderer.error(error)
-        if self.report and self.fault:
-            event = f'{event.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
-        return event.encode()
-
     async def end(self) -> bytes:
         """Return what comes after the last token of the stream."""
         usage = await self.usage() if self.request.include_usage else None
@@ -209,11 +207,17 @@ class Generation:
     def _rendered_end(self, usage: Usage | None, report: str) -> bytes:
         return self.renderer.end(self.events.end(), usage, report).encode()
 
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream, with the report of one on purpose."""
+        event = self.renderer.error(error)
+        if self.report and self.fault:
+            event = f'{event.removesuffix(EVENT_END)},"emulation":{self.emulation()}{EVENT_END}'
+        return event.encode()
+
     def finish(self, status: int) -> None:
         """Note that the stream has ended, or broken off."""
         pace = self.pace
-        if self.times is not None:
-            self.times.leave()
+        self.leave()
         if pace.events:
             TALLY.observe(metrics.TTFT_LAG, pace.first_s - pace.first_due_s)
         if pace.events > 1:
@@ -308,7 +312,8 @@ class Generation:
 
 
 def _rounded_ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
+    """Return a time in ms, None where there is none or an engine has not come so far."""
+    return None if seconds is None or math.isinf(seconds) else round(seconds * 1000, 3)
 
 
 def _ms(seconds: float | None) -> str:

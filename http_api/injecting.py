@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -27,9 +27,11 @@ from http_api.faulty import (
     StreamToFail,
     Whole,
     instant_s,
+    wait_until,
 )
 from http_api.generation import Generation
-from http_api.sending import RawHeaders, openai_headers
+from http_api.sending import RawHeaders, ended_by_disconnect, openai_headers
+from limits.keys import key_of
 from metrics import TALLY
 from schemas import APIError
 from settings import Settings
@@ -40,6 +42,21 @@ FAULTS = {name: metrics.FAULTS.labels(name) for name in KINDS}
 KIND = "X-FAULT-KIND"
 _RETRIES = "x-stainless-retry-count"
 _ATTEMPTS = "x-envoy-attempt-count"
+
+
+def refuse_time_in_engine(fault: Fault | None) -> None:
+    """Refuse a failure at a time that an engine would have to foresee.
+
+    Raises:
+        APIError: It is at a time, and no status in the answer's place.
+    """
+    if fault is None or fault.after_s is None or fault.kind.refuses(stream=True):
+        return
+    raise invalid_header(
+        "X-FAULT-AFTER-MS",
+        "expected X-TTFT-MS or X-ITL-MS beside it, as without them an engine makes the times of "
+        "this server, but got neither",
+    )
 
 
 class Injector:
@@ -87,8 +104,17 @@ class Injector:
             name, key = f"match of faults[{index}]", f"rule {index}"
         attempt = 0 if wish.attempts is None else self._attempt(request, key)
         fault = decide(wish, attempt, call.seed)
-        if fault is not None and fault.kind.needs_connection:
+        if fault is None:
+            return None
+        if fault.kind.needs_connection:
             self._connection(request, name)
+        if fault.kind.refuses(stream=True) and (fault.after_s or 0) >= self._timeout_s:
+            raise APIError(
+                f"Invalid 'X-FAULT-AFTER-MS': expected less than {self._timeout_s:g} s, this "
+                f"server's timeout, but got {fault.after_s:g} s instead.",
+                param="X-FAULT-AFTER-MS",
+                code="timeout_exceeded",
+            )
         return fault
 
     def _read(self, given: Mapping[str, str], call: Call) -> FaultHeaders:
@@ -141,9 +167,12 @@ class Injector:
         generation.fault = kind.name
         asked = generation.request
         if kind.refuses(stream=bool(asked.stream)) or not asked.stream:
-            return await self.inject_whole(
-                request, fault, generation, asked, instant_s(fault, plan, answers)
-            )
+            wait = partial(wait_until, lambda: instant_s(fault, plan, answers), generation)
+            try:
+                return await self.inject_whole(request, fault, asked, generation, wait)
+            except BaseException:
+                generation.leave()
+                raise
         place = Place.of(fault, plan, answers)
         if kind.where in ("token", "event"):
             generation.fault += f"@{place.tokens}"
@@ -155,38 +184,32 @@ class Injector:
         return FaultyStream(wire, generation, _headers(request, fault))
 
     async def inject_whole(
-        self, request: Request, fault: Fault, whole: Whole, body: BaseModel, after_s: float
+        self,
+        request: Request,
+        fault: Fault,
+        body: BaseModel,
+        whole: Whole,
+        wait: Callable[[], Awaitable[None]],
     ) -> Response:
         """Return the response that fails, in place of a whole answer of any API.
 
         Args:
             request: The HTTP request.
             fault: How it fails.
-            whole: The answer that it would be.
             body: What the client asked for.
-            after_s: When, in seconds after the start.
+            whole: The answer that it would be.
+            wait: Waits until it fails.
 
         Raises:
-            APIError: It would be after the server's timeout.
+            ClientDisconnect: The client went away.
         """
-        if after_s >= self._timeout_s:
-            raise APIError(
-                f"Invalid 'X-FAULT-AFTER-MS': expected less than {self._timeout_s:g} s, this "
-                f"server's timeout, but got {after_s:g} s instead.",
-                param="X-FAULT-AFTER-MS",
-                code="timeout_exceeded",
-            )
-        kind = fault.kind
-        is_refused = kind.refuses(stream=_call(request, body).stream)
-        content = None if is_refused else await whole.whole()
-        TALLY.add(FAULTS[kind.name])
-        return FaultyAnswer(
-            whole,
-            self._failure(request, fault, body),
-            content,
-            request.scope["start_s"] + after_s,
-            _headers(request, fault),
-        )
+        content = None
+        if not fault.kind.refuses(stream=_call(request, body).stream):
+            async with ended_by_disconnect(request.receive):
+                content = await whole.whole()
+        TALLY.add(FAULTS[fault.kind.name])
+        failure = self._failure(request, fault, body)
+        return FaultyAnswer(whole, failure, content, wait, _headers(request, fault))
 
     def _failure(self, request: Request, fault: Fault, body: BaseModel) -> Failure:
         call = _call(request, body)
@@ -202,13 +225,12 @@ class Injector:
 
 def _call(request: Request, body: BaseModel) -> Call:
     """Return what decides of a request; what its API does not have is as if it were null."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
     return Call(
         model=getattr(body, "model", ""),
         path=request.url.path,
         stream=bool(getattr(body, "stream", None)),
         user=getattr(body, "user", None),
-        api_key=key.strip() if scheme.lower() == "bearer" else "",
+        api_key=key_of(request.headers.get("authorization")),
         seed=getattr(body, "seed", None),
     )
 

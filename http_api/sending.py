@@ -164,8 +164,8 @@ class Stream(Protocol):
     async def end(self) -> bytes:
         """Return what comes after the last token."""
 
-    def failure(self, error: ErrorBody) -> bytes:
-        """Return the event of an error that ends it."""
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure in mid-stream."""
 
     def finish(self, status: int) -> None:
         """Note that it has ended with a status, as logs and metrics tell it."""
@@ -210,7 +210,7 @@ class EventStream(Response):
             status = 500
             TALLY.add(metrics.ERRORS.labels(status, "server_error"))
             logger.exception("a stream broke off")
-            body = self.stream.failure(server_error().body)
+            body = self.stream.error(server_error().body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)

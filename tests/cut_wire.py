@@ -17,15 +17,15 @@ HeadersOf = Mapping[str, str]
 class Endpoint:
     """One API: how it is asked, and what of its stream is a token.
 
-    ``end`` is the events after the last token, ``last`` what the last of them holds.
+    ``last`` is what the last event holds; without a seed each answer has other words.
     """
 
     path: str
     body: Callable[[bool], dict[str, Any]]
     is_token: Callable[[dict[str, Any]], bool]
-    end: int
     last: str
     error: Callable[[bytes], dict[str, Any]]
+    has_seed: bool = True
 
     def __str__(self) -> str:
         """Name it in a test's id."""
@@ -49,7 +49,6 @@ CHAT = Endpoint(
     CHAT_PATH,
     lambda stream: chat(stream=stream, seed=7),
     lambda event: bool(_choice(event).get("delta", {}).get("content")),
-    end=2,
     last="[DONE]",
     error=envelope,
 )
@@ -57,12 +56,37 @@ LEGACY = Endpoint(
     "/v1/completions",
     lambda stream: {"model": "gpt-4", "prompt": "Hello!", "stream": stream, "seed": 7},
     lambda event: bool(_choice(event).get("text")),
-    end=2,
     last="[DONE]",
     error=envelope,
 )
-# An API whose answers can fail is one entry here.
-ENDPOINTS: Sequence[Endpoint] = (CHAT, LEGACY)
+
+
+def _error_of_response(event: bytes) -> dict[str, Any]:
+    """Return the error of an event named error."""
+    name, _, payload = event.partition(b"\ndata: ")
+    assert name == b"event: error"
+    error: dict[str, Any] = json.loads(payload)
+    return error
+
+
+RESPONSES = Endpoint(
+    "/v1/responses",
+    lambda stream: {"model": "gpt-4", "input": "Hello!", "stream": stream},
+    lambda event: event.get("type") == "response.output_text.delta",
+    last="response.completed",
+    error=_error_of_response,
+    has_seed=False,
+)
+EMBEDDINGS = Endpoint(
+    "/v1/embeddings",
+    lambda _: {"model": "text-embedding-3-small", "input": "Hello!"},
+    lambda _: False,
+    last="",
+    error=envelope,
+)
+# An API whose answers can fail is one entry here; embeddings are never streamed.
+ENDPOINTS: Sequence[Endpoint] = (CHAT, LEGACY, RESPONSES)
+WHOLE_ENDPOINTS: Sequence[Endpoint] = (*ENDPOINTS, EMBEDDINGS)
 
 
 @dataclass

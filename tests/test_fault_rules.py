@@ -340,13 +340,12 @@ def test_rate_limit_names_its_wait() -> None:
     )
 
 
-@pytest.mark.parametrize("key", ["sk-abcdefghijklmnopwxyz", "short", "x"])
-def test_keys_are_masked(key: str) -> None:
-    """A 401 names the key, and no more than half of it."""
+@pytest.mark.parametrize(("key", "said"), [("sk-abcdefghijklmnop", "sk-abcde"), ("", "Bearer")])
+def test_keys_are_told_as_openai_tells_them(key: str, said: str) -> None:
+    """A 401 names the key without its middle, or says how to send one."""
     message = error_body(401, model="gpt-4o", api_key=key).message
-    shown = message.removeprefix("Incorrect API key provided: ").partition(". ")[0]
-    assert key not in message
-    assert len(shown.replace("***", "")) <= max(len(key) // 2, 0)
+    assert said in message
+    assert not key or key not in message
 
 
 # --------------------------------------------------------------------------------------

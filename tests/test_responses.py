@@ -30,7 +30,7 @@ class Unheeded:
         """Return nothing more."""
         return b""
 
-    def failure(self, error: ErrorBody) -> bytes:
+    def error(self, error: ErrorBody) -> bytes:
         """Return the event of a failure."""
         return error_chunk(error).encode()
 

@@ -22,6 +22,7 @@ ROOMS = (
     "faults",
     "schema_instances",
     "answers",
+    "faults",
     "http_api",
     "service",
 )
