@@ -19,7 +19,6 @@ ROOMS = (
     "prompts",
     "embeddings",
     "schemas",
-    "faults",
     "schema_instances",
     "answers",
     "faults",
