@@ -406,7 +406,6 @@ class OpenAIEmulator:
             compose: Decides what the choices say.
             renderer: Makes what writes them.
         """
-        fault = self.injector.decide(request, parsed)
         plan = plan_generation(parsed, headers, SETTINGS)
         counted = None
         if self.limiter:
