@@ -40,7 +40,7 @@ def failures(folder: Path, host: str, *arguments: str) -> tuple[set[str], str]:
     """Return the names of a short run's failures, and what locust wrote."""
     command = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--host", host, "--headless"]
     timing = ("--ttft-ms", "20", "--itl-ms", "5", "--output-length", "10", "--rate", "20")
-    files = ("--only-summary", "--csv", str(folder / "run"), "-t", "2s", "SteadyRateUser")
+    files = ("--only-summary", "--csv", str(folder / "run"), "-t", "4s", "SteadyRateUser")
     result = subprocess.run(  # noqa: S603 - our own command line
         [*command, *timing, *arguments, *files],
         cwd=REPOSITORY,
