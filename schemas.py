@@ -1061,6 +1061,11 @@ class EmbeddingRequest(ModelRequest):
         several = isinstance(self.input, list) and isinstance(self.input[0], str | list)
         return cast("Sequence[str | list[int]]", self.input if several else [self.input])
 
+    @property
+    def wants_base64(self) -> bool:
+        """Whether vectors are wanted as base64."""
+        return self.encoding_format == "base64"
+
     def param(self, index: int) -> str:
         """Return the path of one of the inputs."""
         return "input" if self.inputs[0] is self.input else f"input[{index}]"

@@ -2,7 +2,8 @@
 
 HTTP -> schema -> plan -> timed tokens -> JSON or SSE, a room for each:
 
-* ``http_api/reading.py``: bytes to a checked request; ``http_api/planning.py``: its plan
+* ``http_api/offloading.py``: bytes to a checked request, at once or by a helper process
+* ``http_api/preparing.py``: what that is: reading, planning, composing
 * ``timing/plan.py``: when each token is due; ``tokenizer.py``: the generator that keeps to it
 * ``answers/composing.py``: what the tokens say
 * ``http_api/events.py``: the tokens as JSON and events; ``http_api/sending.py``: their way out
@@ -14,9 +15,6 @@ import hashlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import bentoml
 from bentoml._internal.context import server_context
@@ -29,32 +27,25 @@ from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
 import metrics
-from answers.answer import Answer
-from answers.composing import Composer, compose_off_loop
-from answers.corpus import Corpus
 from engine.config import EngineConfigError, load_engine
 from faults.deciding import Fault
 from faults.rules import RulesError, read_rules
+from helpers.pool import HelperPool
 from http_api import docs_page
-from http_api.chat_events import ChatRenderer
 from http_api.embedding import EmbeddingEndpoint
 from http_api.engine_timing import EngineTiming, Startup
-from http_api.events import Header, Renderer
+from http_api.events import Header
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
-from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
+from http_api.generation import Generation, known, random_id
 from http_api.injecting import Injector, refuse_time_in_engine
-from http_api.legacy_events import CompletionRenderer
 from http_api.limiting import Limiter
 from http_api.log_lines import LINES
-from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
+from http_api.offloading import Desk, Ready
+from http_api.planning import draw_offsets, refuse_beyond_timeout
+from http_api.preparing import CHAT, INPUT_TOKENS, LEGACY, RESPONSES, Preparer, Work
 from http_api.profiles import ProfilesError, read_profiles
-from http_api.prompt_ids import chat_prompt_ids, legacy_prompt_ids
-from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
-from http_api.reading import RequestReader, is_large, parse_headers
-from http_api.refusals import refuse_chat, refuse_response
-from http_api.responses_chat import ResponsesChat, to_chat
-from http_api.responses_events import ResponsesRenderer
-from http_api.responses_schemas import InputTokens, InputTokensRequest, ResponsesRequest
+from http_api.reading import BodyReader
+from http_api.responses_schemas import InputTokens
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
 from http_api.upgrade import ignore_offers
@@ -64,16 +55,10 @@ from limits.rules import FileError
 from metrics import TALLY
 from schemas import (
     APIError,
-    ChatCompletionRequest,
     CompletionList,
-    CompletionRequest,
-    EmbeddingRequest,
-    EmulationHeaders,
-    GenerationRequest,
     Health,
     Model,
     ModelList,
-    Prompt,
 )
 from settings import Settings
 from timing.jitter import load_traces
@@ -106,18 +91,6 @@ SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:1
 MODELS_CREATED = 1_677_610_602
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
 
-# Longer answers are made in a thread, so that other streams go on.
-MAX_TOKENS_COMPOSED_INLINE = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class PromptOf:
-    """The texts of a request's prompt, what counts its tokens, and what makes each one's ids."""
-
-    texts: Sequence[str]
-    count: Callable[[], int]
-    ids: Callable[[], Sequence[Sequence[int]]]
-
 
 class Application(Starlette):
     """Starlette that notes when a request's headers arrived: the start of every clock."""
@@ -126,11 +99,6 @@ class Application(Starlette):
         """Serve one request."""
         scope["start_s"] = time.monotonic()
         await super().__call__(scope, receive, send)
-
-
-def is_long(request: Request, *, with_schemas: bool) -> bool:
-    """Tell whether to look for faults takes long: schemas take ten times as long as texts."""
-    return is_large(request) or (with_schemas and request.scope["size"] > MAX_BYTES_COUNTED_INLINE)
 
 
 def new_limiter(policy: Policy) -> Limiter:
@@ -174,8 +142,10 @@ class OpenAIEmulator:
     def __init__(self) -> None:
         self.started_s = time.monotonic()
         self.generator = TokenGenerator()
-        self.corpus = Corpus()
-        self.reader = RequestReader(SETTINGS)
+        preparer = Preparer(SETTINGS, PROFILES, ENGINE)
+        work = Work(preparer)
+        self.helpers = HelperPool(SETTINGS.helpers, work, work.fresh)
+        self.desk = Desk(preparer, BodyReader(SETTINGS), self.helpers, counts=POLICY is not None)
         self.injector = Injector(SETTINGS, FAULTS)
         self.embedding = EmbeddingEndpoint(SETTINGS, TRACES, self.injector)
         self.startup = Startup(SETTINGS.startup_s)
@@ -193,8 +163,7 @@ class OpenAIEmulator:
         guarded = [guard(self.once_started(endpoint)) for endpoint in posts]
         endpoints.update(zip(COMPLETION_PATHS, guarded, strict=True))
         chat, legacy, responses, embeddings = guarded
-        max_model_len = ENGINE.max_model_len if ENGINE else SETTINGS.max_output_length
-        vllm = VllmRoutes(__version__, SETTINGS, max_model_len, self.startup)
+        vllm = VllmRoutes(__version__, self.desk, self.startup)
         v1 = Router(
             [
                 Route("/chat/completions", chat, methods=["POST"]),
@@ -263,10 +232,15 @@ class OpenAIEmulator:
         metrics.forget_dead_workers()
         gc.collect()
         gc.freeze()
-        # A thread that parses or composes gives way to the streams after 0.5 ms, not 5 ms.
+        # A thread that renders or counts gives way to the streams after 0.5 ms, not 5 ms.
         sys.setswitchinterval(0.0005)
         # No log line tells them, and each costs a look-up for each line.
         logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
+
+    @bentoml.on_startup
+    async def start_helpers(self) -> None:
+        """Have the helpers share what is loaded by now."""
+        self.helpers.start()
 
     @bentoml.on_startup
     def ignore_offers_of_http2(self) -> None:
@@ -279,100 +253,26 @@ class OpenAIEmulator:
         TALLY.flush()
         LINES.flush()
 
+    @bentoml.on_shutdown
+    def close_helpers(self) -> None:
+        """End the helpers."""
+        self.helpers.close()
+
     async def chat_completions(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""
-        chat = await self.reader.read(request, ChatCompletionRequest)
-        headers = parse_headers(request, chat, PROFILES)
-        prompt = await self.prompt_of(request, chat)
-        return await self.generate(
-            request,
-            chat,
-            headers,
-            prompt=PromptOf(
-                prompt.texts,
-                partial(count_chat_prompt, chat, prompt),
-                lambda: [chat_prompt_ids(chat)],
-            ),
-            compose=lambda composer: composer.chat(chat, headers.tool_calls),
-            renderer=partial(ChatRenderer, include_usage=chat.include_usage),
-        )
-
-    async def prompt_of(self, request: Request, chat: ChatCompletionRequest) -> Prompt:
-        """Return the prompt of a chat that OpenAI would not refuse.
-
-        Raises:
-            APIError: OpenAI refuses it, and the server is not lenient.
-        """
-
-        def check() -> Prompt:
-            prompt = chat.prompt()
-            if not SETTINGS.lenient:
-                refuse_chat(chat, prompt)
-            return prompt
-
-        is_slow = is_long(request, with_schemas=not chat.is_plain)
-        return await asyncio.to_thread(check) if is_slow else check()
+        return await self.generate(request, CHAT)
 
     async def completions(self, request: Request) -> Response:
         """Answer the legacy POST /v1/completions."""
-        legacy = await self.reader.read(request, CompletionRequest)
-        headers = parse_headers(request, legacy, PROFILES)
-        echoed = await asyncio.to_thread(echoes, legacy) if is_large(request) else echoes(legacy)
-        return await self.generate(
-            request,
-            legacy,
-            headers,
-            prompt=PromptOf(
-                legacy.texts,
-                partial(count_legacy_prompt, legacy),
-                partial(legacy_prompt_ids, legacy),
-            ),
-            compose=lambda composer: composer.legacy(legacy),
-            renderer=partial(CompletionRenderer, echoes=echoed, include_usage=legacy.include_usage),
-        )
+        return await self.generate(request, LEGACY)
 
     async def responses(self, request: Request) -> Response:
         """Answer POST /v1/responses: as the chat that asks for the same, in other words."""
-        asked = await self.reader.read(request, ResponsesRequest)
-        headers = parse_headers(request, asked, PROFILES)
-        chat, prompt = await self.translate(request, asked)
-        return await self.generate(
-            request,
-            chat,
-            headers,
-            prompt=PromptOf(
-                prompt.texts,
-                partial(count_chat_prompt, chat, prompt),
-                lambda: [chat_prompt_ids(chat)],
-            ),
-            compose=lambda composer: composer.chat(chat, headers.tool_calls),
-            renderer=partial(ResponsesRenderer, request=asked),
-        )
-
-    async def translate(
-        self, request: Request, asked: InputTokensRequest
-    ) -> tuple[ResponsesChat, Prompt]:
-        """Return the chat that asks for the same as a Responses request, and its prompt.
-
-        Raises:
-            APIError: OpenAI refuses it, and the server is not lenient.
-        """
-
-        def convert() -> tuple[ResponsesChat, Prompt]:
-            chat = to_chat(asked)
-            if isinstance(asked, ResponsesRequest) and not SETTINGS.lenient:
-                refuse_response(asked, chat)
-            return chat, chat.prompt()
-
-        is_slow = is_long(request, with_schemas=bool(asked.tools or asked.text))
-        return await asyncio.to_thread(convert) if is_slow else convert()
+        return await self.generate(request, RESPONSES)
 
     async def input_tokens(self, request: Request) -> Response:
         """Answer POST /v1/responses/input_tokens."""
-        asked = await self.reader.read(request, InputTokensRequest)
-        chat, prompt = await self.translate(request, asked)
-        count = partial(count_chat_prompt, chat, prompt)
-        tokens = await start_counting(request.scope["size"], count)
+        tokens = await self.desk.answer(request, INPUT_TOKENS)
         return json_response(request, InputTokens(input_tokens=tokens))
 
     async def find_response(self, request: Request) -> Response:
@@ -381,56 +281,48 @@ class OpenAIEmulator:
 
     async def embeddings(self, request: Request) -> Response:
         """Answer POST /v1/embeddings."""
-        asked = await self.reader.read(request, EmbeddingRequest)
+        wanted = await self.desk.embeddings(request)
         if self.limiter:
-            await self.limiter.admit_embeddings(request, asked)
-        return await self.embedding.answer(request, asked, parse_headers(request, asked, PROFILES))
+            await self.limiter.admit_embeddings(request, wanted)
+        return await self.embedding.answer(request, wanted)
 
-    async def generate(
-        self,
-        request: Request,
-        parsed: GenerationRequest,
-        headers: EmulationHeaders,
-        *,
-        prompt: PromptOf,
-        compose: Callable[[Composer], list[Answer]],
-        renderer: Callable[[Header], Renderer],
-    ) -> Response:
-        """Plan and compose the answers, and send them when they are due.
+    async def generate(self, request: Request, path: str) -> Response:
+        """Read a request for texts, and send the answers when they are due."""
+        ready = await self.desk.prepare(request, path)
+        try:
+            generation, fault = await self.plan(request, ready)
+            return await self.respond(request, generation, fault)
+        except BaseException:
+            ready.cancel()
+            raise
 
-        Args:
-            request: The HTTP request.
-            parsed: Its body.
-            headers: Its X-* headers.
-            prompt: The prompt, or the prompts.
-            compose: Decides what the choices say.
-            renderer: Makes what writes them.
+    async def plan(self, request: Request, ready: Ready) -> tuple[Generation, Fault | None]:
+        """Decide when the answers of a request are due, and what becomes of them.
+
+        Raises:
+            APIError: It is refused.
+            ClientDisconnect: The client went away.
         """
-        plan = plan_generation(parsed, headers, SETTINGS)
+        prepared = ready.prepared
+        parsed, headers, plan = prepared.request, prepared.asked.emulation, prepared.plan
         counted = None
         if self.limiter:
-            counted = await self.limiter.admit(request, parsed, plan, prompt.count)
+            counted = await self.limiter.admit(request, parsed, plan, ready.count)
         fault = self.injector.decide(request, parsed)
-        composer = Composer(parsed, plan, self.corpus, prompt.texts)
-        short = plan.output_tokens * parsed.choices <= MAX_TOKENS_COMPOSED_INLINE
-        if parsed.is_plain and short:
-            answers = compose(composer)
-        else:
-            async with ended_by_disconnect(request.receive):
-                answers = await compose_off_loop(composer, compose)
-        plan = plan.timed_as(max(answer.slots for answer in answers))
-        times, size, count = None, request.scope["size"], prompt.count
-        if self.engine is not None and self.engine.times(headers):
+        times = None
+        if self.engine is not None and self.engine.times(prepared.asked):
             refuse_time_in_engine(fault)
-            prompts = await self.engine.read_prompts(request, prompt.ids)
-            times = self.engine.queue(request, parsed.model, prompts, answers, plan)
+            prompts = await self.desk.prompts(request, prepared)
+            times = self.engine.queue(request, parsed.model, prompts, prepared.answers, plan)
             plan = plan.timed_at(times)
-            size, count = 0, partial(sum, [counted.tokens for counted in prompts])
+            counted = known(sum(prompt.tokens for prompt in prompts))
         elif headers.ttft_jitter is not None or headers.itl_jitter is not None:
             offsets = await asyncio.to_thread(draw_offsets, plan, headers, parsed.seed, TRACES)
             plan = plan.timed_at(offsets)
         if not parsed.stream and times is None:
             refuse_beyond_timeout(plan, SETTINGS.timeout_s)
+        if counted is None:
+            counted = ready.count() if parsed.wants_usage else known(0)
         header = Header(
             random_id(parsed.ID_PREFIX, parsed.ID_DIGITS),
             int(time.time()),
@@ -440,17 +332,17 @@ class OpenAIEmulator:
         generation = Generation(
             request=parsed,
             plan=plan,
-            answers=answers,
-            renderer=renderer(header),
-            counted=counted or start_counting(size, count if parsed.wants_usage else None),
+            answers=prepared.answers,
+            renderer=prepared.renderer(header),
+            counted=counted,
             start_s=request.scope["start_s"],
             id=header.id,
             cached_tokens=headers.cached_tokens,
             report=headers.emulation_report,
-            note=composer.note,
+            note=prepared.note,
             times=times,
         )
-        return await self.respond(request, generation, fault)
+        return generation, fault
 
     async def respond(
         self, request: Request, generation: Generation, fault: Fault | None

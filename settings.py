@@ -92,6 +92,7 @@ class Settings(BaseModel):
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
     )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
+    helpers: int = Field(2, ge=1, le=64, description="processes of each worker for what takes long")
     timeout_s: float = Field(
         300,
         gt=0,

@@ -1,9 +1,8 @@
 """What each choice says, token by token: text, JSON or tool calls, and when it may leave."""
 
-import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from answers.answer import Answer, Call, Segment
@@ -36,17 +35,14 @@ _JSON_OBJECT_SCHEMA = {
 OPENING = 64
 MAX_REDRAWS = 4096
 SUMMARY = 24  # tokens of a summary of the reasoning, at the most
-MAX_INSTANCES_S = 10  # CPU time; the most tokens of all choices take about 2 s
+MAX_INSTANCES_S = 5  # CPU time; the most tokens of all choices take about 2 s
 
-
-class ComposingCancelledError(Exception):
-    """Nobody waits for the answers any more."""
+MAX_TOKENS_PLAIN = 16_384
+MAX_TOKENS_QUICK = 2048
 
 
 class Composer:
     """Decides what the choices of one request say.
-
-    Composing may take seconds, in a thread; `cancel` ends it from another one.
 
     ``note`` is what the log says of how they came about, if anything.
 
@@ -69,7 +65,6 @@ class Composer:
         self._corpus = corpus
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
-        self._is_cancelled = False
         self._instances_s = 0.0
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
@@ -79,19 +74,12 @@ class Composer:
         if request.seed is not None:
             self._seed = "\0".join([str(request.seed), request.model, *material])
 
-    def cancel(self) -> None:
-        """Make composing in another thread raise `ComposingCancelledError` after its next text."""
-        self._is_cancelled = True
-
     def _spend(self, tokens: int, source: str) -> None:
         """Count tokens of the answers; `source` is what asked for them.
 
         Raises:
             APIError: All choices together have too many.
-            ComposingCancelledError: Nobody waits for the answers any more.
         """
-        if self._is_cancelled:
-            raise ComposingCancelledError
         self._tokens_left -= tokens
         if self._tokens_left < 0:
             raise too_many_tokens(self._request, source)
@@ -103,11 +91,7 @@ class Composer:
         return random.Random(f"{purpose}\0{choice}\0{self._seed}")
 
     def legacy(self, request: CompletionRequest) -> list[Answer]:
-        """Return the choices of a legacy completion: text, n for each prompt.
-
-        Raises:
-            ComposingCancelledError: Nobody waits for the answers any more.
-        """
+        """Return the choices of a legacy completion: text, n for each prompt."""
         top = request.logprobs
         return [
             self._text(index, None if top is None else Logprobs(self._rng(index, "logprobs"), top))
@@ -141,10 +125,9 @@ class Composer:
         Raises:
             APIError: A named tool is not among the tools, nothing satisfies a schema, or all
                 choices together have too many tokens.
-            ComposingCancelledError: Nobody waits for the answers any more.
         """
         calls = tool_calls(request, asked_calls)
-        schema = _response_schema(request)
+        schema = response_schema(request)
         if isinstance(request.response_format, JsonObjectFormat) and not calls:
             self._found = schema_in_messages(request.messages)
         return [
@@ -273,15 +256,23 @@ class Composer:
         return answer
 
 
-async def compose_off_loop(
-    composer: Composer, compose: Callable[[Composer], list[Answer]]
-) -> list[Answer]:
-    """Compose the answers in a thread, which ends soon after this task is cancelled."""
-    try:
-        return await asyncio.to_thread(compose, composer)
-    except asyncio.CancelledError:
-        composer.cancel()
-        raise
+def is_quick(request: GenerationRequest, plan: GenerationPlan, asked_calls: int) -> bool:
+    """Tell whether to compose the answers takes but a moment, under 0.5 ms.
+
+    Texts do that are no longer than `MAX_TOKENS_QUICK`, or `MAX_TOKENS_PLAIN` if nothing more is
+    to be done with them. JSON and tool calls never do: who knows how long a schema takes.
+
+    Raises:
+        APIError: A named tool is not among the tools.
+    """
+    tokens = (plan.output_tokens + plan.reasoning_tokens) * request.choices
+    if request.is_plain:
+        return tokens <= MAX_TOKENS_PLAIN
+    if tokens > MAX_TOKENS_QUICK:
+        return False
+    if not isinstance(request, ChatCompletionRequest):
+        return True
+    return response_schema(request) is None and not tool_calls(request, asked_calls)
 
 
 def _invalid_schema(error: SchemaError, param: str) -> APIError:
@@ -298,7 +289,7 @@ def _cut(
     return tokens[:limit], "length"
 
 
-def _response_schema(request: ChatCompletionRequest) -> dict[str, Any] | None:
+def response_schema(request: ChatCompletionRequest) -> dict[str, Any] | None:
     """Return the schema that the text must satisfy, None for plain text."""
     match request.response_format:
         case JsonObjectFormat():

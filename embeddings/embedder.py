@@ -1,8 +1,6 @@
-"""Embeds the inputs of a request in a thread of its own, a few at a time."""
+"""Embeds the inputs of a request, a few at a time."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -38,21 +36,17 @@ class Embedded:
     ``pieces`` are what stands between the brackets of an array of embeddings, in parts.
     """
 
-    pieces: list[bytes]
+    pieces: Sequence[bytes | memoryview]
     tokens: int
 
 
 class Embedder:
-    """Turns texts and token ids into vectors.
-
-    Its tables of words serve one thread, so that inputs wait for those of requests before them.
-    """
+    """Turns texts and token ids into vectors; its tables of words serve one thread."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "embeddings")
         self._tables: dict[str, WordTable] = {}
 
-    async def embed(
+    def embed(
         self, inputs: Sequence[Input], model: str, dimensions: int, *, as_base64: bool
     ) -> Embedded:
         """Return the vectors of inputs.
@@ -61,12 +55,6 @@ class Embedder:
             InputError: An input, or all of them, have too many tokens, or one has a token id that
                 the model's encoding does not have.
         """
-        work = partial(self._embed, inputs, model, dimensions, as_base64=as_base64)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def _embed(
-        self, inputs: Sequence[Input], model: str, dimensions: int, *, as_base64: bool
-    ) -> Embedded:
         table = self._table(model)
         write = base64_rows if as_base64 else json_rows
         pieces: list[bytes] = []

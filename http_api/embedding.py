@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +19,7 @@ from http_api.generation import MAX_NAME_LOGGED
 from http_api.injecting import Injector
 from http_api.log_lines import LINES
 from http_api.planning import draw_offsets, refuse_beyond_timeout
+from http_api.reading import Asked
 from http_api.sending import (
     CLIENT_CLOSED_REQUEST,
     PiecesResponse,
@@ -30,10 +32,51 @@ from settings import Settings
 from timing.clock import sleep_until
 from timing.jitter import Floats
 from timing.plan import GenerationPlan
+from tokenizer import count_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A request for embeddings that was read, and the vectors if a helper has made them."""
+
+    request: EmbeddingRequest
+    asked: Asked
+    embedded: Embedded | None = None
+
+    def count(self) -> int:
+        """Return how many tokens the inputs have."""
+        if self.embedded is not None:
+            return self.embedded.tokens
+        return sum(
+            count_tokens(item, self.request.model) if isinstance(item, str) else len(item)
+            for item in self.request.inputs
+        )
+
+
+def embed(embedder: Embedder, asked: EmbeddingRequest) -> Embedded:
+    """Return the vectors of a request.
+
+    Raises:
+        APIError: There are too many tokens, or ones that do not exist.
+    """
+    try:
+        return embedder.embed(
+            asked.inputs, asked.model, dimensions_of(asked), as_base64=asked.wants_base64
+        )
+    except InputError as error:
+        param = "input" if error.index is None else asked.param(error.index)
+        raise APIError(str(error), param=param, code=error.code) from None
+
+
+def dimensions_of(asked: EmbeddingRequest) -> int:
+    """Return how many numbers each vector of a request has."""
+    return asked.dimensions or most_dimensions(asked.model)
 
 
 class EmbeddingEndpoint:
     """Answers requests for embeddings after their time to first token.
+
+    The vectors of small ones are made in a thread, which serves one request after the other.
 
     Args:
         settings: Holds the time of a request that asks for none.
@@ -48,35 +91,30 @@ class EmbeddingEndpoint:
         self._settings = settings
         self._traces = traces
         self._embedder = Embedder()
+        self._thread = ThreadPoolExecutor(1, "embeddings")
 
-    async def answer(
-        self, request: Request, asked: EmbeddingRequest, headers: EmulationHeaders
-    ) -> Response:
+    async def answer(self, request: Request, wanted: Embeddings) -> Response:
         """Return the vectors of a request, when they are due.
 
         Raises:
             APIError: There are too many tokens, or ones that do not exist, or the time is too long.
             ClientDisconnect: The client went away.
         """
+        asked, headers = wanted.request, wanted.asked.emulation
         fault = self._injector.decide(request, asked)
         plan = await self._plan(headers)
         refuse_beyond_timeout(plan, self._settings.timeout_s)
         start_s = request.scope["start_s"]
-        dimensions = asked.dimensions or most_dimensions(asked.model)
-        done = partial(_finish, asked, dimensions, plan, start_s)
+        done = partial(_finish, asked, plan, start_s)
+        embedded = wanted.embedded
         async with ended_by_disconnect(request.receive):
             try:
-                embedded = await self._embedder.embed(
-                    asked.inputs,
-                    asked.model,
-                    dimensions,
-                    as_base64=asked.encoding_format == "base64",
-                )
+                if embedded is None:
+                    embedded = await asyncio.get_running_loop().run_in_executor(
+                        self._thread, embed, self._embedder, asked
+                    )
                 if fault is None:
                     await sleep_until(start_s + plan.total_s)
-            except InputError as error:
-                param = "input" if error.index is None else asked.param(error.index)
-                raise APIError(str(error), param=param, code=error.code) from None
             except asyncio.CancelledError:
                 done(CLIENT_CLOSED_REQUEST, 0)
                 raise
@@ -125,14 +163,11 @@ class _Vectors:
 
     def finish_fault(self, status: int) -> None:
         """Note that the answer, or what took its place, has left."""
-        dimensions = self.asked.dimensions or most_dimensions(self.asked.model)
-        tokens = self.embedded.tokens
-        _finish(self.asked, dimensions, self.plan, self.start_s, status, tokens, self.fault)
+        _finish(self.asked, self.plan, self.start_s, status, self.embedded.tokens, self.fault)
 
 
 def _finish(
     asked: EmbeddingRequest,
-    dimensions: int,
     plan: GenerationPlan,
     start_s: float,
     status: int,
@@ -145,14 +180,14 @@ def _finish(
         TALLY.observe(metrics.WHOLE_LAG, elapsed_s - plan.total_s)
     LINES.add(
         f"embeddings model={json.dumps(asked.model[:MAX_NAME_LOGGED])} status={status} "
-        f"inputs={len(asked.inputs)} prompt_tokens={tokens} dimensions={dimensions} "
+        f"inputs={len(asked.inputs)} prompt_tokens={tokens} dimensions={dimensions_of(asked)} "
         f"total_ms={plan.total_s * 1000:.2f} total_actual_ms={elapsed_s * 1000:.2f}"
         f"{f' fault={fault}' if fault else ''}"
     )
     return elapsed_s
 
 
-def _pieces(asked: EmbeddingRequest, embedded: Embedded, report: str) -> list[bytes]:
+def _pieces(asked: EmbeddingRequest, embedded: Embedded, report: str) -> list[bytes | memoryview]:
     """Return the answer as JSON, in parts."""
     tokens = embedded.tokens
     usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'

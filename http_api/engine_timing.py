@@ -1,38 +1,27 @@
 """Requests that an engine times: into its queue, out of it when their clients go, or refused."""
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from starlette.requests import Request
 
 from answers.answer import Answer
-from engine.cache import private_keys, prompt_keys
+from engine.cache import private_keys
 from engine.config import EngineConfig
 from engine.metrics import EngineMetrics
 from engine.runner import EngineRunner, TimedSequence
 from engine.scheduler import OverloadError, Scheduler, TooLongError
 from engine.times import TokenTimes
-from http_api.errors import invalid_header
-from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation
+from http_api.errors import RETRY_AFTER_S, invalid_header, overloaded
+from http_api.generation import Generation
+from http_api.prompt_ids import EnginePrompt
+from http_api.reading import Asked
 from http_api.sending import Deadline
 from metrics import TALLY
-from schemas import APIError, EmulationHeaders
+from schemas import APIError
 from timing.clock import running_clock, sleep_until
 from timing.plan import GenerationPlan
-
-# Nobody knows when a place is free: the least that `retry-after` can say.
-RETRY_AFTER_S = 1
-
-
-@dataclass(frozen=True, slots=True)
-class EnginePrompt:
-    """A prompt as an engine sees it: its length, and a key for each full block."""
-
-    tokens: int
-    keys: Sequence[Hashable]
 
 
 class EngineTiming:
@@ -59,42 +48,22 @@ class EngineTiming:
             observe_left=self.metrics.see_left,
         )
 
-    def times(self, headers: EmulationHeaders) -> bool:
+    def times(self, asked: Asked) -> bool:
         """Whether it times a request: one that says nothing of its times.
 
         Raises:
             APIError: The request asks for jitter, of which an engine knows nothing.
         """
-        if headers.ttft_ms is not None or headers.itl_ms is not None:
+        if not asked.says_no_time:
             return False
         for name in ("ttft_jitter", "itl_jitter"):
-            if getattr(headers, name) is not None:
+            if getattr(asked.emulation, name) is not None:
                 raise invalid_header(
                     f"X-{name.upper().replace('_', '-')}",
                     "jitter needs X-TTFT-MS or X-ITL-MS, because without them an engine makes "
                     "the times of this server",
                 )
         return True
-
-    async def read_prompts(
-        self, request: Request, prompts: Callable[[], Sequence[Sequence[int]]]
-    ) -> list[EnginePrompt]:
-        """Return the prompts of a request as the engine sees them; in a thread if they are long.
-
-        Args:
-            request: Its body has been read.
-            prompts: Makes the token ids of each.
-        """
-        if request.scope["size"] > MAX_BYTES_COUNTED_INLINE:
-            return await asyncio.to_thread(self._read_prompts, prompts)
-        return self._read_prompts(prompts)
-
-    def _read_prompts(self, prompts: Callable[[], Sequence[Sequence[int]]]) -> list[EnginePrompt]:
-        caches, block_size = self.config.prefix_caching, self.config.block_size
-        return [
-            EnginePrompt(len(ids), prompt_keys(ids, block_size) if caches else ())
-            for ids in prompts()
-        ]
 
     def queue(
         self,
@@ -161,22 +130,15 @@ class EngineTiming:
             ) from None
 
     def _overloaded(self) -> APIError:
-        headers = {"retry-after": str(RETRY_AFTER_S)}
-        if self.config.overload_status == 429:
-            return APIError(
-                f"Rate limit reached: {self.config.max_waiting} requests wait for the engine, "
-                f"which is as many as may. Please try again in {RETRY_AFTER_S}s.",
-                status=429,
-                type="requests",
-                code="rate_limit_exceeded",
-                headers=headers,
-            )
+        if self.config.overload_status != 429:
+            return overloaded()
         return APIError(
-            "The server is currently overloaded. Please try again later.",
-            status=503,
-            type="service_unavailable_error",
-            code="server_is_overloaded",
-            headers=headers,
+            f"Rate limit reached: {self.config.max_waiting} requests wait for the engine, "
+            f"which is as many as may. Please try again in {RETRY_AFTER_S}s.",
+            status=429,
+            type="requests",
+            code="rate_limit_exceeded",
+            headers={"retry-after": str(RETRY_AFTER_S)},
         )
 
     def _too_long(self, sequences: Sequence[TimedSequence]) -> APIError:

@@ -9,6 +9,9 @@ from pydantic_core import ErrorDetails
 
 from schemas import APIError
 
+# Nobody knows when there is room: the least that `retry-after` can say.
+RETRY_AFTER_S = 1
+
 PLACES = "emulation_places"  # the key of a request's scope for where headers came from
 _HEADER = re.compile(r"\bX(?:-[A-Z]+)+")
 
@@ -49,6 +52,17 @@ def server_error() -> APIError:
     """Tell of a fault of our own; what it was is in the log."""
     return APIError(
         "The server had an error while processing your request.", status=500, type="server_error"
+    )
+
+
+def overloaded() -> APIError:
+    """Refuse a request that there is no room for, or no time."""
+    return APIError(
+        "The server is currently overloaded. Please try again later.",
+        status=503,
+        type="service_unavailable_error",
+        code="server_is_overloaded",
+        headers={"retry-after": str(RETRY_AFTER_S)},
     )
 
 

@@ -40,15 +40,17 @@ def random_id(prefix: str, digits: int = 29) -> str:
     return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
 
 
-def start_counting(size: int, count: Callable[[], int] | None) -> asyncio.Future[int]:
-    """Count the tokens of a prompt: at once if its request has few bytes, else in a thread.
-
-    Without `count` nobody wants to know, and the result is 0.
-    """
-    if count is not None and size > MAX_BYTES_COUNTED_INLINE:
+def start_counting(size: int, count: Callable[[], int]) -> asyncio.Future[int]:
+    """Count the tokens of a prompt: at once if its request has few bytes, else in a thread."""
+    if size > MAX_BYTES_COUNTED_INLINE:
         return asyncio.ensure_future(asyncio.to_thread(count))
+    return known(count())
+
+
+def known(tokens: int) -> asyncio.Future[int]:
+    """Return the count of a prompt whose tokens are known, or that nobody wants to know."""
     counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    counted.set_result(0 if count is None else count())
+    counted.set_result(tokens)
     return counted
 
 

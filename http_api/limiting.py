@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from prometheus_client import Gauge
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 import metrics
+from http_api.embedding import Embeddings
 from http_api.generation import start_counting
 from http_api.sending import ended_by_disconnect
 from limits.buckets import Verdict
@@ -15,9 +17,8 @@ from limits.gate import Account, Gate
 from limits.keys import Caller
 from limits.words import Headers, Refusal, headers, too_many
 from metrics import TALLY
-from schemas import APIError, EmbeddingRequest, GenerationRequest
+from schemas import APIError, GenerationRequest
 from timing.plan import GenerationPlan
-from tokenizer import count_tokens
 
 # Keys with a name and known models whose figures are told; more series would cost Prometheus dear.
 MAX_PAIRS_TOLD = 100
@@ -78,7 +79,7 @@ class Limiter:
         request: Request,
         parsed: GenerationRequest,
         plan: GenerationPlan,
-        count: Callable[[], int],
+        count: Callable[[], asyncio.Future[int]],
     ) -> asyncio.Future[int] | None:
         """Count a request against its limits.
 
@@ -95,24 +96,24 @@ class Limiter:
         planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
         return await self._charge(request, parsed.model, parsed.token_limit[1] or 0, planned, count)
 
-    async def admit_embeddings(self, request: Request, asked: EmbeddingRequest) -> None:
+    async def admit_embeddings(self, request: Request, wanted: Embeddings) -> None:
         """Count a request for embeddings against its limits: its tokens are those of its inputs.
 
         Raises:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
-
-        def count() -> int:
-            return sum(
-                count_tokens(item, asked.model) if isinstance(item, str) else len(item)
-                for item in asked.inputs
-            )
-
-        await self._charge(request, asked.model, 0, 0, count)
+        size = request.scope["size"] if wanted.embedded is None else 0
+        count = partial(start_counting, size, wanted.count)
+        await self._charge(request, wanted.request.model, 0, 0, count)
 
     async def _charge(
-        self, request: Request, model: str, tokens: int, planned: int, count: Callable[[], int]
+        self,
+        request: Request,
+        model: str,
+        tokens: int,
+        planned: int,
+        count: Callable[[], asyncio.Future[int]],
     ) -> asyncio.Future[int] | None:
         """Take `tokens`, or if there are none those of the prompt and the planned ones."""
         caller: Caller = request.scope["caller"]
@@ -122,7 +123,7 @@ class Limiter:
             return None
         counted = None
         if account.limits.tokens and not tokens:
-            counted = start_counting(request.scope["size"], count)
+            counted = count()
             if not counted.done():
                 async with ended_by_disconnect(request.receive):
                     await asyncio.wait([counted])

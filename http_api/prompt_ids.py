@@ -1,7 +1,11 @@
 """The token ids of prompts: as many as are counted, and alike where prompts are."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from zlib import crc32
 
+from engine.cache import prompt_keys
+from engine.config import EngineConfig
 from prompts.counting import count_function_tokens, count_image_tokens, count_prompt_tokens
 from schemas import ChatCompletionRequest, CompletionRequest
 from tokenizer import encode, encoding_name
@@ -13,6 +17,22 @@ CHATML: Mapping[str, tuple[int, int, int]] = {
     "p50k_base": (50_281, 50_282, 50_283),
 }
 CHATML_TEXTS = ("<|im_start|>", "<|im_sep|>", "<|im_end|>")
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePrompt:
+    """A prompt as an engine sees it: its length, and a key for each full block."""
+
+    tokens: int
+    keys: Sequence[Hashable]
+
+
+def engine_prompts(prompts: Sequence[Sequence[int]], config: EngineConfig) -> list[EnginePrompt]:
+    """Return prompts of token ids as an engine sees them."""
+    caches, block_size = config.prefix_caching, config.block_size
+    return [
+        EnginePrompt(len(ids), prompt_keys(ids, block_size) if caches else ()) for ids in prompts
+    ]
 
 
 def chat_prompt_ids(chat: ChatCompletionRequest) -> list[int]:
@@ -48,4 +68,4 @@ def legacy_prompt_ids(completion: CompletionRequest) -> list[list[int]]:
 
 
 def _stand_in(content: object) -> int:
-    return -1 - (hash(repr(content)) & 0x7FFFFFFF)
+    return -1 - (crc32(repr(content).encode()) & 0x7FFFFFFF)

@@ -1,7 +1,8 @@
 """From a request's bytes to its body and its X-* headers, checked."""
 
-import asyncio
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
-from http_api.errors import PLACES, request_error, unknown_parameter
+from http_api.errors import overloaded, placed, request_error, unknown_parameter
 from http_api.header_fields import (
     FAULT_NAMES,
     HEADER_NAMES,
@@ -23,81 +24,99 @@ from prompts.attachments import shorten_attachments
 from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 
-# Larger requests are read in a thread, so that other streams go on.
+# To parse and to check what has no more bytes, or these with no more values and keys, takes under
+# 0.5 ms whatever it holds.
+MAX_BYTES_SURELY_LIGHT = 4096
 MAX_BYTES_READ_INLINE = 65_536
+MAX_NODES_READ_INLINE = 1024
+
+MAX_JSON_NODES = 1 << 20
+# What the bodies that have arrived in part, or wait for a helper, may take in a worker.
+MAX_BYTES_HELD = 512_000_000
+
+_HELD = "emulator.held"
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOWHERE: Mapping[str, str] = {}
 
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
-class RequestReader:
-    """Reads and checks the bodies of requests, each within the time that a body has to arrive."""
+class BodyReader:
+    """Takes the bodies of requests, each within the time and the size that a body may have."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._limit = int(settings.max_body_mb * 1_000_000)
+        self._timeout_s = settings.timeout_s
         self._deadline = Deadline(settings.timeout_s)
+        self._held = 0
 
-    async def read(self, request: Request, model: type[AnyRequest]) -> AnyRequest:
-        """Read and check the body of a request.
+    async def read(self, request: Request) -> bytearray:
+        """Return the body of a request; one that comes in parts takes room until its `release`.
 
         Raises:
-            APIError: Too large, too slow, malformed, or for a model that does not exist.
+            APIError: Too large, too slow, or too much beside those of others.
             ClientDisconnect: The client went away.
         """
-        settings = self._settings
         try:
             with self._deadline:
-                body = await read_body(request, int(settings.max_body_mb * 1_000_000))
+                body = await self._read(request)
         except TimeoutError:
+            self.release(request)
             raise APIError(
-                f"The request body did not arrive within {settings.timeout_s:g} s.",
+                f"The request body did not arrive within {self._timeout_s:g} s.",
                 status=408,
                 code="request_timeout",
             ) from None
-        request.scope["size"] = len(body)
-        strict = settings.strict_parameters
-        try:
-            if is_large(request):
-                parsed = await asyncio.to_thread(parse_large_body, body, model, strict=strict)
-            else:
-                parsed = parse_body(body, model, strict=strict)
-        except APIError:
-            request.scope["model"] = named_model(body)
+        except BaseException:
+            self.release(request)
             raise
-        served = parsed.served_model
-        request.scope["model"] = served or ""
-        if settings.strict_models and served is not None and served not in settings.models:
-            raise APIError(
-                f"The model `{served}` does not exist or you do not have access to it.",
-                status=404,
-                code="model_not_found",
-            )
-        return parsed
+        request.scope["size"] = len(body)
+        return body
+
+    def release(self, request: Request) -> None:
+        """Note that the body of a request is not needed any more."""
+        self._held -= request.scope.pop(_HELD, 0)
+
+    async def _read(self, request: Request) -> bytearray:
+        scope, limit = request.scope, self._limit
+        declared = next((int(v) for k, v in scope["headers"] if k == b"content-length"), 0)
+        body = bytearray()
+        while max(declared, len(body)) <= limit:
+            message = await request.receive()
+            if body:  # it comes in parts, maybe slowly
+                scope["body_s"] = monotonic()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part = message.get("body", b"")
+            body += part
+            if not message.get("more_body", False) and len(body) <= limit:
+                return body
+            self._hold(request, len(part))
+        raise APIError(
+            f"The request body is too large. Expected at most {limit} bytes, "
+            f"but got {max(declared, len(body))} or more.",
+            status=413,
+            code="request_too_large",
+        )
+
+    def _hold(self, request: Request, size: int) -> None:
+        self._held += size
+        request.scope[_HELD] = request.scope.get(_HELD, 0) + size
+        if self._held > MAX_BYTES_HELD:
+            raise overloaded()
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """Return the request's body.
+def parse_json(body: bytes | bytearray) -> object:
+    """Return what JSON says.
 
     Raises:
-        APIError: The body is, or says that it is, larger than `limit` bytes.
-        ClientDisconnect: The client went away.
+        APIError: It is none, or has more values than a request may have.
     """
-    declared = next((int(v) for k, v in request.scope["headers"] if k == b"content-length"), 0)
-    body = bytearray()
-    while max(declared, len(body)) <= limit:
-        message = await request.receive()
-        if body:  # it comes in parts, maybe slowly
-            request.scope["body_s"] = monotonic()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        if not message.get("more_body", False) and len(body) <= limit:
-            return body
-    raise APIError(
-        f"The request body is too large. Expected at most {limit} bytes, "
-        f"but got {max(declared, len(body))} or more.",
-        status=413,
-        code="request_too_large",
-    )
+    refuse_many_nodes(body)
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise APIError("We could not parse the JSON body of your request.") from None
 
 
 def parse_body(
@@ -108,10 +127,7 @@ def parse_body(
     Raises:
         APIError: Not JSON, or not what the schema asks for.
     """
-    try:
-        data = from_json(body, allow_inf_nan=False)
-    except ValueError:
-        raise APIError("We could not parse the JSON body of your request.") from None
+    data = parse_json(body)
     try:
         request = model.model_validate(data, extra="forbid" if strict else "ignore")
     except ValidationError as error:
@@ -121,62 +137,118 @@ def parse_body(
     return request
 
 
-def parse_large_body(body: bytearray, model: type[AnyRequest], *, strict: bool) -> AnyRequest:
-    """Check a request in a thread, where no step may keep the streams waiting.
+def parse_any_body(
+    body: bytes | bytearray, model: type[AnyRequest], *, strict: bool = False
+) -> AnyRequest:
+    """Check a request of any size, whose attachments are cut out first.
 
     Raises:
-        APIError: Not JSON, or not what the schema asks for.
+        APIError: Not JSON, more of it than a request may have, or not what the schema asks for.
     """
-    return parse_body(shorten_attachments(body), model, strict=strict)
+    if len(body) > MAX_BYTES_READ_INLINE:
+        body = shorten_attachments(body)
+    return parse_body(body, model, strict=strict)
 
 
-def named_model(body: bytearray) -> str:
+def refuse_many_nodes(body: bytes | bytearray) -> None:
+    """Refuse JSON of more values and keys than a request may have: each takes memory.
+
+    Raises:
+        APIError: It has more.
+    """
+    if len(body) <= MAX_JSON_NODES or count_nodes(body) <= MAX_JSON_NODES:
+        return
+    if count_nodes(_STRING.sub(b"", body)) <= MAX_JSON_NODES:
+        return
+    raise APIError(
+        f"Invalid body: too many values. Expected JSON with at most {MAX_JSON_NODES} values and "
+        "keys, but got more instead.",
+        code="json_too_large",
+    )
+
+
+def count_nodes(body: bytes | bytearray) -> int:
+    """Return at least how many values and keys some JSON has; marks in its texts count too."""
+    return sum(map(body.count, (b",", b":", b"[", b"{")))
+
+
+def is_light(body: bytes | bytearray) -> bool:
+    """Tell whether to parse and to check a body takes but a moment, whatever it holds."""
+    size = len(body)
+    return size <= MAX_BYTES_SURELY_LIGHT or (
+        size <= MAX_BYTES_READ_INLINE and count_nodes(body) <= MAX_NODES_READ_INLINE
+    )
+
+
+def named_model(body: bytes | bytearray) -> str:
     """Return the model of a body that was refused; empty if it names none or is large."""
     try:
-        data = from_json(body) if len(body) <= MAX_BYTES_READ_INLINE else None
+        data = from_json(body) if is_light(body) else None
     except ValueError:
         return ""
     name = data.get("model") if isinstance(data, dict) else None
     return name if isinstance(name, str) else ""
 
 
-def is_large(request: Request) -> bool:
-    """Tell whether to look through a request whose body has been read takes long."""
-    return bool(request.scope["size"] > MAX_BYTES_READ_INLINE)
+# --------------------------------------------------------------------------------------
+# Headers
+# --------------------------------------------------------------------------------------
 
 
-def parse_headers(
-    request: Request, asked: ModelRequest, profiles: Profiles | None = None
-) -> EmulationHeaders:
-    """Read and check the X-* headers, what the body says in their place, and the profile's.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for by X-* headers, by the body or by a profile in their place.
 
-    Those of failures are left in the request's scope.
-
-    Raises:
-        APIError: One of them is not a number or out of its range, or the body names no header.
+    Args:
+        emulation: The checked headers, but for those of failures.
+        faults: Those of failures, if there are any.
+        places: Where those stand that did not come as headers, for errors that name them.
     """
-    given = {
+
+    emulation: EmulationHeaders
+    faults: Mapping[str, str] | None
+    places: Mapping[str, str]
+
+    @property
+    def says_no_time(self) -> bool:
+        """Whether it asks for no time, so that an engine may make the times."""
+        return self.emulation.ttft_ms is None and self.emulation.itl_ms is None
+
+
+def given_headers(request: Request) -> dict[str, str]:
+    """Return the X-* headers of a request."""
+    return {
         HEADER_NAMES[name]: value.decode("latin-1")
         for name, value in request.scope["headers"]
         if name in HEADER_NAMES
     }
-    if profiles is not None or asked.emulation:
-        given = with_defaults(request, given, asked, profiles)
+
+
+def parse_headers(
+    given: Mapping[str, str], body: ModelRequest, profiles: Profiles | None = None
+) -> Asked:
+    """Read and check the X-* headers, what the body says in their place, and the profile's.
+
+    Raises:
+        APIError: One of them is not a number or out of its range, or the body names no header.
+    """
+    places: Mapping[str, str] = _NOWHERE
+    if profiles is not None or body.emulation:
+        given, places = with_defaults(given, body, profiles)
+    faults = None
     if not FAULT_NAMES.isdisjoint(given):
-        request.scope["fault_headers"] = {n: v for n, v in given.items() if n in FAULT_NAMES}
+        faults = {name: value for name, value in given.items() if name in FAULT_NAMES}
         given = {name: value for name, value in given.items() if name not in FAULT_NAMES}
-    return check_headers(given)
+    try:
+        return Asked(check_headers(given), faults, places)
+    except APIError as error:
+        raise placed(error, places) if places else error from None
 
 
 def with_defaults(
-    request: Request,
-    given: Mapping[str, str],
-    asked: ModelRequest,
-    profiles: Profiles | None,
-) -> dict[str, str]:
-    """Return the headers with those that the body or the profile stands in for.
-
-    The request's scope keeps where each of these came from, for errors that name it.
+    given: Mapping[str, str], asked: ModelRequest, profiles: Profiles | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the headers with those that the body or the profile stands in for, and their places.
 
     Raises:
         APIError: The body names no header, or gives one a list or an object.
@@ -185,5 +257,4 @@ def with_defaults(
     body = body_headers(asked.emulation or {})
     places = {name: f"profile.{field_name(name)}" for name in profile}
     places |= {name: f"emulation.{field_name(name)}" for name in body}
-    request.scope[PLACES] = {name: at for name, at in places.items() if name not in given}
-    return {**profile, **body, **given}
+    return {**profile, **body, **given}, {n: at for n, at in places.items() if n not in given}

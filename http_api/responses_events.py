@@ -1,6 +1,7 @@
 """JSON and server-sent events of the Responses API."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -37,21 +38,34 @@ MAX_LOGPROBS_REPEATED = 1 << 20
 ENCRYPTED = "reasoning.encrypted_content"
 
 
+@dataclass(frozen=True, slots=True)
+class Echoed:
+    """What a response repeats of its request, as JSON; ``encrypted`` asks for its reasoning."""
+
+    json: str
+    encrypted: bool
+
+    @classmethod
+    def of(cls, request: ResponsesRequest) -> "Echoed":
+        """Return what the response to a request repeats."""
+        return cls(_echo(request).model_dump_json()[1:], ENCRYPTED in (request.include or ()))
+
+
 class ResponsesRenderer:
     """Writes one response.
 
     Args:
         header: Its id, its time and its model.
-        request: What it repeats.
+        echo: What it repeats.
     """
 
     no_logprobs = NO_LOGPROBS
 
-    def __init__(self, header: Header, request: ResponsesRequest) -> None:
+    def __init__(self, header: Header, echo: Echoed) -> None:
         self._header = header
         self._digits = header.id.partition("_")[2]
-        self._encrypted = ENCRYPTED in (request.include or ())
-        self._echo = _echo(request).model_dump_json()[1:]
+        self._encrypted = echo.encrypted
+        self._echo = echo.json
         self._number = 0
         self._was_cut = False
         self._items: Sequence[OutputItem] = ()

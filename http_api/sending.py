@@ -66,7 +66,7 @@ def json_response(
 class PiecesResponse(JSONResponse):
     """JSON in pieces: each is a write that waits for the client, and none is copied."""
 
-    def __init__(self, pieces: Sequence[bytes], headers: RawHeaders) -> None:
+    def __init__(self, pieces: Sequence[bytes | memoryview], headers: RawHeaders) -> None:
         super().__init__(b"", 200, headers)
         self.raw_headers[0] = (b"content-length", b"%d" % sum(map(len, pieces)))
         self._pieces = pieces

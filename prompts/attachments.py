@@ -100,7 +100,7 @@ class ImageSource:
         return cls(width, height)
 
 
-def shorten_attachments(body: bytearray) -> bytes | bytearray:
+def shorten_attachments(body: bytes | bytearray) -> bytes | bytearray:
     """Cut the base64 of each large attachment in a request's JSON after 1 MiB.
 
     That is each string under a key ``url``, ``data`` or ``file_data`` of an ``image_url``,
@@ -119,7 +119,7 @@ def shorten_attachments(body: bytearray) -> bytes | bytearray:
     return b"".join([*parts, view[copied:]]) if parts else body
 
 
-def _next_head(body: bytearray, start: int) -> re.Match[bytes] | None:
+def _next_head(body: bytes | bytearray, start: int) -> re.Match[bytes] | None:
     """Find what stands in front of the next attachment's base64."""
     for at in range(start, len(body), STEP):
         found = _ATTACHMENT.search(body, at, at + STEP + _MAX_HEAD)
@@ -128,7 +128,7 @@ def _next_head(body: bytearray, start: int) -> re.Match[bytes] | None:
     return None
 
 
-def _find_quote(body: bytearray, start: int) -> int:
+def _find_quote(body: bytes | bytearray, start: int) -> int:
     """Return where the next quotation mark is, -1 if there is none."""
     for at in range(start, len(body), STEP):
         if (found := body.find(b'"', at, at + STEP)) >= 0:

@@ -1,7 +1,6 @@
 """What the choices of a chat say and when: n, stop, seed, log probabilities, reasoning, usage."""
 
 import math
-import random
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from answers.composing import Composer, ComposingCancelledError
+from answers.composing import Composer
 from answers.corpus import Corpus
 from answers.stops import hold_back
 from http_api.planning import plan_generation
@@ -137,25 +136,6 @@ def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(APIError, match="all its instances") as caught:
         Composer(request, plan, Corpus(), []).chat(request, 1)
     assert caught.value.body.code == "invalid_schema"
-
-
-@pytest.mark.parametrize("parameters", [{}, {"tools": [SHOUT], "tool_choice": "required"}])
-def test_composing_is_cancelled(parameters: dict[str, object]) -> None:
-    """Composing ends before the next text once it is cancelled."""
-    request = ChatCompletionRequest.model_validate(chat(n=9, **parameters))
-    plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
-    written = []
-
-    class Watched(Corpus):
-        def write(self, length: int, rng: random.Random | None = None) -> list[str]:
-            written.append(length)
-            composer.cancel()
-            return super().write(length, rng)
-
-    composer = Composer(request, plan, Watched(), [])
-    with pytest.raises(ComposingCancelledError):
-        composer.chat(request, 9)
-    assert len(written) == 1
 
 
 # --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from answers.answer import Answer, Segment
 from http_api.events import Header
-from http_api.responses_events import MAX_LOGPROBS_REPEATED, ResponsesRenderer
+from http_api.responses_events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
 from http_api.responses_schemas import ResponsesRequest
 from schemas import ErrorBody, Usage
 from tests.sdk import message_of, refused
@@ -586,7 +586,7 @@ async def test_asynchronous_stream_helper(async_client: openai.AsyncOpenAI) -> N
 def renderer() -> ResponsesRenderer:
     """Return what writes a response."""
     request = ResponsesRequest(model="gpt-4o", input="x", include=["message.output_text.logprobs"])
-    return ResponsesRenderer(Header("resp_" + "0" * 50, 1, "gpt-4o", "fp"), request)
+    return ResponsesRenderer(Header("resp_" + "0" * 50, 1, "gpt-4o", "fp"), Echoed.of(request))
 
 
 def test_failure_in_mid_stream() -> None:

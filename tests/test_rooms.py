@@ -12,6 +12,7 @@ from tests.server import REPOSITORY
 ROOMS = (
     "settings",
     "metrics",
+    "helpers",
     "limits",
     "timing",
     "engine",

@@ -1,0 +1,358 @@
+"""A worker's helpers: who does which job, for how long, and what becomes of one that dies."""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from helpers.helper import Work
+from helpers.nursery import FORK, KILL, fork_nursery
+from helpers.wire import HEAD, PIECE, Kind, pack
+
+# How long a job may wait for a helper, and how much may wait.
+MAX_WAIT_S = 4.0
+MAX_WAITING = 2048
+# How long a job may take until its first result, and in all. What looked short and takes longer
+# than a moment waits again, with those that were known to be long.
+MOMENT_S = 1.0
+MAX_FIRST_S = 9.0
+MAX_JOB_S = 20.0
+
+# What the kernel ends a helper with when its job is to blame.
+_OF_THE_JOB = (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
+
+
+class BusyError(Exception):
+    """All helpers are busy for too long, or one was ended from outside."""
+
+
+class TooMuchError(Exception):
+    """A job takes more time or memory than it may."""
+
+
+class FailedError(Exception):
+    """A job failed by a fault of our own; the message is the traceback."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Some work, and its results as they come; each is an object and some bytes.
+
+    Args:
+        content: What is asked for: small plain data.
+        body: The bytes that it is about.
+        is_long: Whether it is known to take long.
+    """
+
+    content: object
+    body: bytes | bytearray
+    is_long: bool
+    results: asyncio.Queue[tuple[Any, bytearray] | Exception] = field(default_factory=asyncio.Queue)
+    task: asyncio.Task[None] | None = None
+    has_result: bool = False
+
+    async def next(self) -> tuple[Any, bytearray]:
+        """Wait for the next result.
+
+        Raises:
+            BusyError: No helper had time.
+            TooMuchError: It takes too much time or memory.
+            FailedError: The work failed.
+        """
+        result = await self.results.get()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def cancel(self) -> None:
+        """Give it up, and end the helper that is at it."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+@dataclass(slots=True, eq=False)
+class _Helper:
+    """A helper process, and the connection to it."""
+
+    connection: socket.socket
+    pid: int
+    ended: asyncio.Future[int]
+
+
+class _Lanes:
+    """Lets jobs through in the order of their coming; one place at least is not for long ones."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._free_for_long = max(places - 1, 1)
+        self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    async def enter(self, *, is_long: bool) -> None:
+        """Wait for a place."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (turn, is_long)
+        self._waiting.append(entry)
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave(is_long=is_long)
+            else:
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(entry)
+            raise
+
+    def leave(self, *, is_long: bool) -> None:
+        """Give a place back."""
+        self._free += 1
+        self._free_for_long += is_long
+        self._admit()
+
+    def _admit(self) -> None:
+        passed: list[tuple[asyncio.Future[None], bool]] = []
+        while self._free and self._waiting:
+            turn, is_long = self._waiting.popleft()
+            if turn.done():
+                continue
+            if is_long and not self._free_for_long:
+                passed.append((turn, is_long))
+                continue
+            self._free -= 1
+            self._free_for_long -= is_long
+            turn.set_result(None)
+        self._waiting.extendleft(reversed(passed))
+
+
+class HelperPool:
+    """A worker's helpers, which are forked when they are first needed.
+
+    Args:
+        helpers: How many there may be.
+        work: What does the jobs; the same in all.
+        prepare: Is called in each before its first job.
+    """
+
+    def __init__(self, helpers: int, work: Work, prepare: Callable[[], None]) -> None:
+        self._work = work
+        self._prepare = prepare
+        self._lanes = _Lanes(helpers)
+        self._idle: list[_Helper] = []
+        self._ended: dict[int, asyncio.Future[int]] = {}
+        self._started: deque[asyncio.Future[int]] = deque()
+        self._nursery_pid = 0
+        self._commands: socket.socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start the nursery, as early as can be: it shares what is loaded by now."""
+        self._nursery_pid, self._commands = fork_nursery(self._work, self._prepare)
+        self._commands.setblocking(False)
+        self._reader = asyncio.get_running_loop().create_task(self._listen(self._commands))
+
+    def close(self) -> None:
+        """End the nursery, and with it the helpers."""
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._commands is not None:
+            self._commands.close()
+            self._commands = None
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._nursery_pid, 0)
+
+    def submit(self, content: object, body: bytes | bytearray, *, is_long: bool) -> Job:
+        """Ask for some work.
+
+        Raises:
+            BusyError: Too many jobs wait.
+        """
+        if self._lanes.waiting >= MAX_WAITING:
+            raise BusyError
+        job = Job(content, body, is_long)
+        job.task = asyncio.get_running_loop().create_task(self._do(job))
+        return job
+
+    async def _do(self, job: Job) -> None:
+        try:
+            while not await self._attempt(job):
+                job.is_long = True
+            job.results.put_nowait(FailedError("there are no more results"))
+        except (BusyError, TooMuchError, FailedError) as error:
+            job.results.put_nowait(error)
+        except Exception:  # noqa: BLE001 - whoever waits is told
+            job.results.put_nowait(FailedError(traceback.format_exc()))
+        finally:
+            job.body = b""
+
+    async def _attempt(self, job: Job) -> bool:
+        """Do a job; return false if it only looked short and took its helper too long."""
+        is_long = job.is_long
+        try:
+            async with asyncio.timeout(MAX_WAIT_S):
+                await self._lanes.enter(is_long=is_long)
+        except TimeoutError:
+            raise BusyError from None
+        try:
+            helper = await self._take()
+            try:
+                is_whole = await self._converse(helper, job)
+            except TimeoutError:
+                await self._end(helper)
+                if not is_long and not job.has_result:
+                    return False
+                raise TooMuchError from None
+            except asyncio.CancelledError:
+                self._kill(helper)
+                raise
+            except OSError:
+                raise await self._cause(helper) from None
+            if is_whole:
+                self._idle.append(helper)
+            else:
+                helper.connection.close()
+            return True
+        finally:
+            self._lanes.leave(is_long=is_long)
+
+    async def _converse(self, helper: _Helper, job: Job) -> bool:
+        """Do a job with a helper; return whether it can do another.
+
+        Raises:
+            TimeoutError: It takes too long.
+            OSError: The helper died.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(MAX_FIRST_S if job.is_long else MOMENT_S) as time_left:
+            await _send(helper.connection, job)
+            while True:
+                kind, content, blob = await _receive(helper.connection)
+                match kind:
+                    case Kind.RESULT:
+                        if not job.has_result:
+                            job.has_result = True
+                            time_left.reschedule(loop.time() + MAX_JOB_S)
+                        job.results.put_nowait((content, blob))
+                    case Kind.FAILED:
+                        job.results.put_nowait(FailedError(content))
+                        return False
+                    case Kind.TOO_LARGE:
+                        job.results.put_nowait(TooMuchError())
+                        return False
+                    case _:
+                        return kind is Kind.DONE
+
+    async def _take(self) -> _Helper:
+        """Return a helper that has nothing to do."""
+        while self._idle:
+            helper = self._idle.pop()
+            if not helper.ended.done():
+                return helper
+            helper.connection.close()
+        for _ in range(2):
+            try:
+                return await self._fork()
+            except OSError:  # the nursery itself was ended from outside
+                self.close()
+                self.start()
+        raise BusyError
+
+    async def _fork(self) -> _Helper:
+        if self._commands is None:
+            raise BrokenPipeError
+        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            socket.send_fds(self._commands, [FORK], [its.fileno()])
+            self._started.append(started)
+            pid = await started
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            its.close()
+        return _Helper(ours, pid, self._ended[pid])
+
+    async def _listen(self, commands: socket.socket) -> None:
+        """Note what the nursery tells of its helpers."""
+        loop = asyncio.get_running_loop()
+        while message := await loop.sock_recv(commands, 64):
+            pid, word, *number = message.split()
+            if word == b"started":
+                self._ended[int(pid)] = loop.create_future()
+                started = self._started.popleft()
+                if not started.done():
+                    started.set_result(int(pid))
+            elif (ended := self._ended.pop(int(pid), None)) is not None:
+                ended.set_result(int(number[0]))
+        for waiting in (*self._started, *self._ended.values()):
+            if not waiting.done():
+                waiting.set_exception(BrokenPipeError())
+                waiting.exception()
+        self._started.clear()
+        self._ended.clear()
+
+    def _kill(self, helper: _Helper) -> None:
+        helper.connection.close()
+        if self._commands is not None and not helper.ended.done():
+            with contextlib.suppress(OSError):
+                self._commands.send(KILL + b"%d" % helper.pid)
+
+    async def _end(self, helper: _Helper) -> None:
+        """End a helper, and wait until it has."""
+        self._kill(helper)
+        with contextlib.suppress(OSError):
+            await helper.ended
+
+    async def _cause(self, helper: _Helper) -> Exception:
+        """Return why a helper died: its job is to blame, or somebody else."""
+        helper.connection.close()
+        try:
+            number = await helper.ended
+        except OSError:
+            return BusyError()
+        return TooMuchError() if number in _OF_THE_JOB else BusyError()
+
+
+async def _send(connection: socket.socket, job: Job) -> None:
+    """Send a job; its body leaves in pieces, so that no step takes long."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connection, pack(Kind.JOB, job.content, len(job.body)))
+    view = memoryview(job.body)
+    for at in range(0, len(view), PIECE):
+        await loop.sock_sendall(connection, view[at : at + PIECE])
+
+
+async def _receive(connection: socket.socket) -> tuple[Kind, Any, bytearray]:
+    kind, pickled_size, size = HEAD.unpack(await _exactly(connection, HEAD.size))
+    content = pickle.loads(await _exactly(connection, pickled_size))  # noqa: S301 - of our helpers
+    return Kind(kind), content, await _exactly(connection, size)
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytearray:
+    """Return the next `size` bytes.
+
+    Raises:
+        ConnectionResetError: The connection has ended.
+    """
+    loop = asyncio.get_running_loop()
+    buffer = bytearray(size)
+    view, at = memoryview(buffer), 0
+    while at < size:
+        received = await loop.sock_recv_into(connection, view[at : at + PIECE])
+        if not received:
+            raise ConnectionResetError
+        at += received
+    return buffer

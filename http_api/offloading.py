@@ -1,0 +1,228 @@
+"""Where requests are read: at once if that takes but a moment, or else by a helper."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+
+from embeddings.embedder import Embedded
+from helpers.pool import BusyError, FailedError, HelperPool, Job, TooMuchError
+from http_api.embedding import Embeddings
+from http_api.errors import PLACES, overloaded, server_error
+from http_api.generation import MAX_BYTES_COUNTED_INLINE, start_counting
+from http_api.preparing import (
+    DETOKENIZE,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    TOKENIZE,
+    Order,
+    Prepared,
+    Preparer,
+    Refused,
+)
+from http_api.prompt_ids import EnginePrompt
+from http_api.reading import BodyReader, given_headers, is_light, named_model
+from http_api.sending import ended_by_disconnect
+from schemas import APIError
+
+# A helper takes larger bodies only where no other request waits for it.
+MAX_BYTES_QUICK = 262_144
+
+logger = logging.getLogger("bentoml.openai_emulator")
+
+
+@dataclass(slots=True)
+class Ready:
+    """A request that was read, planned and composed.
+
+    Args:
+        prepared: What is left to send.
+        count: Starts to count the tokens of the prompt, or tells of a count that is under way.
+        job: The helper's, if one is at it.
+    """
+
+    prepared: Prepared
+    count: Callable[[], asyncio.Future[int]]
+    job: Job | None = None
+
+    def cancel(self) -> None:
+        """Give up what a helper is still at."""
+        if self.job is not None:
+            self.job.cancel()
+
+
+class Desk:
+    """Takes requests, and returns what is left to do for them.
+
+    Args:
+        preparer: Reads them.
+        reader: Takes their bodies.
+        pool: The helpers.
+        counts: Whether the tokens of prompts are wanted even if no usage tells them.
+    """
+
+    def __init__(
+        self, preparer: Preparer, reader: BodyReader, pool: HelperPool, *, counts: bool
+    ) -> None:
+        self._preparer = preparer
+        self._reader = reader
+        self._pool = pool
+        self._counts = counts
+        self._answers: dict[str, Callable[[bytearray], Any]] = {
+            INPUT_TOKENS: preparer.input_tokens,
+            TOKENIZE: preparer.tokenize,
+            DETOKENIZE: preparer.detokenize,
+        }
+
+    async def prepare(self, request: Request, path: str) -> Ready:
+        """Read, plan and compose a request for texts.
+
+        Raises:
+            APIError: It is refused, or takes too much, or there is no time for it.
+            ClientDisconnect: The client went away.
+        """
+        body, given = await self._reader.read(request), given_headers(request)
+        if is_light(body):
+            self._reader.release(request)
+            try:
+                draft = self._preparer.draft(path, given, body)
+            except APIError:
+                request.scope["model"] = named_model(body)
+                raise
+            if draft.is_quick:
+                prepared = self._preparer.compose(draft)
+                return self._ready(
+                    request, prepared, partial(start_counting, len(body), draft.count)
+                )
+        order = Order(path, given, self._counts, self._preparer.engine is not None)
+        job, (prepared, _) = await self._ask(request, order, body)
+        return self._ready(request, prepared, partial(self._counted, job), job)
+
+    def _ready(
+        self,
+        request: Request,
+        prepared: Prepared,
+        count: Callable[[], asyncio.Future[int]],
+        job: Job | None = None,
+    ) -> Ready:
+        scope, asked = request.scope, prepared.asked
+        scope["model"] = prepared.request.model
+        scope[PLACES] = asked.places
+        if asked.faults is not None:
+            scope["fault_headers"] = asked.faults
+        return Ready(prepared, count, job)
+
+    def _counted(self, job: Job) -> asyncio.Future[int]:
+        async def count() -> int:
+            try:
+                return int((await _next(job))[0])
+            except asyncio.CancelledError:
+                job.cancel()
+                raise
+
+        return asyncio.ensure_future(count())
+
+    async def prompts(self, request: Request, prepared: Prepared) -> list[EnginePrompt]:
+        """Return the prompts of a request as an engine sees them."""
+        draft = prepared.draft
+        if draft is None:
+            return list(prepared.prompts)
+        if request.scope["size"] > MAX_BYTES_COUNTED_INLINE:
+            return list(await asyncio.to_thread(self._preparer.prompts, draft))
+        return list(self._preparer.prompts(draft))
+
+    async def embeddings(self, request: Request) -> Embeddings:
+        """Read a request for embeddings; a helper makes the vectors of a large one.
+
+        Raises:
+            APIError: It is refused, or takes too much, or there is no time for it.
+            ClientDisconnect: The client went away.
+        """
+        body, given = await self._reader.read(request), given_headers(request)
+        if is_light(body):
+            self._reader.release(request)
+            try:
+                embedding, asked = self._preparer.embeddings(given, body)
+            except APIError:
+                request.scope["model"] = named_model(body)
+                raise
+            found = Embeddings(embedding, asked)
+        else:
+            _, ((embedding, asked, tokens), vectors) = await self._ask(
+                request, Order(EMBEDDINGS, given), body
+            )
+            found = Embeddings(embedding, asked, Embedded(in_pieces(vectors), tokens))
+        scope = request.scope
+        scope["model"] = embedding.model
+        scope[PLACES] = asked.places
+        if asked.faults is not None:
+            scope["fault_headers"] = asked.faults
+        return found
+
+    async def answer(self, request: Request, path: str) -> Any:  # noqa: ANN401 - what the path has
+        """Return the answer to a request of /tokenize and the like.
+
+        Raises:
+            APIError: It is refused, or takes too much, or there is no time for it.
+            ClientDisconnect: The client went away.
+        """
+        body = await self._reader.read(request)
+        if len(body) <= MAX_BYTES_COUNTED_INLINE and is_light(body):
+            self._reader.release(request)
+            return self._answers[path](body)
+        _, (result, _) = await self._ask(request, Order(path, {}), body)
+        return result
+
+    async def _ask(
+        self, request: Request, order: Order, body: bytearray
+    ) -> tuple[Job, tuple[Any, bytearray]]:
+        """Have a helper do it; return its first result."""
+        try:
+            job = self._pool.submit(order, body, is_long=len(body) > MAX_BYTES_QUICK)
+        except BusyError:
+            self._reader.release(request)
+            raise overloaded() from None
+        del body
+        try:
+            async with ended_by_disconnect(request.receive):
+                result, blob = await _next(job)
+        except BaseException:
+            job.cancel()
+            raise
+        finally:
+            self._reader.release(request)
+        if isinstance(result, Refused):
+            request.scope["model"] = result.model
+            raise result.error()
+        return job, (result, blob)
+
+
+def in_pieces(blob: bytearray) -> list[memoryview]:
+    """Return bytes in parts none of which takes long to write."""
+    view = memoryview(blob)
+    return [view[at : at + MAX_BYTES_QUICK] for at in range(0, len(view), MAX_BYTES_QUICK)]
+
+
+async def _next(job: Job) -> tuple[Any, bytearray]:
+    """Return the next result of a job.
+
+    Raises:
+        APIError: It takes too much, or there is no time for it, or it failed.
+    """
+    try:
+        return await job.next()
+    except BusyError:
+        raise overloaded() from None
+    except TooMuchError:
+        raise APIError(
+            "This request takes more time or memory than the server allows one. "
+            "Expected a smaller request or a simpler schema.",
+            code="request_too_complex",
+        ) from None
+    except FailedError as error:
+        logger.error("a helper failed\n%s", error)  # noqa: TRY400 - the traceback is the helper's
+        raise server_error() from None

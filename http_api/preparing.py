@@ -1,0 +1,400 @@
+"""From a request's bytes to what is left to send: read, checked, planned and composed.
+
+Nothing here waits, or knows of a connection or of the clock. What takes but a moment is done in the
+process that keeps the clock, and anything else by a helper, which does the same (`Work`).
+"""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import NamedTuple, overload
+
+from answers.answer import Answer
+from answers.composing import Composer, is_quick
+from answers.corpus import Corpus
+from embeddings.embedder import Embedder
+from engine.config import EngineConfig
+from http_api.chat_events import ChatRenderer
+from http_api.embedding import embed
+from http_api.events import Header, Renderer
+from http_api.legacy_events import CompletionRenderer
+from http_api.planning import plan_generation
+from http_api.profiles import Profiles
+from http_api.prompt_ids import EnginePrompt, chat_prompt_ids, engine_prompts, legacy_prompt_ids
+from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
+from http_api.reading import AnyRequest, Asked, named_model, parse_any_body, parse_headers
+from http_api.refusals import refuse_chat, refuse_response
+from http_api.responses_chat import to_chat
+from http_api.responses_events import Echoed, ResponsesRenderer
+from http_api.responses_schemas import InputTokensRequest, ResponsesRequest
+from http_api.tokenizing import detokenize, tokenize
+from schemas import (
+    APIError,
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    ErrorBody,
+    GenerationRequest,
+    StreamOptions,
+)
+from settings import Settings
+from timing.plan import GenerationPlan
+
+CHAT = "/v1/chat/completions"
+LEGACY = "/v1/completions"
+RESPONSES = "/v1/responses"
+INPUT_TOKENS = "/v1/responses/input_tokens"
+EMBEDDINGS = "/v1/embeddings"
+TOKENIZE = "/tokenize"
+DETOKENIZE = "/detokenize"
+
+Given = Mapping[str, str]
+
+MAX_TEXT_KEPT = 1024
+
+
+@dataclass(slots=True)
+class Draft:
+    """A request that has been read: what is left is to compose its answers.
+
+    Args:
+        request: Its body, in the words of a chat or a legacy completion.
+        asked: What it asks for beside that.
+        plan: How long the answers are, and when they are due.
+        texts: Those of its prompt, which tell it from others with the same seed.
+        count: Counts the tokens of its prompt.
+        ids: Makes the token ids of each of its prompts.
+        compose: Decides what the choices say.
+        renderer: Makes what writes them.
+    """
+
+    request: GenerationRequest
+    asked: Asked
+    plan: GenerationPlan
+    texts: Sequence[str]
+    count: Callable[[], int]
+    ids: Callable[[], Sequence[Sequence[int]]]
+    compose: Callable[[Composer], list[Answer]]
+    renderer: Callable[[Header], Renderer]
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether to compose the answers takes but a moment."""
+        return is_quick(self.request, self.plan, self.asked.emulation.tool_calls)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What is left of a request to send.
+
+    Args:
+        request: Its body; from a helper without what was large in it.
+        asked: What it asks for beside that.
+        plan: How long the answers are, and when they are due.
+        answers: What the choices say.
+        renderer: Makes what writes them.
+        note: What the log says of how they came about.
+        prompts: The prompts as an engine sees them, if one is to make the times.
+        draft: What it was made from, if that was in this process.
+    """
+
+    request: GenerationRequest
+    asked: Asked
+    plan: GenerationPlan
+    answers: list[Answer]
+    renderer: Callable[[Header], Renderer]
+    note: str = ""
+    prompts: Sequence[EnginePrompt] = ()
+    draft: Draft | None = None
+
+
+class Preparer:
+    """Reads requests, and composes their answers; the same in a worker and in its helpers."""
+
+    def __init__(
+        self, settings: Settings, profiles: Profiles | None, engine: EngineConfig | None
+    ) -> None:
+        self._settings = settings
+        self._profiles = profiles
+        self.engine = engine
+        self.corpus = Corpus()
+        self._drafts = {CHAT: self._chat, LEGACY: self._legacy, RESPONSES: self._response}
+
+    def parse(self, body: bytes | bytearray, model: type[AnyRequest]) -> AnyRequest:
+        """Read and check a body.
+
+        Raises:
+            APIError: Not JSON, not what the schema asks for, or for a model that does not exist.
+        """
+        settings = self._settings
+        parsed = parse_any_body(body, model, strict=settings.strict_parameters)
+        served = parsed.served_model
+        if settings.strict_models and served is not None and served not in settings.models:
+            raise APIError(
+                f"The model `{served}` does not exist or you do not have access to it.",
+                status=404,
+                code="model_not_found",
+            )
+        return parsed
+
+    def draft(self, path: str, given: Given, body: bytes | bytearray) -> Draft:
+        """Read a request for texts, and plan its answers.
+
+        Args:
+            path: Which API it is for.
+            given: Its X-* headers.
+            body: Its body.
+
+        Raises:
+            APIError: It is refused.
+        """
+        return self._drafts[path](given, body)
+
+    def compose(self, draft: Draft) -> Prepared:
+        """Compose the answers.
+
+        Raises:
+            APIError: Nothing satisfies a schema, or all choices together have too many tokens.
+        """
+        composer = Composer(draft.request, draft.plan, self.corpus, draft.texts)
+        answers = draft.compose(composer)
+        plan = draft.plan.timed_as(max(answer.slots for answer in answers))
+        return Prepared(
+            draft.request, draft.asked, plan, answers, draft.renderer, composer.note, draft=draft
+        )
+
+    def prompts(self, draft: Draft) -> Sequence[EnginePrompt]:
+        """Return the prompts as the engine sees them."""
+        return engine_prompts(draft.ids(), self.engine) if self.engine is not None else ()
+
+    def embeddings(self, given: Given, body: bytes | bytearray) -> tuple[EmbeddingRequest, Asked]:
+        """Read a request for embeddings.
+
+        Raises:
+            APIError: It is refused.
+        """
+        embedding = self.parse(body, EmbeddingRequest)
+        return embedding, parse_headers(given, embedding, self._profiles)
+
+    def input_tokens(self, body: bytes | bytearray) -> int:
+        """Count the tokens of a Responses request.
+
+        Raises:
+            APIError: It is refused.
+        """
+        chat = to_chat(self.parse(body, InputTokensRequest))
+        return count_chat_prompt(chat, chat.prompt())
+
+    def tokenize(self, body: bytes | bytearray) -> bytes:
+        """Return what vLLM's /tokenize answers, as JSON.
+
+        Raises:
+            APIError: It is refused.
+        """
+        longest = self.engine.max_model_len if self.engine else self._settings.max_output_length
+        return tokenize(body, self._settings.models[0], longest)
+
+    def detokenize(self, body: bytes | bytearray) -> bytes:
+        """Return what vLLM's /detokenize answers, as JSON.
+
+        Raises:
+            APIError: It is refused.
+        """
+        return detokenize(body, self._settings.models[0])
+
+    def _chat(self, given: Given, body: bytes | bytearray) -> Draft:
+        chat = self.parse(body, ChatCompletionRequest)
+        asked = parse_headers(given, chat, self._profiles)
+        prompt = chat.prompt()
+        if not self._settings.lenient:
+            refuse_chat(chat, prompt)
+        return Draft(
+            chat,
+            asked,
+            plan_generation(chat, asked.emulation, self._settings),
+            prompt.texts,
+            partial(count_chat_prompt, chat, prompt),
+            lambda: [chat_prompt_ids(chat)],
+            lambda composer: composer.chat(chat, asked.emulation.tool_calls),
+            partial(ChatRenderer, include_usage=chat.include_usage),
+        )
+
+    def _legacy(self, given: Given, body: bytes | bytearray) -> Draft:
+        legacy = self.parse(body, CompletionRequest)
+        asked = parse_headers(given, legacy, self._profiles)
+        plan = plan_generation(legacy, asked.emulation, self._settings)
+        return Draft(
+            legacy,
+            asked,
+            plan,
+            legacy.texts,
+            partial(count_legacy_prompt, legacy),
+            partial(legacy_prompt_ids, legacy),
+            lambda composer: composer.legacy(legacy),
+            partial(CompletionRenderer, echoes=echoes(legacy), include_usage=legacy.include_usage),
+        )
+
+    def _response(self, given: Given, body: bytes | bytearray) -> Draft:
+        """Read a Responses request as the chat that asks for the same, in other words."""
+        request = self.parse(body, ResponsesRequest)
+        asked = parse_headers(given, request, self._profiles)
+        chat = to_chat(request)
+        if not self._settings.lenient:
+            refuse_response(request, chat)
+        prompt = chat.prompt()
+        return Draft(
+            chat,
+            asked,
+            plan_generation(chat, asked.emulation, self._settings),
+            prompt.texts,
+            partial(count_chat_prompt, chat, prompt),
+            lambda: [chat_prompt_ids(chat)],
+            lambda composer: composer.chat(chat, asked.emulation.tool_calls),
+            partial(ResponsesRenderer, echo=Echoed.of(request)),
+        )
+
+
+# --------------------------------------------------------------------------------------
+# In a helper
+# --------------------------------------------------------------------------------------
+
+
+class Order(NamedTuple):
+    """What a worker asks of a helper, beside a body.
+
+    Args:
+        path: Which API the request is for.
+        given: Its X-* headers.
+        counts: Whether the prompt's tokens are wanted even if no usage tells them.
+        times: Whether an engine makes the times of requests that say nothing of them.
+    """
+
+    path: str
+    given: Given
+    counts: bool = False
+    times: bool = False
+
+
+class Refused(NamedTuple):
+    """An `APIError` on its way to the worker, and the model that it was for."""
+
+    status: int
+    body: ErrorBody
+    headers: Mapping[str, str]
+    model: str
+
+    def error(self) -> APIError:
+        """Return the error."""
+        body = self.body
+        return APIError(
+            body.message,
+            param=body.param,
+            code=body.code,
+            status=self.status,
+            type=body.type,
+            headers=self.headers,
+        )
+
+
+class PackedTokens(Sequence[str]):
+    """Tokens as one text and where each ends: quick to send, however many there are."""
+
+    __slots__ = ("_ends", "_text")
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._text = "".join(tokens)
+        self._ends = array("Q", accumulate(map(len, tokens), initial=0))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._text[self._ends[index] : self._ends[index + 1]]
+
+
+class Work:
+    """Does in a helper what would take long in a worker."""
+
+    def __init__(self, preparer: Preparer) -> None:
+        self._preparer = preparer
+        self._embedder = Embedder()
+        self._simple: dict[str, Callable[[bytearray], object]] = {
+            INPUT_TOKENS: preparer.input_tokens,
+            TOKENIZE: preparer.tokenize,
+            DETOKENIZE: preparer.detokenize,
+        }
+
+    def __call__(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
+        """Yield the results of one order; an error is one of them."""
+        try:
+            if order.path in self._simple:
+                yield self._simple[order.path](body), b""
+            elif order.path == EMBEDDINGS:
+                yield self._embed(order, body)
+            else:
+                yield from self._generation(order, body)
+        except APIError as error:
+            yield Refused(error.status, error.body, error.headers, named_model(body)), b""
+
+    def fresh(self) -> None:
+        """Make what is random in this process unlike that in any other."""
+        self._preparer.corpus.rng.seed()
+
+    def _generation(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
+        """Yield what is left to send, and then the tokens of the prompt."""
+        draft = self._preparer.draft(order.path, order.given, body)
+        prepared = self._preparer.compose(draft)
+        if order.times and draft.asked.says_no_time:
+            prepared.prompts = self._preparer.prompts(draft)
+        _pack(prepared)
+        yield prepared, b""
+        wanted = order.counts or prepared.request.wants_usage
+        yield draft.count() if wanted else 0, b""
+
+    def _embed(self, order: Order, body: bytearray) -> tuple[object, bytes]:
+        embedding, asked = self._preparer.embeddings(order.given, body)
+        embedded = embed(self._embedder, embedding)
+        light = lightened(embedding).model_copy(update={"input": [""] * len(embedding.inputs)})
+        return (light, asked, embedded.tokens), b"".join(embedded.pieces)
+
+
+def _pack(prepared: Prepared) -> None:
+    """Leave out of it what is large and done with, and make the rest quick to send."""
+    prepared.request = lightened(prepared.request)
+    prepared.draft = None
+    for answer in prepared.answers:
+        if answer.leaves is not None:
+            answer.leaves = array("Q", answer.leaves)
+        for segment in answer.segments:
+            segment.tokens = PackedTokens(segment.tokens)
+
+
+_LIGHT = (type(None), bool, int, float)
+
+
+def lightened(request: AnyRequest) -> AnyRequest:
+    """Return a request of which only the numbers, the options and short texts are left."""
+    heavy = {
+        name: _emptied(value)
+        for name, value in request
+        if not isinstance(value, (*_LIGHT, StreamOptions))
+        and not (isinstance(value, str) and len(value) <= MAX_TEXT_KEPT)
+    }
+    return request.model_copy(update=heavy)
+
+
+def _emptied(value: object) -> object:
+    """Return a value without its content; a sequence keeps its length, which tells of choices."""
+    return ("",) * len(value) if isinstance(value, tuple) else None
