@@ -254,9 +254,9 @@ class OpenAIEmulator:
         LINES.flush()
 
     @bentoml.on_shutdown
-    def close_helpers(self) -> None:
+    async def close_helpers(self) -> None:
         """End the helpers."""
-        self.helpers.close()
+        await self.helpers.close()
 
     async def chat_completions(self, request: Request) -> Response:
         """Answer POST /v1/chat/completions."""

@@ -120,7 +120,9 @@ def running_server(url: str) -> Server:
 def _server(name: str, host: str, port: int, pids: Iterable[int]) -> Server:
     """Return a server whose workers are those that BentoML calls so, or else all its processes."""
     ranked = tuple(sorted(pids))
-    workers = tuple(pid for pid in ranked if "--worker-id" in psutil.Process(pid).cmdline())
+    called = {pid for pid in ranked if "--worker-id" in psutil.Process(pid).cmdline()}
+    # Their helpers are forks of them.
+    workers = tuple(sorted(pid for pid in called if psutil.Process(pid).ppid() not in called))
     return Server(name, host, port, ranked, workers or ranked)
 
 

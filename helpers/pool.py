@@ -150,6 +150,7 @@ class HelperPool:
         self._prepare = prepare
         self._lanes = _Lanes(helpers)
         self._idle: list[_Helper] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ended: dict[int, asyncio.Future[int]] = {}
         self._started: deque[asyncio.Future[int]] = deque()
         self._nursery_pid = 0
@@ -162,15 +163,27 @@ class HelperPool:
         self._commands.setblocking(False)
         self._reader = asyncio.get_running_loop().create_task(self._listen(self._commands))
 
-    def close(self) -> None:
-        """End the nursery, and with it the helpers."""
-        if self._reader is not None:
-            self._reader.cancel()
-        if self._commands is not None:
-            self._commands.close()
-            self._commands = None
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._nursery_pid, 0)
+    async def close(self) -> None:
+        """Give up all jobs, and end the nursery, and with it the helpers."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._end_nursery()
+
+    async def _end_nursery(self) -> None:
+        if self._commands is None or self._reader is None:
+            return
+        commands, self._commands = self._commands, None
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        commands.close()
+        for helper in self._idle:
+            helper.connection.close()
+        self._idle.clear()
+        with contextlib.suppress(ChildProcessError):
+            await asyncio.to_thread(os.waitpid, self._nursery_pid, 0)
 
     def submit(self, content: object, body: bytes | bytearray, *, is_long: bool) -> Job:
         """Ask for some work.
@@ -182,6 +195,8 @@ class HelperPool:
             raise BusyError
         job = Job(content, body, is_long)
         job.task = asyncio.get_running_loop().create_task(self._do(job))
+        self._tasks.add(job.task)
+        job.task.add_done_callback(self._tasks.discard)
         return job
 
     async def _do(self, job: Job) -> None:
@@ -264,7 +279,7 @@ class HelperPool:
             try:
                 return await self._fork()
             except OSError:  # the nursery itself was ended from outside
-                self.close()
+                await self._end_nursery()
                 self.start()
         raise BusyError
 
@@ -288,21 +303,23 @@ class HelperPool:
     async def _listen(self, commands: socket.socket) -> None:
         """Note what the nursery tells of its helpers."""
         loop = asyncio.get_running_loop()
-        while message := await loop.sock_recv(commands, 64):
-            pid, word, *number = message.split()
-            if word == b"started":
-                self._ended[int(pid)] = loop.create_future()
-                started = self._started.popleft()
-                if not started.done():
-                    started.set_result(int(pid))
-            elif (ended := self._ended.pop(int(pid), None)) is not None:
-                ended.set_result(int(number[0]))
-        for waiting in (*self._started, *self._ended.values()):
-            if not waiting.done():
-                waiting.set_exception(BrokenPipeError())
-                waiting.exception()
-        self._started.clear()
-        self._ended.clear()
+        try:
+            while message := await loop.sock_recv(commands, 64):
+                pid, word, *number = message.split()
+                if word == b"started":
+                    self._ended[int(pid)] = loop.create_future()
+                    started = self._started.popleft()
+                    if not started.done():
+                        started.set_result(int(pid))
+                elif (ended := self._ended.pop(int(pid), None)) is not None:
+                    ended.set_result(int(number[0]))
+        finally:
+            for waiting in (*self._started, *self._ended.values()):
+                if not waiting.done():
+                    waiting.set_exception(BrokenPipeError())
+                    waiting.exception()
+            self._started.clear()
+            self._ended.clear()
 
     def _kill(self, helper: _Helper) -> None:
         helper.connection.close()

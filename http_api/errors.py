@@ -78,6 +78,8 @@ def placed(error: APIError, places: Mapping[str, str]) -> APIError:
         error: Names headers.
         places: Where each header stands that did not come as one, such as ``emulation.ttft_ms``.
     """
+    if not places:
+        return error
     message = _HEADER.sub(lambda header: places.get(header[0], header[0]), error.body.message)
     param = error.body.param and places.get(error.body.param, error.body.param)
     error.body = error.body.model_copy(update={"message": message, "param": param})

@@ -21,8 +21,7 @@ def to_api_error(request: Request, error: Exception) -> APIError:
     """Say in OpenAI's words what went wrong; anything unforeseen is a 500."""
     match error:
         case APIError():
-            places = request.scope.get(PLACES)
-            return placed(error, places) if places else error
+            return placed(error, request.scope.get(PLACES, {}))
         case HTTPException(status_code=404):
             return APIError(f"Invalid URL ({request.method} {request.url.path})", status=404)
         case HTTPException(status_code=405):

@@ -18,6 +18,7 @@ from embeddings.embedder import Embedder
 from engine.config import EngineConfig
 from http_api.chat_events import ChatRenderer
 from http_api.embedding import embed
+from http_api.errors import placed
 from http_api.events import Header, Renderer
 from http_api.legacy_events import CompletionRenderer
 from http_api.planning import plan_generation
@@ -204,6 +205,12 @@ class Preparer:
         """
         return detokenize(body, self._settings.models[0])
 
+    def _plan(self, request: GenerationRequest, asked: Asked) -> GenerationPlan:
+        try:
+            return plan_generation(request, asked.emulation, self._settings)
+        except APIError as error:
+            raise placed(error, asked.places) from None
+
     def _chat(self, given: Given, body: bytes | bytearray) -> Draft:
         chat = self.parse(body, ChatCompletionRequest)
         asked = parse_headers(given, chat, self._profiles)
@@ -213,7 +220,7 @@ class Preparer:
         return Draft(
             chat,
             asked,
-            plan_generation(chat, asked.emulation, self._settings),
+            self._plan(chat, asked),
             prompt.texts,
             partial(count_chat_prompt, chat, prompt),
             lambda: [chat_prompt_ids(chat)],
@@ -224,11 +231,10 @@ class Preparer:
     def _legacy(self, given: Given, body: bytes | bytearray) -> Draft:
         legacy = self.parse(body, CompletionRequest)
         asked = parse_headers(given, legacy, self._profiles)
-        plan = plan_generation(legacy, asked.emulation, self._settings)
         return Draft(
             legacy,
             asked,
-            plan,
+            self._plan(legacy, asked),
             legacy.texts,
             partial(count_legacy_prompt, legacy),
             partial(legacy_prompt_ids, legacy),
@@ -247,7 +253,7 @@ class Preparer:
         return Draft(
             chat,
             asked,
-            plan_generation(chat, asked.emulation, self._settings),
+            self._plan(chat, asked),
             prompt.texts,
             partial(count_chat_prompt, chat, prompt),
             lambda: [chat_prompt_ids(chat)],

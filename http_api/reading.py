@@ -242,7 +242,7 @@ def parse_headers(
     try:
         return Asked(check_headers(given), faults, places)
     except APIError as error:
-        raise placed(error, places) if places else error from None
+        raise placed(error, places) from None
 
 
 def with_defaults(

@@ -42,8 +42,14 @@ class Server:
         """The worker processes."""
         if self.process is None:
             return []
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "--worker-id" in child.cmdline()]
+        return [
+            worker for worker in psutil.Process(self.process.pid).children() if is_worker(worker)
+        ]
+
+    @property
+    def helpers(self) -> list[psutil.Process]:
+        """The helper processes of the workers, and the nurseries that forked them."""
+        return [helper for worker in self.workers for helper in worker.children(recursive=True)]
 
     def metrics(self) -> "Metrics":
         """Return what /metrics says now."""
@@ -57,6 +63,14 @@ class Server:
     def log_tail(self) -> str:
         """Return the last lines of the log."""
         return "\n".join(self.log().splitlines()[-LOG_TAIL_LINES:])
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """Tell whether a child of `bentoml serve` is a worker, and alive."""
+    try:
+        return "--worker-id" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass(frozen=True)
