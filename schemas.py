@@ -3,12 +3,13 @@
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from annotated_types import Len, MaxLen, MinLen
+from annotated_types import Len, MaxLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,7 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, to_json
 from pydantic_core.core_schema import no_info_before_validator_function
 from typing_extensions import TypeAliasType, TypedDict
 
@@ -70,7 +71,9 @@ class Members:
     least: int = 0
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler  # noqa: ANN401 - pydantic's protocol
+        self,
+        source: Any,  # noqa: ANN401 - pydantic's protocol
+        handler: GetCoreSchemaHandler,
     ) -> CoreSchema:
         """Return the validation that pydantic builds, with the bounds."""
         schema: Any = handler(source)
@@ -87,33 +90,24 @@ class Members:
 
 
 def _refuse_infinity(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)  # the quickest look at every number
-    except ValueError:
-        path = next(_paths_of_infinity(value), "")
-        raise refusal(
-            "Number out of range. Expected a number that a double can hold, but got a larger one "
-            "instead.",
-            "invalid_value",
-            path,
-        ) from None
+    """Refuse a number that was too large for a double: as JSON it could not be told again."""
+    if b"Infinity" in to_json(value):  # the quickest look; it may be part of a text
+        path = next(_paths_of_infinity(value), None)
+        if path is not None:
+            raise PydanticCustomError("beyond_double", "beyond a double", {"path": path})
     return value
 
 
 def _paths_of_infinity(value: object, path: str = "") -> Iterator[str]:
-    """Yield where numbers stand that were too large for a double; JSON is nested 200 deep at most."""
-    if isinstance(value, float) and value - value != 0:
+    """Yield where the infinite numbers stand; JSON is nested 200 levels deep at most."""
+    if isinstance(value, float) and math.isinf(value):
         yield path
-    members = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for name, member in members:
-        step = f"[{name}]" if isinstance(name, int) else f".{name}"
-        yield from _paths_of_infinity(member, f"{path}{step}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _paths_of_infinity(item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _paths_of_infinity(item, f"{path}.{key[:64]}")
 
 
 Text = Annotated[str, MaxLen(MAX_STRING_LENGTH)]
@@ -755,7 +749,8 @@ ResponseFormat = TypeAliasType(
 Stop = TypeAliasType(
     "Stop",
     Annotated[
-        Annotated[_Text, Tag("<string>")] | Annotated[list[_Text], Members(4, least=1), Tag("<array>")],
+        Annotated[_Text, Tag("<string>")]
+        | Annotated[list[_Text], Members(4, least=1), Tag("<array>")],
         json_type("one of a string or array of strings", string=str, array=list),
     ],
 )
@@ -768,9 +763,7 @@ Stop = TypeAliasType(
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
-Metadata = Annotated[
-    dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], Members(16)
-]
+Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], Members(16)]
 
 
 def _check_token_ids(biases: object) -> object:
@@ -959,7 +952,8 @@ def _is_token_ids(value: list[Any]) -> bool:
 
 
 def _are_lists_of_token_ids(value: list[Any]) -> bool:
-    return all(isinstance(item, list) and _is_token_ids(item) for item in value)
+    is_lists = all(isinstance(item, list) for item in value) and all(value)
+    return is_lists and _is_token_ids(list(chain.from_iterable(value)))
 
 
 def _refuse_long_texts(param: str, value: str | list[Any]) -> None:

@@ -172,9 +172,10 @@ def _out_of_range(side: str, sign: str, bound: str) -> Rule:
     def rule(error: ErrorDetails, param: str) -> APIError:
         limit: Any = error["ctx"][bound]
         kind = "integer" if isinstance(limit, int) else "decimal"
+        got = _shown(str(error["input"]))
         return APIError(
             f"Invalid '{param}': {kind} {side} value. "
-            f"Expected a value {sign} {_plain(limit)}, but got {_shown(str(error['input']))} instead.",
+            f"Expected a value {sign} {_plain(limit)}, but got {got} instead.",
             param=param,
             code=f"{kind}_{side.replace('imum', '').replace(' ', '_')}_value",
         )
@@ -220,9 +221,10 @@ def _too_long(error: ErrorDetails, param: str) -> APIError:
     )
 
 
-def _not_finite(_: ErrorDetails, param: str) -> APIError:
+def _beyond_double(error: ErrorDetails, param: str) -> APIError:
+    param = f"{param}{_shown(error.get('ctx', {}).get('path', ''))}"
     return APIError(
-        f"Invalid '{param}': decimal out of range. Expected a number that a double can hold, "
+        f"Invalid '{param}': number out of range. Expected a number that a double can hold, "
         "but got a larger one instead.",
         param=param,
         code="invalid_value",
@@ -267,7 +269,8 @@ RULES: Mapping[str, Rule] = {
     "less_than_equal": _out_of_range("above maximum", "<=", "le"),
     "too_short": _too_short("array"),
     "string_too_short": _too_short("string"),
-    "finite_number": _not_finite,
+    "finite_number": _beyond_double,
+    "beyond_double": _beyond_double,
     "refused": _refused,
     "too_long": _too_long,
     "string_too_long": _too_long,
