@@ -3,23 +3,29 @@
 Nothing here does I/O, reads a clock or draws a random number.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from annotated_types import Len, MaxLen, MinLen
+from annotated_types import Len, MaxLen
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
     PlainValidator,
     Tag,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, to_json
+from pydantic_core.core_schema import no_info_before_validator_function
 from typing_extensions import TypeAliasType, TypedDict
 
 from embeddings.models import MAX_INPUTS, most_dimensions, takes_dimensions
@@ -29,18 +35,96 @@ from timing.plan import FinishReason
 
 MAX_SSE_BATCH_SIZE = 1024
 MAX_CHOICES = 128
+MAX_ALL_CHOICES = 2048  # n for each prompt
 MAX_TOOL_CALLS = 128
 MAX_EMULATION_FIELDS = 64
 MAX_TOKENS_OF_ALL_CHOICES = 2**18
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
+# Of what clients send: a request that is larger is wrong, and costs little to refuse.
+MAX_MODEL_LENGTH = 256
+MAX_NAME_LENGTH = 64
+MAX_ID_LENGTH = 64
+MAX_LABEL_LENGTH = 512
+MAX_STRING_LENGTH = 10_485_760
+MAX_MESSAGES = 2048  # of a chat, and items of a response's input
+MAX_PARTS = 2048  # of one message
+MAX_PROMPTS = 2048
+MAX_PROMPT_TOKENS = 2**20  # token ids of all prompts
+MAX_TOOLS = 128
+MAX_LOGIT_BIASES = 1024
+
+# --------------------------------------------------------------------------------------
+# Bounds
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """How many members an array or object may have; of faulty ones in an array the first is told.
+
+    The length is checked before any member is, so that a long one costs no more than a short one.
+    """
+
+    most: int
+    least: int = 0
+
+    def __get_pydantic_core_schema__(
+        self,
+        source: Any,  # noqa: ANN401 - pydantic's protocol
+        handler: GetCoreSchemaHandler,
+    ) -> CoreSchema:
+        """Return the validation that pydantic builds, with the bounds."""
+        schema: Any = handler(source)
+        schema |= {"min_length": self.least, "max_length": self.most}
+        if schema["type"] == "list":
+            schema["fail_fast"] = True
+        return no_info_before_validator_function(self.check, schema)
+
+    def check(self, value: object) -> object:
+        """Return an array or object that is not too long, and what is neither."""
+        if isinstance(value, list | dict) and len(value) > self.most:
+            raise PydanticCustomError("too_long", "too long", {"max_length": self.most})
+        return value
+
+
+def _refuse_infinity(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a number that was too large for a double: as JSON it could not be told again."""
+    if b"Infinity" in to_json(value):  # the quickest look; it may be part of a text
+        path = next(_paths_of_infinity(value), None)
+        if path is not None:
+            raise PydanticCustomError("beyond_double", "beyond a double", {"path": path})
+    return value
+
+
+def _paths_of_infinity(value: object, path: str = "") -> Iterator[str]:
+    """Yield where the infinite numbers stand; JSON is nested 200 levels deep at most."""
+    if isinstance(value, float) and math.isinf(value):
+        yield path
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _paths_of_infinity(item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _paths_of_infinity(item, f"{path}.{key[:64]}")
+
+
+Text = Annotated[str, MaxLen(MAX_STRING_LENGTH)]
+ModelName = Annotated[str, Len(1, MAX_MODEL_LENGTH)]
+Name = Annotated[str, MaxLen(MAX_NAME_LENGTH)]
+Id = Annotated[str, MaxLen(MAX_ID_LENGTH)]
+Label = Annotated[str, MaxLen(MAX_LABEL_LENGTH)]
+# What of a request is kept as it came, to be used or told again.
+AnyObject = Annotated[dict[str, Any], AfterValidator(_refuse_infinity)]
+
+
 # --------------------------------------------------------------------------------------
 # Headers
 # --------------------------------------------------------------------------------------
 
 
-_Text = Annotated[str, MinLen(1)]
+_Text = Annotated[str, Len(1, MAX_STRING_LENGTH)]
 
 _NUMBERS = (
     "ttft_ms",
@@ -144,7 +228,7 @@ class EmulationHeaders(BaseModel):
 # all rooms that read headers read this.
 Emulation = Annotated[
     dict[str, Any],
-    MaxLen(MAX_EMULATION_FIELDS),
+    Members(MAX_EMULATION_FIELDS),
     WithJsonSchema(
         {
             "type": "object",
@@ -290,17 +374,23 @@ class ImageURL(RequestModel):
     detail: Literal["auto", "low", "high", "original"] | None = "auto"
 
 
-class PromptPart(RequestModel):
-    """What the parts of a prompt share: accepted and ignored, there is no cache."""
+class CacheBreakpoint(RequestModel):
+    """Where a part of the prompt that is cached ends."""
 
-    prompt_cache_breakpoint: Any = None
+    mode: Literal["explicit"]
+
+
+class PromptPart(RequestModel):
+    """What the parts of a prompt share: checked and ignored, there is no cache."""
+
+    prompt_cache_breakpoint: CacheBreakpoint | None = None
 
 
 class TextPart(PromptPart):
     """A piece of text."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ImagePart(PromptPart):
@@ -328,8 +418,8 @@ class InputFile(RequestModel):
     """A file, as base64 data or by the id of an upload."""
 
     file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
+    file_id: Label | None = None
+    filename: Label | None = None
 
 
 class FilePart(PromptPart):
@@ -343,12 +433,12 @@ class RefusalPart(RequestModel):
     """An earlier refusal of the assistant."""
 
     type: Literal["refusal"]
-    refusal: str
+    refusal: Text
 
 
 _TEXT_OR_PARTS = json_type("one of a string or array of objects", text=str, parts=list)
-_TextContent = Annotated[str, Tag("<text>")]
-_PARTS = MinLen(1)
+_TextContent = Annotated[Text, Tag("<text>")]
+_PARTS = Members(MAX_PARTS, least=1)
 
 UserPart = TypeAliasType(
     "UserPart",
@@ -392,21 +482,21 @@ TextContent = TypeAliasType(
 class FunctionCall(RequestModel):
     """A function's name and its arguments as JSON text."""
 
-    name: str
-    arguments: str
+    name: Name
+    arguments: Text
 
 
 class CustomCall(RequestModel):
     """A custom tool's name and its free-form input."""
 
-    name: str
-    input: str
+    name: Name
+    input: Text
 
 
 class FunctionToolCall(RequestModel):
     """A call of a function that the assistant made earlier."""
 
-    id: str
+    id: Id
     type: Literal["function"]
     function: FunctionCall
 
@@ -414,7 +504,7 @@ class FunctionToolCall(RequestModel):
 class CustomToolCall(RequestModel):
     """A call of a custom tool that the assistant made earlier."""
 
-    id: str
+    id: Id
     type: Literal["custom"]
     custom: CustomCall
 
@@ -431,7 +521,7 @@ ToolCall = TypeAliasType(
 class AudioReference(RequestModel):
     """An earlier spoken answer."""
 
-    id: str
+    id: Id
 
 
 class InstructionMessage(RequestModel):
@@ -439,7 +529,7 @@ class InstructionMessage(RequestModel):
 
     role: Literal["system", "developer"]
     content: TextContent
-    name: str | None = None
+    name: Name | None = None
 
 
 class UserMessage(RequestModel):
@@ -447,7 +537,7 @@ class UserMessage(RequestModel):
 
     role: Literal["user"]
     content: UserContent
-    name: str | None = None
+    name: Name | None = None
 
 
 class AssistantMessage(RequestModel):
@@ -455,9 +545,9 @@ class AssistantMessage(RequestModel):
 
     role: Literal["assistant"]
     content: AssistantContent | None = None
-    refusal: str | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    refusal: Text | None = None
+    name: Name | None = None
+    tool_calls: Annotated[list[ToolCall], Members(MAX_TOOLS)] | None = None
     function_call: FunctionCall | None = None
     audio: AudioReference | None = None
 
@@ -467,15 +557,15 @@ class ToolMessage(RequestModel):
 
     role: Literal["tool"]
     content: TextContent
-    tool_call_id: str
+    tool_call_id: Id
 
 
 class FunctionMessage(RequestModel):
     """The result of a function call, in its deprecated form."""
 
     role: Literal["function"]
-    content: str | None = None
-    name: str
+    content: Text | None = None
+    name: Name
 
 
 Message = TypeAliasType(
@@ -497,14 +587,14 @@ Message = TypeAliasType(
 # --------------------------------------------------------------------------------------
 
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-JsonSchema = dict[str, Any]
+JsonSchema = AnyObject
 
 
 class FunctionDefinition(RequestModel):
     """A function that the model may call; ``parameters`` is a JSON schema."""
 
     name: ToolName
-    description: str | None = None
+    description: Text | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = None
 
@@ -520,8 +610,8 @@ class CustomDefinition(RequestModel):
     """A tool that takes free text."""
 
     name: ToolName
-    description: str | None = None
-    format: dict[str, Any] | None = None
+    description: Text | None = None
+    format: AnyObject | None = None
 
 
 class CustomTool(RequestModel):
@@ -543,7 +633,7 @@ Tool = TypeAliasType(
 class NamedTool(RequestModel):
     """The name of a tool."""
 
-    name: str
+    name: Name
 
 
 class FunctionChoice(RequestModel):
@@ -583,7 +673,7 @@ class AllowedTools(RequestModel):
     """The tools that may be called, or of which one must be."""
 
     mode: Literal["auto", "required"]
-    tools: list[AllowedTool]
+    tools: Annotated[list[AllowedTool], Members(MAX_TOOLS)]
 
 
 class AllowedToolsChoice(RequestModel):
@@ -635,7 +725,7 @@ class NamedSchema(RequestModel):
     """A JSON schema and its name."""
 
     name: ToolName
-    description: str | None = None
+    description: Text | None = None
     schema_: JsonSchema | None = Field(None, alias="schema")
     strict: bool | None = None
 
@@ -659,7 +749,8 @@ ResponseFormat = TypeAliasType(
 Stop = TypeAliasType(
     "Stop",
     Annotated[
-        Annotated[_Text, Tag("<string>")] | Annotated[list[_Text], Len(1, 4), Tag("<array>")],
+        Annotated[_Text, Tag("<string>")]
+        | Annotated[list[_Text], Members(4, least=1), Tag("<array>")],
         json_type("one of a string or array of strings", string=str, array=list),
     ],
 )
@@ -672,7 +763,25 @@ Stop = TypeAliasType(
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
-Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
+Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], Members(16)]
+
+
+def _check_token_ids(biases: object) -> object:
+    if isinstance(biases, dict) and len(biases) <= MAX_LOGIT_BIASES:
+        wrong = next((key for key in biases if not (key.isascii() and key.isdecimal())), None)
+        if wrong is not None:
+            raise refusal(
+                f"Invalid key in 'logit_bias': {wrong[:64]}. You should only be submitting "
+                "non-negative integers."
+            )
+    return biases
+
+
+LogitBias = Annotated[
+    dict[str, Annotated[float, Field(ge=-100, le=100)]],
+    Members(MAX_LOGIT_BIASES),
+    BeforeValidator(_check_token_ids),
+]
 
 
 class StreamOptions(RequestModel):
@@ -686,7 +795,7 @@ class StreamOptions(RequestModel):
 class ModelRequest(RequestModel):
     """What all requests to a model share."""
 
-    model: str = Field(min_length=1)
+    model: ModelName
     emulation: Emulation | None = None
 
     @property
@@ -717,10 +826,10 @@ class GenerationRequest(ModelRequest):
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     stop: Stop | None = None
     seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: LogitBias | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
+    user: Label | None = None
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> Self:
@@ -817,13 +926,19 @@ def _parse_prompts(value: object) -> tuple[str | tuple[int, ...], ...]:
     if value is None:
         return ("",)
     if isinstance(value, str):
+        _refuse_long_texts("prompt", value)
         return (value,)
     if isinstance(value, list) and value:
+        most = MAX_PROMPT_TOKENS if isinstance(value[0], int) else MAX_PROMPTS
+        if len(value) > most:
+            raise PydanticCustomError("too_long", "too many", {"max_length": most})
         if all(isinstance(item, str) for item in value):
+            _refuse_long_texts("prompt", value)
             return tuple(value)
         if _is_token_ids(value):
             return (tuple(value),)
-        if all(isinstance(item, list) and _is_token_ids(item) for item in value):
+        if _are_lists_of_token_ids(value):
+            _refuse_many_tokens(value)
             return tuple(tuple(item) for item in value)
     raise PydanticCustomError(
         "wrong_json_type",
@@ -833,7 +948,33 @@ def _parse_prompts(value: object) -> tuple[str | tuple[int, ...], ...]:
 
 
 def _is_token_ids(value: list[Any]) -> bool:
-    return bool(value) and all(type(item) is int and 0 <= item <= INT32_MAX for item in value)
+    return set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= INT32_MAX
+
+
+def _are_lists_of_token_ids(value: list[Any]) -> bool:
+    is_lists = all(isinstance(item, list) for item in value) and all(value)
+    return is_lists and _is_token_ids(list(chain.from_iterable(value)))
+
+
+def _refuse_long_texts(param: str, value: str | list[Any]) -> None:
+    for index, text in enumerate([value] if isinstance(value, str) else value):
+        if isinstance(text, str) and len(text) > MAX_STRING_LENGTH:
+            where = "" if isinstance(value, str) else f"[{index}]"
+            raise refusal(
+                f"Invalid '{param}{where}': string too long. Expected a string with maximum length "
+                f"{MAX_STRING_LENGTH}, but got a string with length {len(text)} instead.",
+                "string_above_max_length",
+                where,
+            )
+
+
+def _refuse_many_tokens(prompts: list[list[int]]) -> None:
+    if (tokens := sum(map(len, prompts))) > MAX_PROMPT_TOKENS:
+        raise refusal(
+            f"Invalid 'prompt': arrays too long. Expected at most {MAX_PROMPT_TOKENS} token ids in "
+            f"all prompts, but got {tokens} instead.",
+            "array_above_max_length",
+        )
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -841,15 +982,15 @@ class ChatCompletionRequest(GenerationRequest):
 
     ID_PREFIX: ClassVar = "chatcmpl-"
 
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], Members(MAX_MESSAGES, least=1)]
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], MinLen(1)] | None = None
+    tools: Annotated[list[Tool], Members(MAX_TOOLS, least=1)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    functions: Annotated[list[FunctionDefinition], Len(1, 128)] | None = None
+    functions: Annotated[list[FunctionDefinition], Members(MAX_TOOLS, least=1)] | None = None
     function_call: FunctionCallChoice | None = None
     reasoning_effort: ReasoningEffort | None = None
     verbosity: Verbosity | None = None
@@ -948,7 +1089,7 @@ class CompletionRequest(GenerationRequest):
         WithJsonSchema({"anyOf": _PROMPT_SCHEMAS}),
     ]
     max_tokens: int | None = Field(None, ge=0)
-    suffix: str | None = None
+    suffix: Text | None = None
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
     logprobs: int | None = Field(None, ge=0, le=5)
@@ -962,6 +1103,13 @@ class CompletionRequest(GenerationRequest):
                 f"{least} (n), but got {self.best_of} instead.",
                 "integer_below_min_value",
                 "best_of",
+            )
+        if self.choices > MAX_ALL_CHOICES:
+            raise refusal(
+                f"Invalid 'n': too many choices. Expected at most {MAX_ALL_CHOICES}, n for each "
+                f"prompt, but got {self.choices} instead.",
+                "integer_above_max_value",
+                "n",
             )
         return self
 
@@ -995,10 +1143,11 @@ _EMBEDDING_SCHEMAS = [
 
 def _check_inputs(value: object) -> object:
     """Check one input to embed or several, each a text or a list of token ids."""
-    if isinstance(value, list) and (not value or _is_token_ids(value)):
-        if not value:
-            raise PydanticCustomError("too_short", "empty", {"min_length": 1})
+    if value == []:
+        raise PydanticCustomError("too_short", "empty", {"min_length": 1})
+    if isinstance(value, list) and type(value[0]) is int and _is_token_ids(value):
         return value
+    _refuse_long_texts("input", value if isinstance(value, str) else "")
     inputs = value if isinstance(value, list) else [value]
     if len(inputs) > MAX_INPUTS:
         raise PydanticCustomError("too_long", "too many", {"max_length": MAX_INPUTS})
@@ -1011,6 +1160,7 @@ def _check_inputs(value: object) -> object:
                 "empty_string",
                 where,
             )
+    _refuse_long_texts("input", inputs if isinstance(value, list) else "")
     if not (all(isinstance(item, str) for item in inputs) or _are_lists_of_token_ids(inputs)):
         raise PydanticCustomError(
             "wrong_json_type",
@@ -1023,10 +1173,6 @@ def _check_inputs(value: object) -> object:
     return value
 
 
-def _are_lists_of_token_ids(inputs: list[Any]) -> bool:
-    return all(isinstance(item, list) and _is_token_ids(item) for item in inputs)
-
-
 class EmbeddingRequest(ModelRequest):
     """The body of POST /v1/embeddings."""
 
@@ -1037,7 +1183,7 @@ class EmbeddingRequest(ModelRequest):
     ]
     dimensions: int | None = Field(None, ge=1)
     encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = None
+    user: Label | None = None
 
     @model_validator(mode="after")
     def _dimensions_fit_the_model(self) -> Self:

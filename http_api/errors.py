@@ -11,6 +11,8 @@ from schemas import APIError
 
 # Nobody knows when there is room: the least that `retry-after` can say.
 RETRY_AFTER_S = 1
+MAX_SHOWN = 128  # characters of a client's text in a message
+MAX_PATH_SHOWN = 256
 
 PLACES = "emulation_places"  # the key of a request's scope for where headers came from
 _HEADER = re.compile(r"\bX(?:-[A-Z]+)+")
@@ -96,7 +98,12 @@ def _path(loc: Sequence[int | str]) -> str:
         for step in loc
         if isinstance(step, int) or not (step.startswith("<") or step == "[key]")
     )
-    return "".join(steps).lstrip(".")
+    path = "".join(map(_shown, steps)).lstrip(".")
+    return path if len(path) <= MAX_PATH_SHOWN else f"{path[:MAX_PATH_SHOWN]}..."
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 _JSON_TYPES = {
@@ -135,7 +142,7 @@ def invalid_type(value: object, expected: str, param: str) -> APIError:
 def _invalid_value(value: str, supported: Sequence[str], param: str) -> APIError:
     noun = "value is" if len(supported) == 1 else "values are"
     return APIError(
-        f"Invalid value: '{value}'. Supported {noun}: {_listed(supported)}.",
+        f"Invalid value: '{_shown(value)}'. Supported {noun}: {_listed(supported)}.",
         param=param,
         code="invalid_value",
     )
@@ -180,9 +187,10 @@ def _out_of_range(side: str, sign: str, bound: str) -> Rule:
     def rule(error: ErrorDetails, param: str) -> APIError:
         limit: Any = error["ctx"][bound]
         kind = "integer" if isinstance(limit, int) else "decimal"
+        got = _shown(str(error["input"]))
         return APIError(
             f"Invalid '{param}': {kind} {side} value. "
-            f"Expected a value {sign} {_plain(limit)}, but got {error['input']} instead.",
+            f"Expected a value {sign} {_plain(limit)}, but got {got} instead.",
             param=param,
             code=f"{kind}_{side.replace('imum', '').replace(' ', '_')}_value",
         )
@@ -228,6 +236,16 @@ def _too_long(error: ErrorDetails, param: str) -> APIError:
     )
 
 
+def _beyond_double(error: ErrorDetails, param: str) -> APIError:
+    param = f"{param}{_shown(error.get('ctx', {}).get('path', ''))}"
+    return APIError(
+        f"Invalid '{param}': number out of range. Expected a number that a double can hold, "
+        "but got a larger one instead.",
+        param=param,
+        code="invalid_value",
+    )
+
+
 def _pattern_mismatch(error: ErrorDetails, param: str) -> APIError:
     return APIError(
         f"Invalid '{param}': string does not match pattern. Expected a string that matches the "
@@ -266,6 +284,8 @@ RULES: Mapping[str, Rule] = {
     "less_than_equal": _out_of_range("above maximum", "<=", "le"),
     "too_short": _too_short("array"),
     "string_too_short": _too_short("string"),
+    "finite_number": _beyond_double,
+    "beyond_double": _beyond_double,
     "refused": _refused,
     "too_long": _too_long,
     "string_too_long": _too_long,

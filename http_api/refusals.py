@@ -52,6 +52,12 @@ def refuse_chat(chat: ChatCompletionRequest, prompt: Prompt) -> None:
         case JsonSchemaFormat(json_schema=named) if named.strict:
             refuse_loose_format(named.name, named.schema_, "response_format")
     if chat.tools is not None:
+        if chat.functions is not None:
+            raise APIError(
+                "Mutually exclusive parameters: 'tools' and 'functions'. Use 'tools' alone.",
+                param="functions",
+                code="mutually_exclusive_parameters",
+            )
         refuse_loose_functions(chat)
     elif chat.tool_choice is not None:
         raise _choice_without_tools()
@@ -140,11 +146,11 @@ def _no_call(kind: str, call_id: str) -> APIError:
 
 
 def refuse_loose_tool_messages(messages: Sequence[Message]) -> None:
-    """Refuse results of tools without their calls, and calls without their results.
+    """Refuse results without calls, calls without results, and assistants that say nothing.
 
     Raises:
         APIError: A tool message follows no assistant message with its call, or a message or the
-            end comes before all calls have their results.
+            end comes before all calls have their results, or an assistant message has no content.
     """
     called: set[str] = set()
     awaited: dict[str, None] = {}
@@ -163,11 +169,23 @@ def refuse_loose_tool_messages(messages: Sequence[Message]) -> None:
         if awaited:
             raise _unanswered(awaited, index)
         called = set()
-        if isinstance(message, AssistantMessage) and message.tool_calls:
-            called = {call.id for call in message.tool_calls}
-            awaited = dict.fromkeys(call.id for call in message.tool_calls)
+        if isinstance(message, AssistantMessage):
+            if message.tool_calls:
+                called = {call.id for call in message.tool_calls}
+                awaited = dict.fromkeys(call.id for call in message.tool_calls)
+            elif says_nothing(message):
+                raise APIError(
+                    "Invalid value for 'content': expected a string, got null.",
+                    param=f"messages.[{index}].content",
+                )
     if awaited:
         raise _unanswered(awaited, len(messages) - 1)
+
+
+def says_nothing(message: AssistantMessage) -> bool:
+    """Tell whether a message without tool calls has nothing else that stands for a content."""
+    stand_ins = (message.content, message.refusal, message.function_call, message.audio)
+    return all(part is None for part in stand_ins)
 
 
 def _unanswered(ids: Iterable[str], index: int) -> APIError:

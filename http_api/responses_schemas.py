@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Len, MaxLen
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,17 +17,27 @@ from typing_extensions import TypeAliasType
 
 from schemas import (
     INT64_MAX,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_TOOLS,
+    AnyObject,
+    Id,
     ImageAddress,
     InputAudio,
     JsonObjectFormat,
     JsonSchema,
+    Label,
+    Members,
     Metadata,
+    ModelName,
     ModelRequest,
+    Name,
     PromptPart,
     ReasoningEffort,
     RefusalPart,
     RequestModel,
     Stop,
+    Text,
     TextFormat,
     TokenLogprob,
     ToolMode,
@@ -39,8 +48,7 @@ from schemas import (
     variant,
 )
 
-MAX_ITEMS = 2048
-MAX_TOOLS = 128
+MAX_INCLUDED = 128
 
 # There is no store: an id is known by its form.
 _RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32,64}")
@@ -91,7 +99,7 @@ class InputText(PromptPart):
     """A piece of text."""
 
     type: Literal["input_text"]
-    text: str
+    text: Text
 
 
 class InputImage(PromptPart):
@@ -99,7 +107,7 @@ class InputImage(PromptPart):
 
     type: Literal["input_image"]
     image_url: ImageAddress | None = None
-    file_id: str | None = None
+    file_id: Label | None = None
     detail: Literal["auto", "low", "high", "original"] | None = "auto"
 
 
@@ -108,9 +116,9 @@ class InputFileItem(PromptPart):
 
     type: Literal["input_file"]
     file_data: str | None = None
-    file_id: str | None = None
-    file_url: str | None = None
-    filename: str | None = None
+    file_id: Label | None = None
+    file_url: Text | None = None
+    filename: Label | None = None
     detail: Any = None
 
 
@@ -125,13 +133,14 @@ class OutputText(RequestModel):
     """What the assistant said earlier."""
 
     type: Literal["output_text"]
-    text: str
+    text: Text
     annotations: Any = None
     logprobs: Any = None
 
 
 _TEXT_OR_PARTS = json_type("one of a string or array of objects", text=str, parts=list)
-_Text = Annotated[str, Tag("<text>")]
+_Text = Annotated[Text, Tag("<text>")]
+_PARTS = Members(MAX_PARTS)
 
 InputContentPart = TypeAliasType(
     "InputContentPart",
@@ -145,7 +154,7 @@ InputContentPart = TypeAliasType(
 )
 InputContent = TypeAliasType(
     "InputContent",
-    Annotated[_Text | Annotated[list[InputContentPart], Tag("<parts>")], _TEXT_OR_PARTS],
+    Annotated[_Text | Annotated[list[InputContentPart], _PARTS, Tag("<parts>")], _TEXT_OR_PARTS],
 )
 OutputContentPart = TypeAliasType(
     "OutputContentPart",
@@ -156,14 +165,14 @@ OutputContentPart = TypeAliasType(
 )
 OutputContent = TypeAliasType(
     "OutputContent",
-    Annotated[_Text | Annotated[list[OutputContentPart], Tag("<parts>")], _TEXT_OR_PARTS],
+    Annotated[_Text | Annotated[list[OutputContentPart], _PARTS, Tag("<parts>")], _TEXT_OR_PARTS],
 )
 
 
 class InputItem(RequestModel):
     """What items may have that changes nothing here."""
 
-    id: str | None = None
+    id: Label | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
@@ -201,9 +210,9 @@ class FunctionCallItem(InputItem):
     """A call of a function that the assistant made earlier."""
 
     type: Literal["function_call"]
-    call_id: str
-    name: str
-    arguments: str
+    call_id: Id
+    name: Name
+    arguments: Text
     namespace: Any = None
     caller: Any = None
     async_: Any = Field(None, alias="async")
@@ -213,7 +222,7 @@ class FunctionOutputItem(InputItem):
     """The result of a function."""
 
     type: Literal["function_call_output"]
-    call_id: str
+    call_id: Id
     output: InputContent
     name: Any = None
     namespace: Any = None
@@ -224,9 +233,9 @@ class CustomCallItem(InputItem):
     """A call of a custom tool that the assistant made earlier."""
 
     type: Literal["custom_tool_call"]
-    call_id: str
-    name: str
-    input: str
+    call_id: Id
+    name: Name
+    input: Text
     namespace: Any = None
     caller: Any = None
     async_: Any = Field(None, alias="async")
@@ -236,7 +245,7 @@ class CustomOutputItem(InputItem):
     """The result of a custom tool."""
 
     type: Literal["custom_tool_call_output"]
-    call_id: str
+    call_id: Id
     output: InputContent
     name: Any = None
     namespace: Any = None
@@ -247,16 +256,16 @@ class ReasoningInput(InputItem):
     """An earlier reasoning; accepted, and not counted."""
 
     type: Literal["reasoning"]
-    summary: list[dict[str, Any]]
-    content: list[dict[str, Any]] | None = None
-    encrypted_content: str | None = None
+    summary: Annotated[list[dict[str, Any]], _PARTS]
+    content: Annotated[list[dict[str, Any]], _PARTS] | None = None
+    encrypted_content: Text | None = None
 
 
 class ItemReference(InputItem):
     """An item of an earlier response; there is no store, so that it stands for nothing."""
 
     type: Literal["item_reference"] | None = None
-    id: str
+    id: Label
 
 
 # What OpenAI's own tools leave in a conversation: accepted, and not counted.
@@ -321,7 +330,7 @@ Item = TypeAliasType(
 Input = TypeAliasType(
     "Input",
     Annotated[
-        _Text | Annotated[list[Item], Len(1, MAX_ITEMS), Tag("<items>")],
+        _Text | Annotated[list[Item], Members(MAX_MESSAGES, least=1), Tag("<items>")],
         json_type("one of a string or array of input items", text=str, items=list),
     ],
 )
@@ -337,7 +346,7 @@ class ResponseFunction(RequestModel):
 
     type: Literal["function"]
     name: ToolName
-    description: str | None = None
+    description: Text | None = None
     parameters: JsonSchema | None = None
     strict: bool | None = None
     allowed_callers: Any = None
@@ -351,8 +360,8 @@ class ResponseCustomTool(RequestModel):
 
     type: Literal["custom"]
     name: ToolName
-    description: str | None = None
-    format: dict[str, Any] | None = None
+    description: Text | None = None
+    format: AnyObject | None = None
     allowed_callers: Any = None
     async_: Any = Field(None, alias="async")
     defer_loading: Any = None
@@ -384,7 +393,7 @@ ResponseTool = TypeAliasType(
     Annotated[
         Annotated[ResponseFunction, Tag("<function>")]
         | Annotated[ResponseCustomTool, Tag("<custom>")]
-        | Annotated[dict[str, Any], _other(*BUILT_IN_TOOLS), Tag("<other>")],
+        | Annotated[AnyObject, _other(*BUILT_IN_TOOLS), Tag("<other>")],
         _typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
@@ -394,7 +403,7 @@ class ToolReference(RequestModel):
     """A function or a custom tool, by its name."""
 
     type: Literal["function", "custom"]
-    name: str
+    name: Name
 
 
 AllowedTool = TypeAliasType(
@@ -402,7 +411,7 @@ AllowedTool = TypeAliasType(
     Annotated[
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
-        | Annotated[dict[str, Any], _other(*BUILT_IN_TOOLS), Tag("<other>")],
+        | Annotated[AnyObject, _other(*BUILT_IN_TOOLS), Tag("<other>")],
         _typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
@@ -413,7 +422,7 @@ class AllowedTools(RequestModel):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: list[AllowedTool]
+    tools: Annotated[list[AllowedTool], Members(MAX_TOOLS)]
 
 
 ResponseNamedTool = TypeAliasType(
@@ -422,7 +431,7 @@ ResponseNamedTool = TypeAliasType(
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
         | Annotated[AllowedTools, Tag("<allowed_tools>")]
-        | Annotated[dict[str, Any], _other(*BUILT_IN_TOOLS), Tag("<other>")],
+        | Annotated[AnyObject, _other(*BUILT_IN_TOOLS), Tag("<other>")],
         _typed("function", "custom", "allowed_tools", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
@@ -440,7 +449,7 @@ class SchemaFormat(RequestModel):
 
     type: Literal["json_schema"]
     name: ToolName
-    description: str | None = None
+    description: Text | None = None
     schema_: JsonSchema = Field(alias="schema")
     strict: bool | None = None
 
@@ -476,13 +485,13 @@ class Reasoning(RequestModel):
 class ConversationReference(RequestModel):
     """A conversation, by its id."""
 
-    id: str
+    id: Label
 
 
 Conversation = TypeAliasType(
     "Conversation",
     Annotated[
-        _Text | Annotated[ConversationReference, Tag("<object>")],
+        Annotated[Label, Tag("<text>")] | Annotated[ConversationReference, Tag("<object>")],
         json_type("one of a string or object", text=str, object=dict),
     ],
 )
@@ -522,10 +531,10 @@ class InputTokensRequest(RequestModel):
 
     model_config = ConfigDict(json_schema_extra=_describe_input)
 
-    model: str | None = Field(None, min_length=1)
+    model: ModelName | None = None
     input: Input | None = None
-    instructions: str | None = None
-    tools: Annotated[list[ResponseTool], MaxLen(MAX_TOOLS)] | None = None
+    instructions: Text | None = None
+    tools: Annotated[list[ResponseTool], Members(MAX_TOOLS)] | None = None
     tool_choice: ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
@@ -569,7 +578,7 @@ class InputTokensRequest(RequestModel):
 class ResponsesRequest(InputTokensRequest, ModelRequest):
     """The body of POST /v1/responses."""
 
-    model: str = Field(min_length=1)
+    model: ModelName
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     max_output_tokens: int | None = Field(None, ge=1)
@@ -577,17 +586,17 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    include: list[Includable] | None = None
+    include: Annotated[list[Includable], Members(MAX_INCLUDED)] | None = None
     metadata: Metadata | None = None
     store: bool | None = None
     background: bool | None = Field(None, json_schema_extra={"const": False})
     service_tier: (
         Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
     ) = None
-    user: str | None = None
-    prompt_cache_key: str | None = None
+    user: Label | None = None
+    prompt_cache_key: Label | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
-    safety_identifier: str | None = None
+    safety_identifier: Label | None = None
     # Other servers have these.
     seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
     stop: Stop | None = None

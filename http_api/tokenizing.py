@@ -4,12 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
+from annotated_types import MaxLen
 from pydantic import Field, ValidationError
 
 from http_api.errors import request_error
 from http_api.prompt_ids import CHATML, CHATML_TEXTS, chat_prompt_ids
 from http_api.reading import parse_json
-from schemas import APIError, ChatCompletionRequest, RequestModel
+from schemas import (
+    MAX_MODEL_LENGTH,
+    MAX_PROMPT_TOKENS,
+    APIError,
+    ChatCompletionRequest,
+    Members,
+    RequestModel,
+    Text,
+)
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)
@@ -22,8 +31,8 @@ NO_TEXT = 0
 class TokenizeRequest(RequestModel):
     """A text whose tokens are asked for; a chat is a `ChatCompletionRequest`."""
 
-    model: str | None = None
-    prompt: str
+    model: Annotated[str, MaxLen(MAX_MODEL_LENGTH)] | None = None
+    prompt: Text
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
 
@@ -31,8 +40,8 @@ class TokenizeRequest(RequestModel):
 class DetokenizeRequest(RequestModel):
     """Tokens whose text is asked for."""
 
-    model: str | None = None
-    tokens: list[TokenId]
+    model: Annotated[str, MaxLen(MAX_MODEL_LENGTH)] | None = None
+    tokens: Annotated[list[TokenId], Members(MAX_PROMPT_TOKENS)]
 
 
 def tokenize(body: bytes | bytearray, default_model: str, max_model_len: int) -> bytes:

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 import imagesize
 
+# What a picture's file starts with, whatever type its URL tells.
+_SIGNATURES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL)
+
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 
 # A picture's size stands near its start; a JPEG may have a preview and colour profiles before it.
@@ -90,7 +93,7 @@ class ImageSource:
                 f"Invalid base64 image data. Expected base64 text, but got: {error}.",
                 "invalid_base64",
             ) from None
-        width, height = imagesize.get(io.BytesIO(data))
+        width, height = _size(data)
         if width <= 0 or height <= 0:
             raise AttachmentError(
                 "Invalid image data. Expected a PNG, JPEG, GIF or WebP file, "
@@ -98,6 +101,14 @@ class ImageSource:
                 "image_parse_error",
             )
         return cls(width, height)
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Return the size in pixels that a picture's file tells, -1 where it is none that we know."""
+    if not _SIGNATURES.match(data):
+        return -1, -1  # imagesize reads other formats too, some of which have no pixels
+    width, height = imagesize.get(io.BytesIO(data))
+    return int(width), int(height)
 
 
 def shorten_attachments(body: bytes | bytearray) -> bytes | bytearray:
