@@ -37,15 +37,18 @@ from faults.deciding import Fault
 from faults.rules import RulesError, read_rules
 from http_api import docs_page
 from http_api.chat_events import ChatRenderer
+from http_api.connections import bound_connections
+from http_api.cors import Cors
 from http_api.embedding import EmbeddingEndpoint
 from http_api.engine_timing import EngineTiming, Startup
 from http_api.events import Header, Renderer
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import MAX_BYTES_COUNTED_INLINE, Generation, random_id, start_counting
+from http_api.index_page import index
 from http_api.injecting import Injector, refuse_time_in_engine
 from http_api.legacy_events import CompletionRenderer
 from http_api.limiting import Limiter
-from http_api.log_lines import LINES
+from http_api.log_lines import LINES, keep_lines_printable
 from http_api.planning import draw_offsets, plan_generation, refuse_beyond_timeout
 from http_api.profiles import ProfilesError, read_profiles
 from http_api.prompt_ids import chat_prompt_ids, legacy_prompt_ids
@@ -57,7 +60,6 @@ from http_api.responses_events import ResponsesRenderer
 from http_api.responses_schemas import InputTokens, InputTokensRequest, ResponsesRequest
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
-from http_api.upgrade import ignore_offers
 from http_api.vllm_routes import VllmRoutes
 from limits.gate import Gate, Policy, open_store, prepare_store
 from limits.rules import FileError
@@ -153,6 +155,7 @@ application = Application(
     }
 )
 application.router.redirect_slashes = False
+bound_connections()
 
 
 @bentoml.service(
@@ -213,6 +216,7 @@ class OpenAIEmulator:
         )
         application.router.routes.extend(
             [
+                Route("/", index(__version__)),
                 Route("/health", self.health),
                 Mount("/v1", v1),
                 *vllm.routes(),
@@ -269,9 +273,9 @@ class OpenAIEmulator:
         logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
 
     @bentoml.on_startup
-    def ignore_offers_of_http2(self) -> None:
-        """Serve clients that offer to change to HTTP/2."""
-        ignore_offers()
+    def keep_log_printable(self) -> None:
+        """Let nothing that a client says act on the terminal that shows the log."""
+        keep_lines_printable()
 
     @bentoml.on_shutdown
     def flush_metrics(self) -> None:
@@ -511,5 +515,8 @@ class OpenAIEmulator:
 
 # bentoml.service returns a Service, which its annotation does not tell.
 OpenAIEmulator.add_asgi_middleware(  # type: ignore[attr-defined]
-    Shortcut, endpoints=endpoints, answer_error=answer_error
+    Shortcut,
+    endpoints=endpoints,
+    answer_error=answer_error,
+    cors=Cors(SETTINGS.cors_origins) if SETTINGS.cors_origins else None,
 )

@@ -71,7 +71,7 @@ _PAGE = """<!doctype html>
 <body>
   <div id="ui"></div>
   <script src="docs/assets/swagger-ui-bundle.js"></script>
-  <script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui"})</script>
+  <script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null})</script>
 </body>
 </html>
 """

@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from http_api.errors import PLACES, request_error, unknown_parameter
 from http_api.header_fields import (
     FAULT_NAMES,
-    HEADER_NAMES,
     body_headers,
     check_headers,
     field_name,
+    given_headers,
 )
 from http_api.profiles import Profiles
 from http_api.sending import Deadline
@@ -155,11 +155,7 @@ def parse_headers(
     Raises:
         APIError: One of them is not a number or out of its range, or the body names no header.
     """
-    given = {
-        HEADER_NAMES[name]: value.decode("latin-1")
-        for name, value in request.scope["headers"]
-        if name in HEADER_NAMES
-    }
+    given = given_headers(request.scope["headers"])
     if profiles is not None or asked.emulation:
         given = with_defaults(request, given, asked, profiles)
     if not FAULT_NAMES.isdisjoint(given):
