@@ -213,6 +213,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Go on to the next request, or to the refusal of what was wrong with it."""
         if self._refusal is None or self.pipeline:
             super().on_response_complete()
+            if not self._head_is_done:  # the next has begun, and has a time of its own
+                self._unset_keepalive_if_required()
         elif not self.transport.is_closing():
             self._send_refusal(self._refusal)
 
