@@ -32,14 +32,17 @@ from faults.deciding import Fault
 from faults.rules import RulesError, read_rules
 from helpers.pool import HelperPool
 from http_api import docs_page
+from http_api.connections import bound_connections
+from http_api.cors import Cors
 from http_api.embedding import EmbeddingEndpoint
 from http_api.engine_timing import EngineTiming, Startup
 from http_api.events import Header
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import Generation, known, random_id
+from http_api.index_page import index
 from http_api.injecting import Injector, refuse_time_in_engine
 from http_api.limiting import Limiter
-from http_api.log_lines import LINES
+from http_api.log_lines import LINES, keep_lines_printable
 from http_api.offloading import Desk, Ready
 from http_api.planning import draw_offsets, refuse_beyond_timeout
 from http_api.preparing import CHAT, INPUT_TOKENS, LEGACY, RESPONSES, Preparer, Work
@@ -48,7 +51,6 @@ from http_api.reading import BodyReader
 from http_api.responses_schemas import InputTokens
 from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
 from http_api.shortcut import Endpoint, Shortcut
-from http_api.upgrade import ignore_offers
 from http_api.vllm_routes import VllmRoutes
 from limits.gate import Gate, Policy, open_store, prepare_store
 from limits.rules import FileError
@@ -121,6 +123,7 @@ application = Application(
     }
 )
 application.router.redirect_slashes = False
+bound_connections()
 
 
 @bentoml.service(
@@ -182,6 +185,7 @@ class OpenAIEmulator:
         )
         application.router.routes.extend(
             [
+                Route("/", index(__version__)),
                 Route("/health", self.health),
                 Mount("/v1", v1),
                 *vllm.routes(),
@@ -243,9 +247,9 @@ class OpenAIEmulator:
         self.helpers.start()
 
     @bentoml.on_startup
-    def ignore_offers_of_http2(self) -> None:
-        """Serve clients that offer to change to HTTP/2."""
-        ignore_offers()
+    def keep_log_printable(self) -> None:
+        """Let nothing that a client says act on the terminal that shows the log."""
+        keep_lines_printable()
 
     @bentoml.on_shutdown
     def flush_metrics(self) -> None:
@@ -403,5 +407,8 @@ class OpenAIEmulator:
 
 # bentoml.service returns a Service, which its annotation does not tell.
 OpenAIEmulator.add_asgi_middleware(  # type: ignore[attr-defined]
-    Shortcut, endpoints=endpoints, answer_error=answer_error
+    Shortcut,
+    endpoints=endpoints,
+    answer_error=answer_error,
+    cors=Cors(SETTINGS.cors_origins) if SETTINGS.cors_origins else None,
 )

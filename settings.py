@@ -29,6 +29,10 @@ def _split_on_commas(value: object) -> object:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
+def _split_origins(value: object) -> object:
+    return () if value in ("", "none") else _split_on_commas(value)
+
+
 def _split_into_pairs(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -36,6 +40,7 @@ def _split_into_pairs(value: object) -> object:
 
 
 _Text = Annotated[str, MinLen(1)]
+_Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
 _RateLimit = Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
@@ -100,6 +105,10 @@ class Settings(BaseModel):
         description="longest wait for a body, and for the first byte of an answer, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
+    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = Field(
+        ("*",),
+        description="origins whose pages a browser lets read answers, separated by commas; or none",
+    )
 
     rpm: _RateLimit | None = Field(None, description="requests a minute of each key and model")
     tpm: _RateLimit | None = Field(None, description="tokens a minute of each key and model")

@@ -61,6 +61,10 @@ _RESPONSES: list[type[BaseModel]] = [
 
 # BentoML ships Swagger UI, so that the page needs nothing from the internet.
 _SWAGGER_UI = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:"
+)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -71,7 +75,7 @@ _PAGE = """<!doctype html>
 <body>
   <div id="ui"></div>
   <script src="docs/assets/swagger-ui-bundle.js"></script>
-  <script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui"})</script>
+  <script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null})</script>
 </body>
 </html>
 """
@@ -226,7 +230,7 @@ def routes(version: str) -> list[BaseRoute]:
         return JSONResponse(document)
 
     async def serve_page(_: Request) -> Response:
-        return HTMLResponse(_PAGE)
+        return HTMLResponse(_PAGE, headers={"content-security-policy": _POLICY})
 
     return [
         Route("/openapi.json", serve_document),

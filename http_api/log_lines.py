@@ -7,6 +7,39 @@ from metrics import FLUSH_EVERY_S
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
+_FORMATTER = logging.Formatter()
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for all that a terminal could act on, line ends too."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Printable(logging.Filter):
+    """Makes each record one printable line, and a traceback some of them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a record, and let it pass."""
+        message = record.getMessage()
+        if not message.isprintable():
+            record.msg, record.args = printable(message.rstrip("\n")), None
+        if record.exc_info and not record.exc_text:
+            traceback = _FORMATTER.formatException(record.exc_info)
+            record.exc_text = "\n".join(map(printable, traceback.split("\n")))
+        return True
+
+
+def keep_lines_printable() -> None:
+    """Let no handler of this process write what a terminal could act on."""
+    server = logging.getLogger("uvicorn.error")
+    # BentoML gives it a handler that the root has too: each traceback would be there twice.
+    server.propagate = False
+    known = {*logging.getLogger().handlers, *server.handlers, *_handlers()}
+    for handler in known:
+        handler.addFilter(Printable())
+
 
 class LogLines:
     """Gathers lines, and hands them to the handlers of the service's logger.
@@ -34,7 +67,8 @@ class LogLines:
                 before = handler.format(record)
                 handler.acquire()
                 try:
-                    handler.stream.write("".join([f"{before}{line}\n" for line in lines]))
+                    text = "".join([f"{before}{printable(line)}\n" for line in lines])
+                    handler.stream.write(text)
                     handler.flush()
                 finally:
                     handler.release()

@@ -14,6 +14,7 @@ from helpers.pool import BusyError, FailedError, HelperPool, Job, TooMuchError
 from http_api.embedding import Embeddings
 from http_api.errors import PLACES, overloaded, server_error
 from http_api.generation import MAX_BYTES_COUNTED_INLINE, start_counting
+from http_api.header_fields import given_headers
 from http_api.preparing import (
     DETOKENIZE,
     EMBEDDINGS,
@@ -25,7 +26,7 @@ from http_api.preparing import (
     Refused,
 )
 from http_api.prompt_ids import EnginePrompt
-from http_api.reading import BodyReader, given_headers, is_light, named_model
+from http_api.reading import BodyReader, is_light, named_model
 from http_api.sending import ended_by_disconnect
 from schemas import APIError
 
@@ -85,7 +86,7 @@ class Desk:
             APIError: It is refused, or takes too much, or there is no time for it.
             ClientDisconnect: The client went away.
         """
-        body, given = await self._reader.read(request), given_headers(request)
+        body, given = await self._reader.read(request), given_headers(request.scope["headers"])
         if is_light(body):
             self._reader.release(request)
             try:
@@ -142,7 +143,7 @@ class Desk:
             APIError: It is refused, or takes too much, or there is no time for it.
             ClientDisconnect: The client went away.
         """
-        body, given = await self._reader.read(request), given_headers(request)
+        body, given = await self._reader.read(request), given_headers(request.scope["headers"])
         if is_light(body):
             self._reader.release(request)
             try:

@@ -13,7 +13,6 @@ from starlette.requests import ClientDisconnect, Request
 from http_api.errors import overloaded, placed, request_error, unknown_parameter
 from http_api.header_fields import (
     FAULT_NAMES,
-    HEADER_NAMES,
     body_headers,
     check_headers,
     field_name,
@@ -213,15 +212,6 @@ class Asked:
     def says_no_time(self) -> bool:
         """Whether it asks for no time, so that an engine may make the times."""
         return self.emulation.ttft_ms is None and self.emulation.itl_ms is None
-
-
-def given_headers(request: Request) -> dict[str, str]:
-    """Return the X-* headers of a request."""
-    return {
-        HEADER_NAMES[name]: value.decode("latin-1")
-        for name, value in request.scope["headers"]
-        if name in HEADER_NAMES
-    }
 
 
 def parse_headers(

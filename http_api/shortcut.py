@@ -5,19 +5,25 @@ Six layers of middleware, two routers and their send wrappers cost about half of
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from bentoml._internal.context import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from http_api.connection import RECEIVE
+from http_api.cors import Cors
+from http_api.surroundings import adapt
 from metrics import FLUSH_EVERY_S, TALLY
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+AnyLayer = TypeVar("AnyLayer")
 
 # What BentoML puts around a service by default: all of it is replaced or does nothing here.
 # Whatever else the operator configures (CORS, a limit of concurrency) has to see every request.
@@ -41,6 +47,7 @@ class Shortcut:
         app: What follows.
         endpoints: The functions that answer POST requests, by path; filled when the service starts.
         answer_error: Turns an exception into a response.
+        cors: Lets pages of other origins read answers, unless the operator has BentoML do so.
     """
 
     def __init__(
@@ -48,26 +55,35 @@ class Shortcut:
         app: ASGIApp,
         endpoints: Mapping[str, Endpoint],
         answer_error: Callable[[Request, Exception], Awaitable[Response]],
+        cors: Cors | None = None,
     ) -> None:
         self.app = app
         self._endpoints = endpoints
         self._answer_error = answer_error
+        self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; install the front when the service starts."""
         if scope["type"] == "lifespan":
-            outer = scope["app"]
-            layers = list(_layers(outer.middleware_stack))
-            traffic = next(
-                (x for x in layers if isinstance(x, RunnerTrafficMetricsMiddleware)), None
-            )
-            if traffic and {type(layer).__name__ for layer in layers} <= _REPLACEABLE:
-                outer.middleware_stack = Front(
-                    outer.middleware_stack, traffic, self._endpoints, self._answer_error
-                )
-            else:
-                outer.middleware_stack = _Outermost(outer.middleware_stack)
+            self._install(scope["app"])
         await self.app(scope, receive, send)
+
+    def _install(self, outer: Starlette) -> None:
+        stack = outer.middleware_stack
+        if stack is None:
+            raise RuntimeError("a service that starts has its middleware")
+        layers = _layers(stack)
+        traffic = _first(layers, RunnerTrafficMetricsMiddleware)
+        adapt(outer, _first(layers, ExceptionMiddleware))
+        cors = None if _first(layers, CORSMiddleware) else self._cors
+        if traffic and {type(layer).__name__ for layer in layers} <= _REPLACEABLE:
+            stack = Front(stack, traffic, self._endpoints, self._answer_error)
+        outer.middleware_stack = _Outermost(stack, cors)
+
+
+def _first(layers: list[ASGIApp], kind: type[AnyLayer]) -> AnyLayer | None:
+    """Return the outermost middleware of a kind."""
+    return next((layer for layer in layers if isinstance(layer, kind)), None)
 
 
 def _layers(app: ASGIApp) -> list[ASGIApp]:
@@ -80,15 +96,28 @@ def _layers(app: ASGIApp) -> list[ASGIApp]:
 
 
 class _Outermost:
-    """Keeps the server's own `receive`, which leads to the connection, before it is wrapped."""
+    """Keeps what leads to the connection before it is wrapped, and tells browsers who may read.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: What follows.
+        cors: Lets pages of other origins read answers.
+    """
+
+    def __init__(self, app: ASGIApp, cors: Cors | None) -> None:
         self._app = app
+        self._cors = cors
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request; no coroutine of its own, which would cost each of them."""
         scope[RECEIVE] = receive
-        await self._app(scope, receive, send)
+        if self._cors is not None and scope["type"] == "http":
+            origin = self._cors.allowed(scope)
+            if origin is not None:
+                preflight = self._cors.preflight(scope, origin)
+                if preflight is not None:
+                    return preflight(scope, receive, send)
+                send = self._cors.telling(send, origin)
+        return self._app(scope, receive, send)
 
 
 class Front:

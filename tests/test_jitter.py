@@ -130,7 +130,9 @@ def test_jitter_of_batches_and_hidden_tokens(one_worker: Server) -> None:
 
 
 @pytest.mark.parametrize("name", ["X-TTFT-JITTER", "X-ITL-JITTER"])
-@pytest.mark.parametrize("value", ["gamma:1", "normal:9", "uniform:x", "", "trace:absent"])
+@pytest.mark.parametrize(
+    "value", ["gamma:1", "normal:9", "normal:0_0.1", "uniform:x", "", "trace:absent"]
+)
 def test_bad_value(one_worker: Server, name: str, value: str) -> None:
     """What names no distribution is a 400 that names header and value, and what there is."""
     extra = {**headers(), name: value}

@@ -11,7 +11,6 @@ import pytest
 
 from http_api.events import error_chunk
 from http_api.sending import Deadline, EventStream
-from http_api.upgrade import without_offer
 from schemas import ErrorBody
 from tests.server import Server, eventually
 from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, unread
@@ -83,21 +82,6 @@ def test_offer_of_http2_is_ignored(address: tuple[str, int], apart: bool) -> Non
         response = connection.getresponse()
         assert (response.status, json.load(response)["object"]) == (200, "chat.completion")
     connection.close()
-
-
-@pytest.mark.parametrize(
-    ("request_", "passed_on"),
-    [
-        (b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nA: b\r\n\r\nx", b"POST / HTTP/1.1\r\nA: b\r\n\r\nx"),
-        (b"POST / HTTP/1.1\r\nupgrade:h2c \r\n\r\n", b"POST / HTTP/1.1\r\n\r\n"),
-        (b"POST / HTTP/1.1\r\nA: Upgrade: h2c\r\n\r\n", None),
-        (b"POST / HTTP/1.1\r\nA: b\r\n\r\n\r\nUpgrade: h2c\r\n", None),
-        (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", None),
-    ],
-)
-def test_nothing_but_the_offer_is_taken_out(request_: bytes, passed_on: bytes | None) -> None:
-    """Only a header of that name and value is taken out, and nothing of a body."""
-    assert without_offer(request_) == (passed_on or request_)
 
 
 def test_composing_ends_with_its_client(one_worker: Server) -> None:

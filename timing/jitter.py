@@ -143,7 +143,7 @@ def _gap_ms(cell: str, path: Path, line: int) -> float:
 
 
 def _number(text: str, parameter: str, most: float) -> float:
-    number = _float(parameter)
+    number = math.nan if "_" in parameter else _float(parameter)  # Python's own way to group digits
     if not 0 <= number <= most:
         raise ValueError(f"expected a number from 0 to {most:g} after the colon, but got {text!r}")
     return number

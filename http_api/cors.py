@@ -1,0 +1,82 @@
+"""CORS: what a browser has to be told before it lets a page of another origin read an answer."""
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+from starlette.types import Message, Scope, Send
+
+ANY = "*"
+# Pages of other origins have nothing to do with what is for operators.
+OPERATORS_PATHS = frozenset({"/", "/docs", "/metrics", "/livez", "/readyz", "/healthz"})
+EXPOSED = (
+    "x-request-id",
+    "openai-processing-ms",
+    "openai-version",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-fault-injected",
+)
+MAX_AGE_S = 7_200  # browsers remember a preflight's answer no longer
+
+_VARY = (b"vary", b"Origin")
+
+
+class Cors:
+    """Lets pages of some origins, or of any, read answers. Without credentials, as OpenAI.
+
+    Args:
+        origins: As browsers write them, such as ``https://chat.example``; ``*`` for any.
+    """
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._allows_any = ANY in origins
+        self._origins = frozenset(origin.encode() for origin in origins)
+
+    def allowed(self, scope: Scope) -> bytes | None:
+        """Return the origin to name in the answer; None where there is nothing to say."""
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                if scope["path"] in OPERATORS_PATHS:
+                    return None
+                if self._allows_any:
+                    return ANY.encode()
+                return value if value in self._origins else None
+        return None
+
+    def preflight(self, scope: Scope, origin: bytes) -> Response | None:
+        """Return the answer to a browser's question before the request; None if it is none."""
+        asked = dict(scope["headers"])
+        if scope["method"] != "OPTIONS" or b"access-control-request-method" not in asked:
+            return None
+        response = Response(status_code=204)
+        response.raw_headers = [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+            # A star would not stand for Authorization.
+            (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"*")),
+            (b"access-control-max-age", b"%d" % MAX_AGE_S),
+            (b"vary", b"Origin, Access-Control-Request-Headers"),
+        ]
+        return response
+
+    def telling(self, send: Send, origin: bytes) -> Send:
+        """Return what sends an answer that pages of `origin` may read."""
+        told = [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", ", ".join(EXPOSED).encode()),
+            *([] if origin == ANY.encode() else [_VARY]),
+        ]
+
+        async def send_told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *told]}
+            await send(message)
+
+        return send_told
