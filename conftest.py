@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from tests.server import REPOSITORY, Server, running_server
+from tests.server import REPOSITORY, TLS, Server, running_server
 
 EMULATOR_URL = os.environ.get("EMULATOR_URL", "").rstrip("/")
 
@@ -86,7 +86,12 @@ def other_server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
 
 def sdk_client(url: str) -> openai.OpenAI:
     """Return the official client, set up as the specification shows."""
-    return openai.OpenAI(api_key="dummy-key", base_url=f"{url}/v1", max_retries=0)
+    return openai.OpenAI(
+        api_key="dummy-key",
+        base_url=f"{url}/v1",
+        max_retries=0,
+        http_client=openai.DefaultHttpxClient(verify=TLS),
+    )
 
 
 @pytest.fixture
@@ -99,7 +104,7 @@ def other_client(other_server: Server) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="session")
 def http(base_url: str) -> Iterator[httpx.Client]:
     """Yield a plain HTTP client of the server under test."""
-    with httpx.Client(base_url=base_url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=base_url, timeout=30, trust_env=False, verify=TLS) as client:
         yield client
 
 
@@ -114,7 +119,10 @@ def client(base_url: str) -> Iterator[openai.OpenAI]:
 async def async_client(base_url: str) -> AsyncIterator[openai.AsyncOpenAI]:
     """Yield the official asynchronous client."""
     async with openai.AsyncOpenAI(
-        api_key="dummy-key", base_url=f"{base_url}/v1", max_retries=0
+        api_key="dummy-key",
+        base_url=f"{base_url}/v1",
+        max_retries=0,
+        http_client=openai.DefaultAsyncHttpxClient(verify=TLS),
     ) as client:
         yield client
 

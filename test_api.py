@@ -19,7 +19,7 @@ import httpx
 import openai
 import pytest
 
-from tests.server import Server, eventually
+from tests.server import TLS, Server, eventually
 from tests.wire import (
     CHAT_PATH,
     DONE,
@@ -650,7 +650,7 @@ def test_no_stored_completions(http: httpx.Client) -> None:
 
 def test_connection_is_kept(http: httpx.Client) -> None:
     """A connection serves another request after a stream was read to its end."""
-    with httpx.Client(base_url=http.base_url, trust_env=False) as client:
+    with httpx.Client(base_url=http.base_url, trust_env=False, verify=TLS) as client:
         streams = [
             client.post(CHAT_PATH, json=chat(stream=True), headers=headers()).extensions[
                 "network_stream"

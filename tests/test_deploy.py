@@ -20,7 +20,7 @@ from compose_spec import PyCompose
 from kubernetes_validate import validate
 
 from tests.process import free_port
-from tests.server import REPOSITORY, Server, running_server
+from tests.server import PLAIN, REPOSITORY, Server, running_server
 
 DEPLOY = REPOSITORY / "deploy"
 KUBERNETES = sorted(DEPLOY.glob("kubernetes/*.yaml"))
@@ -99,8 +99,8 @@ def test_every_metric_of_the_dashboard_exists(server: Server) -> None:
 
     chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     for body in (chat, {}):
-        httpx.post(f"{server.url}/v1/chat/completions", json=body, trust_env=False)
-    metrics = httpx.get(f"{server.url}/metrics", trust_env=False).text
+        PLAIN.post(f"{server.url}/v1/chat/completions", json=body)
+    metrics = PLAIN.get(f"{server.url}/metrics").text
     known = set(re.findall(r"^(\w+)[{ ]", metrics, re.MULTILINE))
     asked = {
         name
@@ -138,7 +138,7 @@ def running_nginx(folder: Path, *emulators: Server) -> Iterator[str]:
             if process.poll() is not None:
                 raise RuntimeError(f"nginx has ended: {log.read_text()}")
             try:
-                httpx.get(f"{url}/health", trust_env=False)
+                PLAIN.get(f"{url}/health")
                 break
             except httpx.TransportError:
                 continue

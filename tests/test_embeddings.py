@@ -22,7 +22,7 @@ from answers.corpus import Corpus
 from embeddings.embedder import Embedder
 from embeddings.words import MAX_WORDS, WordTable
 from tests.sdk import message_of, refused
-from tests.server import REPOSITORY, Server, eventually
+from tests.server import REPOSITORY, TLS, Server, eventually
 from tests.wire import headers, token_count
 from tokenizer import count_tokens
 
@@ -316,7 +316,7 @@ def test_streams_go_on_beside_many_inputs(one_worker: Server) -> None:
     extra = {**headers(0, 5, 200), "X-EMULATION-REPORT": "true"}
     chat = {"model": "gpt-4", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     with (
-        httpx.Client(base_url=one_worker.url, timeout=60, trust_env=False) as client,
+        httpx.Client(base_url=one_worker.url, timeout=60, trust_env=False, verify=TLS) as client,
         client.stream("POST", "/v1/chat/completions", json=chat, headers=extra) as stream,
     ):
         lines = stream.iter_lines()

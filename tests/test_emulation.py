@@ -14,7 +14,7 @@ from http_api.profiles import ProfilesError, read_profiles
 from schemas import EmulationHeaders
 from settings import Settings
 from tests.sdk import complete, text_of
-from tests.server import Server, running_server
+from tests.server import PLAIN, Server, running_server
 from tests.test_settings import failed_start
 from tests.wire import CHAT_PATH, chat, headers, stream, token_count
 
@@ -291,11 +291,10 @@ def test_profile_sets_all_that_headers_set(profiled: Server) -> None:
 
 def test_profile_is_named_in_errors(profiled: Server) -> None:
     """An error that comes of a profile's field names it."""
-    response = httpx.post(
+    response = PLAIN.post(
         profiled.url + CHAT_PATH,
         json=chat(model="a-talker"),
         headers={"X-OUTPUT-LENGTH": "301"},
-        trust_env=False,
     )
     assert response.json()["error"]["param"] == "profile.reasoning_length"
 

@@ -16,7 +16,7 @@ from engine.cache import prompt_keys
 from engine.config import EngineConfig, load_engine, read_engine
 from engine.runner import TimedSequence
 from engine.scheduler import Scheduler
-from tests.server import Server, eventually, running_server
+from tests.server import PLAIN, TLS, Server, eventually, running_server
 from tests.wire import Answer, Post, _parse, _Recorder, chat, headers, post, post_together, stream
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -121,12 +121,11 @@ def play(server: Server, loads: Sequence[Load]) -> list[Played]:
         starts_s = time.monotonic() + 0.2  # all are connected by then
         return await asyncio.gather(*(_play(server.address, load, starts_s) for load in loads))
 
-    gc.collect()
-    gc.freeze()
+    gc.disable()
     try:
         return asyncio.run(main())
     finally:
-        gc.unfreeze()
+        gc.enable()
 
 
 def on_paper(
@@ -387,8 +386,7 @@ def test_choices_and_stops_and_reasoning(small: Server) -> None:
     extra = {"X-REASONING-LENGTH": "4", "X-OUTPUT-LENGTH": "12"}
     timed = {**extra, "X-TTFT-MS": "0", "X-ITL-MS": "0"}
     answers = [
-        httpx.post(f"{small.url}/v1/chat/completions", json=body, headers=h, trust_env=False)
-        for h in (extra, timed)
+        PLAIN.post(f"{small.url}/v1/chat/completions", json=body, headers=h) for h in (extra, timed)
     ]
     ours, theirs = (answer.json() for answer in answers)
     assert [c["message"] for c in ours["choices"]] == [c["message"] for c in theirs["choices"]]
@@ -408,9 +406,7 @@ def test_reasoning_takes_time(small: Server) -> None:
 def test_legacy_prompts(small: Server) -> None:
     """Each prompt of a legacy completion is a sequence of its own, and all are counted."""
     body = {"model": "m", "prompt": [[1, 2, 3], [4, 5]], "n": 2, "max_tokens": 4}
-    answer = httpx.post(
-        f"{small.url}/v1/completions", json={**body, "ignore_eos": True}, trust_env=False
-    ).json()
+    answer = PLAIN.post(f"{small.url}/v1/completions", json={**body, "ignore_eos": True}).json()
     assert len(answer["choices"]) == 4
     assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (5, 16)
 
@@ -505,7 +501,7 @@ def test_no_engine_no_metrics(one_worker: Server) -> None:
     """Without an engine nothing tells of one, and vLLM's routes are there nevertheless."""
     stream(one_worker.address, headers())
     assert not [s for s in one_worker.metrics().samples if s.name.startswith("vllm:")]
-    with httpx.Client(base_url=one_worker.url, trust_env=False) as http:
+    with httpx.Client(base_url=one_worker.url, trust_env=False, verify=TLS) as http:
         assert http.get("/version").json().keys() == {"version"}
         assert (http.get("/ping").status_code, http.get("/ping").content) == (200, b"")
 
@@ -517,7 +513,7 @@ def test_no_engine_no_metrics(one_worker: Server) -> None:
 
 def test_tokenize_and_back(small: Server) -> None:
     """/tokenize gives as many ids as usage counts, and /detokenize their text."""
-    with httpx.Client(base_url=small.url, trust_env=False) as http:
+    with httpx.Client(base_url=small.url, trust_env=False, verify=TLS) as http:
         counted = http.post("/tokenize", json={"model": "gpt-4", "prompt": "Hello there!"}).json()
         assert counted == {
             "count": 3,
@@ -548,7 +544,7 @@ def test_tokenize_and_back(small: Server) -> None:
 )
 def test_bad_tokenizing(small: Server, path: str, body: object, param: str) -> None:
     """A bad body is a 400 that names the field."""
-    answer = httpx.post(f"{small.url}{path}", json=body, trust_env=False)
+    answer = PLAIN.post(f"{small.url}{path}", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
@@ -560,17 +556,15 @@ def test_startup_takes_time() -> None:
         def status(path: str) -> int:
             try:
                 if path.startswith("/v1"):
-                    return httpx.post(
-                        f"{server.url}{path}", json=chat(), trust_env=False
-                    ).status_code
-                return httpx.get(f"{server.url}{path}", trust_env=False).status_code
+                    return PLAIN.post(f"{server.url}{path}", json=chat()).status_code
+                return PLAIN.get(f"{server.url}{path}").status_code
             except httpx.TransportError:
                 return 0
 
         paths = ("/readyz", "/ping", "/v1/chat/completions")
         assert eventually(lambda: status("/livez") == 200, 20)
         assert [status(path) for path in paths] == [503, 503, 503]
-        refused = httpx.post(f"{server.url}/v1/chat/completions", json=chat(), trust_env=False)
+        refused = PLAIN.post(f"{server.url}/v1/chat/completions", json=chat())
         assert 1 <= int(refused.headers["retry-after"]) <= 6
         assert refused.json()["error"]["code"] == "model_loading"
         assert eventually(lambda: status("/readyz") == 200, 20)

@@ -4,12 +4,11 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
-import httpx
 import numpy as np
 import pytest
 
 from conftest import TRACE
-from tests.server import Server
+from tests.server import PLAIN, Server
 from tests.wire import CHAT_PATH, Post, chat, headers, post, post_together
 from timing.jitter import Jitter, due_offsets
 
@@ -136,7 +135,7 @@ def test_jitter_of_batches_and_hidden_tokens(one_worker: Server) -> None:
 def test_bad_value(one_worker: Server, name: str, value: str) -> None:
     """What names no distribution is a 400 that names header and value, and what there is."""
     extra = {**headers(), name: value}
-    answer = httpx.post(one_worker.url + CHAT_PATH, json=chat(), headers=extra, trust_env=False)
+    answer = PLAIN.post(one_worker.url + CHAT_PATH, json=chat(), headers=extra)
     error = answer.json()["error"]
     assert answer.status_code == 400
     assert (error["type"], error["param"]) == ("invalid_request_error", name)

@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from tests.server import Server, eventually, running_server
+from tests.server import PLAIN, TLS, Server, eventually, running_server
 from tests.test_settings import failed_start
 from tests.wire import CHAT_PATH, Answer, Post, chat, headers, post_together
 
@@ -61,7 +61,9 @@ def model(request: pytest.FixtureRequest) -> str:
 def http(keyed: Server) -> Iterator[httpx.Client]:
     """Yield a client of team-a that wants answers at once."""
     sent = {**headers(), "Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=keyed.url, headers=sent, timeout=30, trust_env=False) as client:
+    with httpx.Client(
+        base_url=keyed.url, headers=sent, timeout=30, trust_env=False, verify=TLS
+    ) as client:
         yield client
 
 
@@ -120,7 +122,7 @@ def test_a_worker_that_is_replaced_finds_the_limits(local_only: None) -> None:  
 
         def is_back() -> bool:
             try:
-                return httpx.get(f"{server.url}/readyz", trust_env=False).status_code == 200
+                return PLAIN.get(f"{server.url}/readyz").status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -279,7 +281,7 @@ def test_a_model_without_limits_has_no_headers(http: httpx.Client) -> None:
 
 def test_without_settings_there_are_no_limits(server: Server) -> None:
     """A server without these settings tells no limits and asks for no key."""
-    answer = httpx.post(f"{server.url}{CHAT_PATH}", json=chat(), headers=headers(), trust_env=False)
+    answer = PLAIN.post(f"{server.url}{CHAT_PATH}", json=chat(), headers=headers())
     assert answer.status_code == 200
     assert limits_told(answer) == {}
 
@@ -339,7 +341,7 @@ def test_a_missing_key(keyed: Server) -> None:
 
 def test_models_are_behind_the_keys(keyed: Server, http: httpx.Client) -> None:
     """The list of models takes a key, the health none."""
-    without = httpx.Client(base_url=keyed.url, trust_env=False)
+    without = httpx.Client(base_url=keyed.url, trust_env=False, verify=TLS)
     with without:
         statuses = [without.get(path).status_code for path in ("/v1/models", "/health", "/readyz")]
     assert statuses == [401, 200, 200]
@@ -376,7 +378,7 @@ def test_what_is_left_is_told_by_name_and_no_key_is(keyed: Server, http: httpx.C
     assert told.total(name, **known, kind="requests") == 999
     assert not [sample for sample in told.samples if sample.labels.get("model") == "unknown"]
     assert told.total("openai_emulator_rate_limited_total", kind="tokens") == refused + 1
-    log, metrics = keyed.log(), httpx.get(f"{keyed.url}/metrics", trust_env=False).text
+    log, metrics = keyed.log(), PLAIN.get(f"{keyed.url}/metrics").text
     for key in (KEY, OTHER_KEY, WRONG_KEY):
         assert key not in log
         assert key not in metrics

@@ -48,7 +48,7 @@ from loadtest.report import (
 from loadtest.stream import ChatStream
 from tests.chat_stub import content, ending, ending_with, event, running_stub, stream_of
 from tests.process import free_port
-from tests.server import REPOSITORY, Server, running_server
+from tests.server import REPOSITORY, TLS, Server, running_server
 
 pytestmark = pytest.mark.slow  # each test runs locust in processes of its own
 
@@ -786,7 +786,7 @@ def test_the_web_ui_has_options_table_and_charts(emulator: str) -> None:
     long = ("--itl-ms", "20", "--output-length", "5000")
     with (
         running_locust(emulator, *web, *load, *long),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=TLS) as client,
     ):
         last = wait_for_sample(client)
         page = client.get("/").text

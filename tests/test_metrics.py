@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.server import Server, eventually, running_server
+from tests.server import PLAIN, TLS, Server, eventually, running_server
 from tests.wire import CHAT_PATH, Post, chat, headers, post, post_together, stream, unread
 
 BENTOML = "bentoml_service_request"
@@ -182,7 +182,7 @@ def test_errors_by_code(one_worker: Server, added: Callable[..., float]) -> None
     """Errors are counted by status and code, those of BentoML's way too."""
     fails(one_worker, 400, n=0)
     fails(one_worker, 400, temperature="hot")
-    httpx.put(one_worker.url + CHAT_PATH, trust_env=False)
+    PLAIN.put(one_worker.url + CHAT_PATH)
     counts = [
         added(f"{OURS}_errors_total", status=status, code=code)
         for status, code in [
@@ -261,7 +261,7 @@ def test_streams_of_all_workers(two_workers: Server) -> None:
 @pytest.mark.parametrize("path", [CHAT_PATH, "/v1/completions"])
 def test_bentomls_counts(one_worker: Server, added: Callable[..., float], path: str) -> None:
     """BentoML's metrics count each answer and its duration, by path and status."""
-    with httpx.Client(base_url=one_worker.url, trust_env=False) as client:
+    with httpx.Client(base_url=one_worker.url, trust_env=False, verify=TLS) as client:
         for choices in (1, 0, 1):
             body = {**chat(n=choices), "prompt": "x"}
             client.post(path, json=body, headers=headers(ttft_ms=50, output_length=1))
@@ -300,7 +300,7 @@ def test_other_methods_are_counted(
     one_worker: Server, added: Callable[..., float], method: str, status: int
 ) -> None:
     """A method that no shortcut takes is counted on BentoML's way, served or refused."""
-    answer = httpx.request(method, one_worker.url + CHAT_PATH, trust_env=False)
+    answer = PLAIN.request(method, one_worker.url + CHAT_PATH)
     assert answer.status_code == status
     labels = {"endpoint": CHAT_PATH, "http_response_code": str(status)}
     assert eventually(lambda: added(f"{BENTOML}_total", **labels) == 1)
@@ -309,13 +309,13 @@ def test_other_methods_are_counted(
 def test_other_paths_are_counted(one_worker: Server, added: Callable[..., float]) -> None:
     """Other paths go BentoML's way, those that do not exist too."""
     for path, status in (("/v1/models", "200"), ("/v1/nothing", "404")):
-        httpx.get(one_worker.url + path, trust_env=False)
+        PLAIN.get(one_worker.url + path)
         assert added(f"{BENTOML}_total", endpoint=path, http_response_code=status) == 1
 
 
 def test_metrics_are_prometheus_text(one_worker: Server) -> None:
     """All of the emulator's metrics say what they are."""
-    text = httpx.get(f"{one_worker.url}/metrics", trust_env=False).text
+    text = PLAIN.get(f"{one_worker.url}/metrics").text
     kinds = {
         "ttft_lag_seconds": "histogram",
         "itl_lag_seconds": "histogram",

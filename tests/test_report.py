@@ -5,10 +5,9 @@ import statistics
 import time
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.server import Server
+from tests.server import PLAIN, Server
 from tests.wire import CHAT_PATH, DONE, Answer, Post, chat, headers, post, stream, unread
 
 REPORT = {"X-EMULATION-REPORT": "true"}
@@ -85,11 +84,10 @@ def test_nothing_but_hidden_reasoning(one_worker: Server, streamed: bool) -> Non
 def test_legacy_completions(one_worker: Server) -> None:
     """Legacy completions have a report too."""
     body = {"model": "gpt-4", "prompt": "x"}
-    answer = httpx.post(
+    answer = PLAIN.post(
         f"{one_worker.url}/v1/completions",
         json=body,
         headers={**headers(10), **REPORT},
-        trust_env=False,
     )
     assert answer.json()["emulation"]["ttft_ms"]["asked"] == 10
 
@@ -171,7 +169,7 @@ def test_no_report(one_worker: Server, value: str | None) -> None:
 def test_bad_value(one_worker: Server, value: str) -> None:
     """Another value is a 400 that names the header, the value and what was expected."""
     asked = {**headers(), "X-EMULATION-REPORT": value}
-    answer = httpx.post(one_worker.url + CHAT_PATH, json=chat(), headers=asked, trust_env=False)
+    answer = PLAIN.post(one_worker.url + CHAT_PATH, json=chat(), headers=asked)
     error = answer.json()["error"]
     assert answer.status_code == 400
     assert error["param"] == "X-EMULATION-REPORT"

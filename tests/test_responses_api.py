@@ -17,7 +17,7 @@ from http_api.responses_events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRe
 from http_api.responses_schemas import ResponsesRequest
 from schemas import ErrorBody, Usage
 from tests.sdk import message_of, refused
-from tests.server import Server, eventually
+from tests.server import PLAIN, Server, eventually
 from tests.wire import headers, token_count
 
 PATH = "/v1/responses"
@@ -65,7 +65,7 @@ def stream(
 ) -> list[dict[str, Any]]:
     """Return the events of a stream as JSON, each checked to be written as OpenAI writes it."""
     body = asked(stream=True, **parameters)
-    answer = httpx.post(f"{url}{PATH}", json=body, headers=extra or headers(), trust_env=False)
+    answer = PLAIN.post(f"{url}{PATH}", json=body, headers=extra or headers())
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     *written, nothing = answer.text.split("\n\n")
     assert nothing == ""
@@ -536,9 +536,7 @@ def test_nothing_before_the_first_token(one_worker: Server) -> None:
     extra = {**headers(100, 200), "X-REASONING-LENGTH": "1"}
     url = f"{one_worker.url}{PATH}"
     started_s = time.monotonic()
-    with httpx.stream(
-        "POST", url, json=asked(stream=True), headers=extra, trust_env=False
-    ) as answer:
+    with PLAIN.stream("POST", url, json=asked(stream=True), headers=extra) as answer:
         first = next(answer.iter_text())
     assert time.monotonic() - started_s >= 0.3
     assert first.startswith("event: response.created\n")

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from benchmarks import bare_app
@@ -21,7 +20,7 @@ from benchmarks._server import Cpu, c_program, serving
 from benchmarks._steady import Search, Steady
 from benchmarks.fidelity import middle, over, summarize
 from benchmarks.throughput import cost_row
-from tests.server import REPOSITORY, Server, clean_environment
+from tests.server import PLAIN, REPOSITORY, Server, clean_environment
 
 
 def run(environment: Mapping[str, str], *arguments: str | Path) -> str:
@@ -199,7 +198,7 @@ def test_timerfd_programs(
         with serving("program", command) as server:
             url = f"http://{server.host}:{server.port}/v1/chat/completions"
             head = {"X-TTFT-MS": "30", "X-ITL-MS": "10", "X-OUTPUT-LENGTH": "3"}
-            answer = httpx.post(url, json={"stream": True}, headers=head, trust_env=False)
+            answer = PLAIN.post(url, json={"stream": True}, headers=head)
             [result] = run_streams(server.address, Chat(True, 30, 10, 3), 1, 0, 5)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.content == bare_app.ROLE + bare_app.TOKEN * 3 + bare_app.END
@@ -214,11 +213,10 @@ def test_timerfd_programs(
 def test_bare_app_writes_the_emulator_s_bytes(one_worker: Server) -> None:
     """But for its text and ids, an event of the bare app is one of the emulator's."""
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-    answer = httpx.post(
+    answer = PLAIN.post(
         f"{one_worker.url}/v1/chat/completions",
         json=body,
         headers={"X-TTFT-MS": "0", "X-ITL-MS": "0", "X-OUTPUT-LENGTH": "3"},
-        trust_env=False,
     )
     first, *_, last, _, _ = answer.content.split(b"\n\n")
     tokens = answer.content.split(b"\n\n")[1:4]

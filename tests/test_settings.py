@@ -14,9 +14,11 @@ import httpx
 import pytest
 
 from tests.server import (
+    PLAIN,
     REPOSITORY,
     START_TIMEOUT_S,
     STOP_TIMEOUT_S,
+    TLS,
     Server,
     bentoml,
     clean_environment,
@@ -52,7 +54,7 @@ def custom() -> Iterator[Server]:
 @pytest.fixture
 def http(custom: Server) -> Iterator[httpx.Client]:
     """Yield a client of the server with its own settings."""
-    with httpx.Client(base_url=custom.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=custom.url, timeout=30, trust_env=False, verify=TLS) as client:
         yield client
 
 
@@ -288,7 +290,10 @@ def test_damaged_vocabulary_stops_the_start(tmp_path: Path) -> None:
 
 def test_sigterm_lets_streams_finish() -> None:
     """After SIGTERM a running stream goes on to [DONE], and then the server ends."""
-    with running_server("--arg", "workers=1") as server, httpx.Client(trust_env=False) as client:
+    with (
+        running_server("--arg", "workers=1") as server,
+        httpx.Client(trust_env=False, verify=TLS) as client,
+    ):
         assert server.process is not None
         request = client.stream(
             "POST",
@@ -313,4 +318,4 @@ def test_waiting_server_ends_promptly() -> None:
         server.process.terminate()
         assert eventually(lambda: server.process is None or server.process.poll() == 0, 10)
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{server.url}/livez", trust_env=False)
+            PLAIN.get(f"{server.url}/livez")

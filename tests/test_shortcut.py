@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.server import Server, running_server
+from tests.server import PLAIN, Server, running_server
 from tests.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream, unread
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -60,7 +59,7 @@ def test_cors_of_answers(cors: Server) -> None:
 def test_cors_of_preflights(cors: Server) -> None:
     """With CORS configured a browser's question before the request is answered."""
     asked = {**ORIGIN, "Access-Control-Request-Method": "POST"}
-    answer = httpx.options(cors.url + CHAT_PATH, headers=asked, trust_env=False)
+    answer = PLAIN.options(cors.url + CHAT_PATH, headers=asked)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN["Origin"]
 

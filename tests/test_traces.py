@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import pytest
 import tiktoken
 
@@ -25,7 +24,7 @@ from loadtest.trace_files import (
     TraceRequest,
 )
 from tests.chat_stub import Stub, running_stub
-from tests.server import REPOSITORY, Server
+from tests.server import PLAIN, REPOSITORY, Server
 
 ENCODINGS = ("cl100k_base", "o200k_base", "p50k_base")
 
@@ -306,7 +305,7 @@ def test_the_emulator_answers_with_the_recorded_lengths(tmp_path: Path, one_work
     for request in found:
         message = {"role": "user", "content": prompt(request, 7)}
         body = {"model": "gpt-4o", "messages": [message], "max_tokens": 1}
-        answer = httpx.post(f"{one_worker.url}/v1/chat/completions", json=body, trust_env=False)
+        answer = PLAIN.post(f"{one_worker.url}/v1/chat/completions", json=body)
         assert answer.json()["usage"]["prompt_tokens"] == request.prompt_tokens
 
 
