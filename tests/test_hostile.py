@@ -4,6 +4,8 @@ import http.client
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,8 +14,12 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from benchmarks._attacks import ATTACKS, refused
+from benchmarks._server import Server as Attacked
+from benchmarks._watch import gaps
+from benchmarks.hostile import Bounds, run_row
 from tests.mutations import Request, mutated
-from tests.server import Server
+from tests.server import REPOSITORY, Server, clean_environment
 
 QUICK, ALL = 1_500, 20_000
 CLIENTS = 4
@@ -135,3 +141,58 @@ def test_mutated_requests_are_answered(logged_server: Server) -> None:
 def test_many_mutated_requests_are_answered(logged_server: Server) -> None:
     """The same for many more."""
     check_mutated(logged_server, range(QUICK, ALL))
+
+
+# --------------------------------------------------------------------------------------
+# What one client costs the others
+# --------------------------------------------------------------------------------------
+
+# Far below what each of these attacks did before there was a defence, and above what noise does.
+GENEROUS = Bounds(quiet_s=0.5, attack_s=0.3, p99_ms=15, largest_ms=100)
+TELLING = ("empty-messages-3mb", "unknown-key-6mb", "model-stream", "leaving", "prompt-1mb")
+TRIES = 2
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_one_attack_costs_nobody_else_anything(one_worker: Server, name: str) -> None:
+    """Streams, a neighbour and the worker's memory are as without the attack."""
+    pids = tuple(worker.pid for worker in one_worker.workers)
+    server = Attacked("one worker", *one_worker.address, worker_pids=pids)
+    rows = [run_row(server, name, GENEROUS)]
+    while rows[-1].faults and len(rows) < TRIES:
+        rows.append(run_row(server, name, GENEROUS))
+    assert rows[-1].faults == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attackers", [1, 2])
+def test_no_attack_costs_anybody_else_anything(local_only: None, attackers: int) -> None:  # noqa: ARG001
+    """``python -m benchmarks.hostile`` finds nothing, by one attacker and by two at once."""
+    command = ["-m", "benchmarks.hostile", "--tries", "3", "--attackers", str(attackers)]
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_gap_counts_in_every_window_that_it_reaches_into() -> None:
+    """A freeze that outlasts the window is the window's largest gap, in full."""
+    arrivals = [[n * 20_000_000 for n in (0, 1, 2, 3, 53, 54)]]
+    assert gaps(arrivals, 0, 50_000_000).largest_ms == 20
+    assert gaps(arrivals, 50_000_000, 90_000_000).largest_ms == 1000
+    assert gaps(arrivals, 1_061_000_000, 1_079_000_000).largest_ms == 20
+
+
+def test_only_what_refuses_is_a_refusal() -> None:
+    """A fault of the server's, a cut and silence are none."""
+    assert [status for status in (-1, 0, 200, 400, 431, 499, 500, 502, 503) if refused(status)] == [
+        *(400, 431, 499, 503)
+    ]
+    assert ATTACKS["prompt-10mb"].allowed(200)
+    assert not ATTACKS["prompt-10mb"].allowed(400)
