@@ -1,4 +1,4 @@
-"""README.md and the pages of docs/, taken apart: prose, tables, blocks of code, commands, links."""
+"""The README, SECURITY.md and docs/, taken apart: prose, tables, code, commands, links."""
 
 import re
 import shlex
@@ -83,8 +83,9 @@ def _split(line: str) -> Iterator[list[str]]:
 
 
 def pages() -> list[Page]:
-    """Return README.md and the pages of docs/."""
-    return [Page(REPOSITORY / "README.md"), *map(Page, sorted((REPOSITORY / "docs").glob("*.md")))]
+    """Return README.md, SECURITY.md and the pages of docs/."""
+    roots = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md"]
+    return [*map(Page, roots), *map(Page, sorted((REPOSITORY / "docs").glob("*.md")))]
 
 
 def page(name: str) -> Page:

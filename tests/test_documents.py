@@ -1,6 +1,7 @@
-"""README.md and docs/ held against the code: what they name exists, and what exists is in them."""
+"""The pages held against the code: what they name exists, and what exists is in them."""
 
 import ast
+import contextlib
 import dataclasses
 import json
 import os
@@ -498,6 +499,42 @@ def test_every_named_error_exists() -> None:
     named = set(re.findall(r"(?:code|\b[45]\d\d) `(\w+)`", all_text()))
     assert "timeout_exceeded" in named
     assert [name for name in named if f'"{name}"' not in code] == []
+
+
+# --------------------------------------------------------------------------------------
+# Bounds
+# --------------------------------------------------------------------------------------
+
+
+def constants(module: str) -> dict[str, object]:
+    """Return the constants at the top of a module whose values are written out."""
+    found: dict[str, object] = {}
+    for node in ast.parse((REPOSITORY / module).read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with contextlib.suppress(TypeError, ValueError):
+                found[node.targets[0].id] = number(node.value)
+    return found
+
+
+def number(node: ast.expr) -> object:
+    """Return the value of a number or of a power.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return ast.literal_eval(node.left) ** ast.literal_eval(node.right)
+    return ast.literal_eval(node)
+
+
+def test_table_of_bounds_is_the_codes() -> None:
+    """Every bound of the page on security has the figure of the code, or of a setting's default."""
+    rows = table(page("SECURITY.md").text, "bound", "figure")
+    assert len(rows) > 10
+    for bound, figure, where in rows:
+        *modules_, name = names(where)
+        value = constants(modules_[0])[name] if modules_ else getattr(Settings(), name)
+        assert float(figure.split()[0].replace(",", "")) == value, bound
 
 
 # --------------------------------------------------------------------------------------
