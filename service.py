@@ -370,6 +370,8 @@ class OpenAIEmulator:
     async def input_tokens(self, request: Request) -> Response:
         """Answer POST /v1/responses/input_tokens."""
         asked = await self.reader.read(request, InputTokensRequest)
+        if self.limiter:
+            await self.limiter.look(request)
         chat, prompt = await self.translate(request, asked)
         count = partial(count_chat_prompt, chat, prompt)
         tokens = await start_counting(request.scope["size"], count)
