@@ -108,8 +108,8 @@ def test_two_workers_share_a_limit_exactly(local_only: None) -> None:  # noqa: A
         assert set(passed) == set(range(100))
         assert 100 <= passed.total() <= 100 + refilled
         assert eventually(lambda: server.log().count("status=429") == 300 - passed.total())
-        for worker in (1, 2):
-            assert f"openai_emulator:{worker}] completion" in server.log()
+        workers = [f"openai_emulator:{worker}] completion" for worker in (1, 2)]
+        assert eventually(lambda: all(worker in server.log() for worker in workers))
 
 
 def test_a_worker_that_is_replaced_finds_the_limits(local_only: None) -> None:  # noqa: ARG001
@@ -404,6 +404,26 @@ def test_series_of_what_is_left_are_bounded(keyed: Server, http: httpx.Client) -
     name = "openai_emulator_rate_limit_remaining"
     assert eventually(lambda: len(series_of(keyed, name)) >= 190)
     assert len(series_of(keyed, name)) <= 200
+
+
+@pytest.mark.slow
+def test_ten_thousand_keys_and_models_take_little_memory(local_only: None) -> None:  # noqa: ARG001
+    """10,000 requests, each with a key and a model of its own, grow the worker by under 5 MB."""
+    with running_server(*settings(rpm=500, tpm=30_000, workers=1)) as server:
+        [worker] = server.workers
+
+        def ask(name: str, n: int) -> None:
+            sent = headers(output_length=1) | {"Authorization": f"Bearer sk-{name}-{n}"}
+            answer = client.post(CHAT_PATH, json=chat(model=f"{name}-{n}"), headers=sent)
+            assert limits_told(answer)["remaining-requests"] == "499"
+
+        with httpx.Client(base_url=server.url, trust_env=False) as client:
+            for n in range(3000):
+                ask("warm", n)
+            before = worker.memory_info().rss
+            for n in range(10_000):
+                ask("own", n)
+        assert worker.memory_info().rss - before < 5_000_000
 
 
 def series_of(server: Server, name: str) -> list[dict[str, str]]:
