@@ -276,7 +276,9 @@ class OpenAIEmulator:
 
     async def input_tokens(self, request: Request) -> Response:
         """Answer POST /v1/responses/input_tokens."""
-        tokens = await self.desk.answer(request, INPUT_TOKENS)
+        request.scope["model"], tokens = await self.desk.answer(request, INPUT_TOKENS)
+        if self.limiter:
+            await self.limiter.look(request)
         return json_response(request, InputTokens(input_tokens=tokens))
 
     async def find_response(self, request: Request) -> Response:

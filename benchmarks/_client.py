@@ -32,25 +32,32 @@ _CONTROL_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) if KERNEL_STAMPS else 0
 _READ_BYTES = 1 << 18
 SETTLE_S = 0.5  # the server accepts the connections, before any request's time runs
 _EMPTY_CONTENT = (b'"content":""', b'"content": ""', b'"content":null', b'"content": null')
+_ITEMS_CONTENT = b'"content":['  # of a response's items: what their deltas have said
+_DELTA = b"event: response.output_text.delta\n"
+_ENDS = (b"data: [DONE]", b"event: response.completed\n")
 
 Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The request that the client sends."""
+    """The request that the client sends; with `as_response` to the Responses API."""
 
     stream: bool
     ttft_ms: float
     itl_ms: float
     tokens: int
+    as_response: bool = False
 
     def encode(self, host: str) -> bytes:
         """Return the HTTP request."""
         messages = [{"role": "user", "content": "Say something."}]
-        body = json.dumps({"model": "gpt-4o", "messages": messages, "stream": self.stream})
+        path, field = (
+            ("responses", "input") if self.as_response else ("chat/completions", "messages")
+        )
+        body = json.dumps({"model": "gpt-4o", field: messages, "stream": self.stream})
         return (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\n"
+            f"POST /v1/{path} HTTP/1.1\r\nHost: {host}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             f"X-TTFT-MS: {self.ttft_ms:.3f}\r\nX-ITL-MS: {self.itl_ms:g}\r\n"
             f"X-OUTPUT-LENGTH: {self.tokens}\r\n\r\n{body}"
@@ -72,8 +79,9 @@ class ServerError(Exception):
 
 
 def count_tokens(events: bytes) -> int:
-    """Return how many events have content: each is one token."""
-    return events.count(b'"content":') - sum(map(events.count, _EMPTY_CONTENT))
+    """Return how many events have content, or are a response's deltas: each is one token."""
+    contents = events.count(b'"content":') - sum(map(events.count, _EMPTY_CONTENT))
+    return contents - events.count(_ITEMS_CONTENT) + events.count(_DELTA)
 
 
 class Stream:
@@ -111,7 +119,7 @@ class Stream:
         if tokens:
             self.result.behind_ns.append(read_ns - arrived_ns)
             self.result.arrived_ns.extend([arrived_ns] * tokens)
-        self.result.complete = b"data: [DONE]" in events
+        self.result.complete = any(end in events for end in _ENDS)
         return not self.result.complete
 
 

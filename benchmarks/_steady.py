@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from benchmarks._client import Chat, ServerError, StreamResult, run_streams
@@ -27,6 +27,9 @@ class Steady:
     cpu: Cpu
     gap_error_p99_ms: float
     client_behind_p99_ms: float
+    # Of first tokens, where all streams ask for one TTFT.
+    ttft_error_p50_ms: float = math.nan
+    ttft_error_p99_ms: float = math.nan
 
     @property
     def kept(self) -> bool:
@@ -64,12 +67,18 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def run_steady(
-    server: Server, streams: int, duration_s: float, *, together: bool = False
+    server: Server,
+    streams: int,
+    duration_s: float,
+    *,
+    together: bool = False,
+    as_response: bool = False,
 ) -> Steady:
     """Run streams of 50 tokens/s and look at them for `duration_s` seconds in their middle.
 
     They start at random instants, and the last has started before the first token of any is due.
-    Their tokens are due at random instants too, or with `together` all at the same.
+    Their tokens are due at random instants too, or with `together` all at the same. With
+    `as_response` they are of the Responses API.
 
     Raises:
         ServerError: It refused a request, or ended all streams too early.
@@ -79,7 +88,7 @@ def run_steady(
     begin_s = within_s + ttft_s + _MARGIN_S
     end_s = begin_s + duration_s
     tokens = math.ceil((end_s + _MARGIN_S - ttft_s) * 1000 / ITL_MS)
-    chat = Chat(True, ttft_s * 1000, ITL_MS, tokens)
+    chat = Chat(True, ttft_s * 1000, ITL_MS, tokens, as_response)
     window = _Window(server)
     actions = [(begin_s, window.note), (end_s, window.note)]
     timeout_s = ttft_s + within_s + tokens * ITL_MS / 1000 + _GRACE_S
@@ -89,7 +98,16 @@ def run_steady(
     if len(window.edges) < 2:
         raise ServerError(f"{server.name} ended all streams before their last token was due.")
     (begin_ns, before), (end_ns, after) = window.edges
-    return _summarize(results, begin_ns, end_ns, after - before)
+    steady = _summarize(results, begin_ns, end_ns, after - before)
+    if together:
+        return steady
+    errors_ms = [
+        abs(result.arrived_ns[0] - result.sent_ns - ttft_s * 1e9) / 1e6
+        for result in results
+        if result.arrived_ns
+    ]
+    p50_ms, p99_ms = percentile(errors_ms, 50), percentile(errors_ms, 99)
+    return replace(steady, ttft_error_p50_ms=p50_ms, ttft_error_p99_ms=p99_ms)
 
 
 def _summarize(results: Sequence[StreamResult], begin_ns: int, end_ns: int, cpu: Cpu) -> Steady:

@@ -12,6 +12,8 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
   are those of its own work. "apart": at random instants; the bare app, whose timers have a grain of
   1 ms, then still wakes once for several tokens (waits/token) and is late (gap p99), where the
   emulator and the C program wake a sleeping core for each.
+* responses: the cost of a token, the TTFT's error and the gap's of streams of the Responses API,
+  beside those of chats on the same server in the same run, 200 streams apart. The ratio is to chat.
 * streams: how many streams of 50 tokens/s a server holds with a p99 of the gap error under 5 ms;
   one of `--runs` tries must do so. It takes minutes, and says little on a busy machine.
 
@@ -177,6 +179,30 @@ def cost_row(runs: Sequence[Steady], bare_us: float) -> Row:
     }
 
 
+def responses(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
+    """Print and return what Responses streams cost and how true they are, and chats' beside."""
+    count = max(options.cost_streams)
+    rows: dict[str, Row] = {}
+    for server in (server for server in servers.whole if server.name != BARE):
+        runs: dict[str, list[Steady]] = {"chat": [], "responses": []}
+        for _, api in product(range(options.runs), runs):
+            run = run_steady(server, count, options.duration_s, as_response=api == "responses")
+            runs[api].append(run)
+        chat_us = min(run.us_per_token for run in runs["chat"])
+        for api, found in runs.items():
+            row = cost_row(found, chat_us)
+            row["ttft_error_p50_ms"] = min(run.ttft_error_p50_ms for run in found)
+            row["ttft_error_p99_ms"] = min(run.ttft_error_p99_ms for run in found)
+            rows[f"{server.name}, {api}"] = row
+            figures = (
+                "sum {sum_us:4.1f} us/token, TTFT error p50 {ttft_error_p50_ms:5.2f} "
+                "p99 {ttft_error_p99_ms:5.2f} ms, gap p99 {gap_error_p99_ms:5.2f} ms"
+            )
+            behind = "" if all(run.kept for run in found) else " behind!"
+            show(api, server.name, figures.format(**row) + behind, row["ratio"])
+    return rows
+
+
 def streams(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
     """Print and return how many streams each server holds; the servers climb in turn."""
     searches = {
@@ -214,6 +240,7 @@ MEASURES: dict[str, Callable[[Servers, argparse.Namespace], dict[str, Row]]] = {
     "long": long,
     "whole": whole,
     "cost": cost,
+    "responses": responses,
     "streams": streams,
 }
 

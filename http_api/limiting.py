@@ -44,7 +44,7 @@ class Limiter:
 
         async def guarded(request: Request) -> Response:
             scope = request.scope
-            caller = scope["caller"] = self._identify(request)
+            scope["caller"] = self._identify(request)
             try:
                 return await endpoint(request)
             except ClientDisconnect:
@@ -52,7 +52,7 @@ class Limiter:
             except Exception:
                 # An error before the request was counted, perhaps before its model was known.
                 if scope["method"] == "POST" and "limit_headers" not in scope:
-                    await self._look(request, caller, scope.get("model", ""))
+                    await self.look(request)
                 raise
 
         return guarded
@@ -68,11 +68,13 @@ class Limiter:
             raise _error(caller)
         return caller
 
-    async def _look(self, request: Request, caller: Caller, model: str) -> None:
-        account = self._gate.account(caller, model)
+    async def look(self, request: Request) -> None:
+        """Tell in the headers of an answer what is left, and take nothing."""
+        scope = request.scope
+        account = self._gate.account(scope["caller"], scope.get("model", ""))
         if account is not None:
             verdict = await self._gate.look(account)
-            request.scope["limit_headers"] = _headers(account, verdict)
+            scope["limit_headers"] = _headers(account, verdict)
 
     async def admit(
         self,

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -32,6 +32,8 @@ from schemas import APIError
 
 # A helper takes larger bodies only where no other request waits for it.
 MAX_BYTES_QUICK = 262_144
+
+T = TypeVar("T")
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -88,12 +90,7 @@ class Desk:
         """
         body, given = await self._reader.read(request), given_headers(request.scope["headers"])
         if is_light(body):
-            self._reader.release(request)
-            try:
-                draft = self._preparer.draft(path, given, body)
-            except APIError:
-                request.scope["model"] = named_model(body)
-                raise
+            draft = self._here(request, body, partial(self._preparer.draft, path, given))
             if draft.is_quick:
                 prepared = self._preparer.compose(draft)
                 return self._ready(
@@ -145,12 +142,8 @@ class Desk:
         """
         body, given = await self._reader.read(request), given_headers(request.scope["headers"])
         if is_light(body):
-            self._reader.release(request)
-            try:
-                embedding, asked = self._preparer.embeddings(given, body)
-            except APIError:
-                request.scope["model"] = named_model(body)
-                raise
+            read = partial(self._preparer.embeddings, given)
+            embedding, asked = self._here(request, body, read)
             found = Embeddings(embedding, asked)
         else:
             _, ((embedding, asked, tokens), vectors) = await self._ask(
@@ -173,10 +166,18 @@ class Desk:
         """
         body = await self._reader.read(request)
         if len(body) <= MAX_BYTES_COUNTED_INLINE and is_light(body):
-            self._reader.release(request)
-            return self._answers[path](body)
+            return self._here(request, body, self._answers[path])
         _, (result, _) = await self._ask(request, Order(path, {}), body)
         return result
+
+    def _here(self, request: Request, body: bytearray, read: Callable[[bytearray], T]) -> T:
+        """Read a body at once."""
+        self._reader.release(request)
+        try:
+            return read(body)
+        except APIError:
+            request.scope["model"] = named_model(body)
+            raise
 
     async def _ask(
         self, request: Request, order: Order, body: bytearray

@@ -179,14 +179,14 @@ class Preparer:
         embedding = self.parse(body, EmbeddingRequest)
         return embedding, parse_headers(given, embedding, self._profiles)
 
-    def input_tokens(self, body: bytes | bytearray) -> int:
-        """Count the tokens of a Responses request.
+    def input_tokens(self, body: bytes | bytearray) -> tuple[str, int]:
+        """Return the model of a Responses request, and how many tokens its prompt has.
 
         Raises:
             APIError: It is refused.
         """
         chat = to_chat(self.parse(body, InputTokensRequest))
-        return count_chat_prompt(chat, chat.prompt())
+        return chat.model, count_chat_prompt(chat, chat.prompt())
 
     def tokenize(self, body: bytes | bytearray) -> bytes:
         """Return what vLLM's /tokenize answers, as JSON.

@@ -21,6 +21,8 @@ KEY = "sk-team-a-0123456789abcdef"
 OTHER_KEY = "sk-team-b-0123456789abcdef"
 PREFIX = "x-ratelimit-"
 
+MANY = 110  # more than there may be series of
+
 LIMITS = """
 default: {rpd: 1000, tpd: 1000}
 limits:
@@ -32,7 +34,7 @@ KEYS = f"""
 keys:
   - {{name: team-a, key: {KEY}}}
   - {{name: team-b, sha256: {hashlib.sha256(OTHER_KEY.encode()).hexdigest()}, tpd: 5000}}
-"""
+""" + "".join(f"  - {{name: one-of-many-{n}, key: sk-many-{n}}}\n" for n in range(MANY))
 
 
 def settings(**values: object) -> list[str]:
@@ -108,8 +110,8 @@ def test_two_workers_share_a_limit_exactly(local_only: None) -> None:  # noqa: A
         assert set(passed) == set(range(100))
         assert 100 <= passed.total() <= 100 + refilled
         assert eventually(lambda: server.log().count("status=429") == 300 - passed.total())
-        for worker in (1, 2):
-            assert f"openai_emulator:{worker}] completion" in server.log()
+        workers = [f"openai_emulator:{worker}] completion" for worker in (1, 2)]
+        assert eventually(lambda: all(worker in server.log() for worker in workers))
 
 
 def test_a_worker_that_is_replaced_finds_the_limits(local_only: None) -> None:  # noqa: ARG001
@@ -265,6 +267,16 @@ def test_errors_tell_limits_and_take_nothing(
     assert limits_told(answer) == limits_told(before)
 
 
+def test_counting_input_tells_limits_and_takes_nothing(http: httpx.Client, model: str) -> None:
+    """The POST endpoint that counts an input tells what is left, and takes nothing of it."""
+    body = {"model": model, "input": "Hi"}
+    before = http.post("/v1/responses", json={**body, "max_output_tokens": 300})
+    answer = http.post("/v1/responses/input_tokens", json=body)
+    assert answer.status_code == 200
+    assert limits_told(answer) == limits_told(before)
+    assert limits_told(answer)["remaining-tokens"] == "700"
+
+
 def test_a_body_that_names_no_model_tells_the_default(http: httpx.Client) -> None:
     """Where the model is unknown the headers are those of the default."""
     answer = http.post(CHAT_PATH, content=b"{")
@@ -382,6 +394,43 @@ def test_what_is_left_is_told_by_name_and_no_key_is(keyed: Server, http: httpx.C
     for key in (KEY, OTHER_KEY, WRONG_KEY):
         assert key not in log
         assert key not in metrics
+
+
+def test_series_of_what_is_left_are_bounded(keyed: Server, http: httpx.Client) -> None:
+    """However many keys with names ask for known models, 100 pairs have series, two each."""
+    # The pair that another test looks at comes first; a request that is too large takes nothing.
+    http.post(CHAT_PATH, json=chat(model="gpt-3.5-turbo", max_tokens=10_000))
+    for n in range(MANY):
+        bearer = {"Authorization": f"Bearer sk-many-{n}"}
+        assert http.post(CHAT_PATH, json=chat(), headers=bearer).status_code == 200
+    name = "openai_emulator_rate_limit_remaining"
+    assert eventually(lambda: len(series_of(keyed, name)) >= 190)
+    assert len(series_of(keyed, name)) <= 200
+
+
+@pytest.mark.slow
+def test_ten_thousand_keys_and_models_take_little_memory(local_only: None) -> None:  # noqa: ARG001
+    """10,000 requests, each with a key and a model of its own, grow the worker by under 5 MB."""
+    with running_server(*settings(rpm=500, tpm=30_000, workers=1)) as server:
+        [worker] = server.workers
+
+        def ask(name: str, n: int) -> None:
+            sent = headers(output_length=1) | {"Authorization": f"Bearer sk-{name}-{n}"}
+            answer = client.post(CHAT_PATH, json=chat(model=f"{name}-{n}"), headers=sent)
+            assert limits_told(answer)["remaining-requests"] == "499"
+
+        with httpx.Client(base_url=server.url, trust_env=False) as client:
+            for n in range(3000):
+                ask("warm", n)
+            before = worker.memory_info().rss
+            for n in range(10_000):
+                ask("own", n)
+        assert worker.memory_info().rss - before < 5_000_000
+
+
+def series_of(server: Server, name: str) -> list[dict[str, str]]:
+    """Return the labels of each series of a metric."""
+    return [sample.labels for sample in server.metrics().samples if sample.name == name]
 
 
 # --------------------------------------------------------------------------------------

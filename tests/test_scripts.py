@@ -103,7 +103,8 @@ def throughput(
 ) -> tuple[str, dict[str, dict[str, dict[str, float]]]]:
     """Return what a short run of the benchmark prints, and what it writes."""
     home = tmp_path_factory.mktemp("throughput")
-    run = ["--measure", "whole", "cost", "streams", "--runs", "1", "--duration-s", "0.3"]
+    run = ["--measure", "whole", "cost", "responses", "streams", "--runs", "1"]
+    run += ["--duration-s", "0.3"]
     small = ["--cost-streams", "5", "--most-streams", "10"]
     printed = benchmark(home, "throughput", *run, *small, "--json", home / "figures.json")
     return printed, json.loads((home / "figures.json").read_text())
@@ -129,15 +130,31 @@ def test_throughput_of_whole_answers(throughput: Throughput) -> None:
 def test_cost_of_a_paced_token(throughput: Throughput) -> None:
     """The benchmark prints what a token costs each server, in user and in system time."""
     printed, figures = throughput
-    rows = re.findall(r"cost 5 +(\w+ ?\w+) +user +([\d.]+) system +([\d.]+) sum +([\d.]+)", printed)
-    assert len(rows) == len(figures["cost"]) >= 2
-    for server, *parts in rows:
-        measured = figures["cost"][f"{server}, 5"]
+    row = r"cost (5 \w+) +(\w+ ?\w+) +user +([\d.]+) system +([\d.]+) sum +([\d.]+)"
+    rows = re.findall(row, printed)
+    assert len(rows) == len(figures["cost"]) >= 4
+    for streams, server, *parts in rows:
+        measured = figures["cost"][f"{server}, {streams}"]
         expected = [measured[f"{part}_us"] for part in ("user", "system", "sum")]
         assert [float(part) for part in parts] == pytest.approx(expected, abs=0.06)
         assert expected[0] + expected[1] == pytest.approx(expected[2])
         assert 2 < expected[2] < 10_000
-    assert figures["cost"]["bare app, 5"]["ratio"] == 1
+    assert figures["cost"]["bare app, 5 together"]["ratio"] == 1
+
+
+def test_cost_of_a_token_of_a_response(throughput: Throughput) -> None:
+    """Beside a chat's, the benchmark prints what a token of a response costs, and its errors."""
+    printed, figures = throughput
+    for api in ("chat", "responses"):
+        measured = figures["responses"][f"emulator, {api}"]
+        row = re.search(
+            rf"{api} +emulator +sum +([\d.]+) us/token, TTFT error p50 +([\d.]+)", printed
+        )
+        assert row
+        expected = [measured["sum_us"], measured["ttft_error_p50_ms"]]
+        assert [float(figure) for figure in row.groups()] == pytest.approx(expected, abs=0.06)
+        assert 2 < measured["sum_us"] < 10_000
+    assert figures["responses"]["emulator, chat"]["ratio"] == 1
 
 
 def test_parts_of_the_cost() -> None:
