@@ -41,21 +41,27 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The request that the client sends; with `as_response` to the Responses API."""
+    """The request that the client sends; with `as_response` to the Responses API.
+
+    With `as_json` the answer is an object, which a helper makes.
+    """
 
     stream: bool
     ttft_ms: float
     itl_ms: float
     tokens: int
     as_response: bool = False
+    as_json: bool = False
 
     def encode(self, host: str) -> bytes:
         """Return the HTTP request."""
-        messages = [{"role": "user", "content": "Say something."}]
+        content = "Say something in JSON." if self.as_json else "Say something."
+        messages = [{"role": "user", "content": content}]
         path, field = (
             ("responses", "input") if self.as_response else ("chat/completions", "messages")
         )
-        body = json.dumps({"model": "gpt-4o", field: messages, "stream": self.stream})
+        wanted = {"response_format": {"type": "json_object"}} if self.as_json else {}
+        body = json.dumps({"model": "gpt-4o", field: messages, "stream": self.stream, **wanted})
         return (
             f"POST /v1/{path} HTTP/1.1\r\nHost: {host}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"

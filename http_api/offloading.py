@@ -26,7 +26,7 @@ from http_api.preparing import (
     Refused,
 )
 from http_api.prompt_ids import EnginePrompt
-from http_api.reading import BodyReader, is_light, named_model
+from http_api.reading import Asked, BodyReader, is_light, named_model
 from http_api.sending import ended_by_disconnect
 from schemas import APIError
 
@@ -107,11 +107,7 @@ class Desk:
         count: Callable[[], asyncio.Future[int]],
         job: Job | None = None,
     ) -> Ready:
-        scope, asked = request.scope, prepared.asked
-        scope["model"] = prepared.request.model
-        scope[PLACES] = asked.places
-        if asked.faults is not None:
-            scope["fault_headers"] = asked.faults
+        _note(request, prepared.request.model, prepared.asked)
         return Ready(prepared, count, job)
 
     def _counted(self, job: Job) -> asyncio.Future[int]:
@@ -150,11 +146,7 @@ class Desk:
                 request, Order(EMBEDDINGS, given), body
             )
             found = Embeddings(embedding, asked, Embedded(in_pieces(vectors), tokens))
-        scope = request.scope
-        scope["model"] = embedding.model
-        scope[PLACES] = asked.places
-        if asked.faults is not None:
-            scope["fault_headers"] = asked.faults
+        _note(request, embedding.model, asked)
         return found
 
     async def answer(self, request: Request, path: str) -> Any:  # noqa: ANN401 - what the path has
@@ -201,6 +193,15 @@ class Desk:
             request.scope["model"] = result.model
             raise result.error()
         return job, (result, blob)
+
+
+def _note(request: Request, model: str, asked: Asked) -> None:
+    """Leave in the request's scope what errors, limits and failures want to know."""
+    scope = request.scope
+    scope["model"] = model
+    scope[PLACES] = asked.places
+    if asked.faults is not None:
+        scope["fault_headers"] = asked.faults
 
 
 def in_pieces(blob: bytearray) -> list[memoryview]:

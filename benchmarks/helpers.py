@@ -1,0 +1,64 @@
+"""What helper processes cost: ``python -m benchmarks.helpers``.
+
+CPU of one worker and of its helpers for each whole answer without delay: a text, which the worker
+makes itself, and a JSON object, which a helper makes; minima of `--runs` rounds. Then the memory
+of the nursery and of the helpers when they have nothing to do: what is their own, and what they
+share with the worker.
+"""
+
+import argparse
+import time
+
+import psutil
+
+from benchmarks._client import Chat, closed_loop
+from benchmarks._server import Server, emulator, process_cpu, serving
+
+CONNECTIONS = 8
+ANSWERS = {
+    "text, by the worker": Chat(False, 0, 0, 20),
+    "JSON, by a helper": Chat(False, 0, 0, 20, as_json=True),
+}
+
+
+def helpers_of(server: Server) -> list[psutil.Process]:
+    """Return the nursery of a server's one worker, and then its helpers."""
+    return list(psutil.Process(server.worker_pids[0]).children(recursive=True))
+
+
+def cost_us(server: Server, chat: Chat, duration_s: float) -> tuple[float, float, float]:
+    """Return the CPU of the worker and of the helpers for each answer, and answers/s."""
+    pids = [process.pid for process in helpers_of(server)]
+    before_s = sum(process_cpu(pid).sum_s for pid in pids)
+    started_s = time.monotonic()
+    rate = closed_loop(server, chat, CONNECTIONS, duration_s)
+    answers = rate.answers_per_s * (time.monotonic() - started_s)
+    after_s = sum(process_cpu(pid).sum_s for pid in pids if psutil.pid_exists(pid))
+    return rate.cpu_us_per_answer, (after_s - before_s) / answers * 1e6, rate.answers_per_s
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--duration-s", type=float, default=3.0, help="of each run")
+    options = parser.parse_args()
+    with serving("emulator", emulator()) as server:
+        for chat in ANSWERS.values():
+            closed_loop(server, chat, CONNECTIONS, 0.5)  # the helpers are there from now on
+        for name, chat in ANSWERS.items():
+            runs = [cost_us(server, chat, options.duration_s) for _ in range(options.runs)]
+            worker_us, helper_us, rate = min(runs)
+            print(
+                f"{name:<20} worker {worker_us:5.0f} us, helpers {helper_us:5.0f} us an answer, "
+                f"{rate:,.0f} answers/s"
+            )
+        for index, process in enumerate(helpers_of(server)):
+            memory = process.memory_full_info()
+            name = "helper" if index else "nursery"
+            own, shared = memory.uss / 1e6, (memory.rss - memory.uss) / 1e6
+            print(f"{name:<8} {own:5.1f} MB of its own, {shared:5.1f} MB shared")
+
+
+if __name__ == "__main__":
+    main()
