@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.server import Server
@@ -115,13 +116,18 @@ def browse(folder: Path, url: str, *flags: str) -> str:
 
 
 def hosts_asked(net_log: Path) -> set[str]:
-    """Return the hosts of all URLs that the browser's network log says were requested."""
+    """Return the hosts that pages of this machine asked, as the browser's network log says.
+
+    The browser asks its maker's hosts too, for no page.
+    """
     log = json.loads(net_log.read_text())
     kind = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
     started = [event.get("params", {}) for event in log["events"] if event["type"] == kind]
-    urls = [params["url"] for params in started if "url" in params]
-    web = [url for url in urls if url.startswith(("http:", "https:", "ws:", "wss:"))]
-    return {url.split("/")[2] for url in web}
+    return {
+        httpx.URL(params["url"]).netloc.decode()
+        for params in started
+        if params.get("network_isolation_key", "").startswith("http://127.0.0.1 ")
+    }
 
 
 def test_page_of_another_origin_reads_a_stream(server: Server, tmp_path: Path) -> None:
@@ -144,3 +150,12 @@ def test_pages_ask_no_other_host(server: Server, tmp_path: Path, path: str, says
     page = browse(tmp_path, server.url + path, f"--log-net-log={net_log}")
     assert says in page
     assert hosts_asked(net_log) == {server.url.removeprefix("http://")}
+
+
+def test_log_tells_other_hosts(tmp_path: Path) -> None:
+    """The browser's log names another host that a page does ask."""
+    net_log = tmp_path / "net.json"
+    with running_site('<img src="http://tracker.invalid/pixel">') as site:
+        own = f"127.0.0.1:{site.server_port}"
+        browse(tmp_path, f"http://{own}/", f"--log-net-log={net_log}")
+    assert hosts_asked(net_log) == {own, "tracker.invalid"}
