@@ -362,9 +362,9 @@ def test_families_of_reasoning_models(model: str, reasons: object) -> None:
 def test_many_unanswered_calls_are_told_in_short(client: openai.OpenAI) -> None:
     """However many calls have no results, and however long their ids, the message is short."""
     call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
-    calls = [{**call, "id": f"{number}{'x' * 100}"} for number in range(200)]
+    calls = [{**call, "id": f"{number:x>64}"} for number in range(128)]
     error = refused(client, saying(HI, {"role": "assistant", "tool_calls": calls}))
-    assert message_of(error).endswith(" and 184 more")
+    assert message_of(error).endswith(" and 112 more")
     assert len(message_of(error)) < 1500
 
 
