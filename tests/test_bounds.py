@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -127,8 +128,8 @@ def test_what_is_too_long_is_refused(kind: str, sized: Sized) -> None:
     error = error_of(make(most + 1), model)
     article = "an" if kind == "array" else "a"
     assert error.body.message == (
-        f"Invalid '{param}': {kind} too long. Expected {article} {kind} with maximum length {most}, "
-        f"but got {article} {kind} with length {most + 1} instead."
+        f"Invalid '{param}': {kind} too long. Expected {article} {kind} with maximum length "
+        f"{most}, but got {article} {kind} with length {most + 1} instead."
     )
     assert (error.body.param, error.body.code) == (param, f"{kind}_above_max_length")
 
@@ -166,7 +167,7 @@ def test_breakpoint_has_a_mode() -> None:
 
 def test_model_is_told_first() -> None:
     """However many messages are faulty, a missing model is told."""
-    body = {"messages": [{}] * 2000}
+    body: dict[str, Any] = {"messages": [{}] * 2000}
     assert error_of(body, CHAT).body.message == "you must provide a model parameter"
 
 
@@ -317,10 +318,9 @@ def test_thousands_of_steps_cost_little(digits: int) -> None:
 # What nobody thought of
 # --------------------------------------------------------------------------------------
 
-NUMBERS = st.sampled_from(
-    [0, -1, 1, 3, 10**299, 10**308, 10**309, 10**4000, 1.5, 1e308, 5e-324, 1.234567e300, 1e-300]
-    + [float("inf"), -float("inf"), 2**63, 4900]
-)
+LARGE = [10**299, 10**308, 10**309, 10**4000, 2**63, float("inf"), -float("inf"), 1e308]
+SMALL = [0, -1, 1, 3, 4900, 1.5, 5e-324, 1.234567e300, 1e-300]
+NUMBERS = st.sampled_from([*LARGE, *SMALL])
 LEAVES = st.none() | st.booleans() | NUMBERS | st.sampled_from(["", "x", "a-b", "1", "[", "\\p"])
 JSON = st.recursive(
     LEAVES,
@@ -384,10 +384,12 @@ def test_mutated_requests_are_valid_or_refused(
     try:
         request = parse_body(text.encode(), model, strict=strict)
     except APIError as error:
-        assert error.status == 400
-        assert len(error.body.message) < 2000
+        fault = error
     else:
         assert isinstance(request, model)
+        return
+    assert fault.status == 400
+    assert len(fault.body.message) < 2000
 
 
 KEYWORDS = (
@@ -419,10 +421,8 @@ SCHEMAS = st.recursive(
 def test_schemas_of_odd_numbers_have_an_instance_or_an_error(schema: dict[str, Any]) -> None:
     """Numbers at the ends of a double's range make an instance or an error, in little time."""
     started_s = time.thread_time()
-    try:
+    with suppress(SchemaError):
         json.loads(dumps(instance(schema, random.Random(1))))
-    except SchemaError:
-        pass
     assert least_values(schema) >= 1
     assert time.thread_time() - started_s < 2
 

@@ -130,6 +130,18 @@ REFUSED: dict[str, tuple[dict[str, object], str, str | None, str]] = {
         "Invalid schema for function 'f': In context=(), 'required' is required to be supplied "
         "and to be an array including every key in properties. Missing 'b'.",
     ),
+    "assistant that says nothing": (
+        saying(HI, {"role": "assistant"}, HI),
+        "messages.[1].content",
+        None,
+        "Invalid value for 'content': expected a string, got null.",
+    ),
+    "tools beside functions": (
+        chat(functions=[{"name": "f"}], tools=[{"type": "function", "function": {"name": "g"}}]),
+        "functions",
+        "mutually_exclusive_parameters",
+        "Mutually exclusive parameters: 'tools' and 'functions'. Use 'tools' alone.",
+    ),
     "max_tokens": (
         chat(model="o3-mini", max_tokens=5),
         "max_tokens",
