@@ -54,6 +54,7 @@ MAX_PROMPTS = 2048
 MAX_PROMPT_TOKENS = 2**20  # token ids of all prompts
 MAX_TOOLS = 128
 MAX_LOGIT_BIASES = 1024
+MAX_BIAS = 100
 
 # --------------------------------------------------------------------------------------
 # Bounds
@@ -766,21 +767,24 @@ Verbosity = Literal["low", "medium", "high"]
 Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], Members(16)]
 
 
-def _check_token_ids(biases: object) -> object:
-    if isinstance(biases, dict) and len(biases) <= MAX_LOGIT_BIASES:
+def _check_biases(biases: object) -> object:
+    if isinstance(biases, dict) and len(biases) <= MAX_LOGIT_BIASES:  # else the length is told
         wrong = next((key for key in biases if not (key.isascii() and key.isdecimal())), None)
         if wrong is not None:
             raise refusal(
                 f"Invalid key in 'logit_bias': {wrong[:64]}. You should only be submitting "
                 "non-negative integers."
             )
+        for key, bias in biases.items():
+            if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
+                return {key: bias}  # of faulty ones the first is told
     return biases
 
 
 LogitBias = Annotated[
-    dict[str, Annotated[float, Field(ge=-100, le=100)]],
+    dict[str, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
     Members(MAX_LOGIT_BIASES),
-    BeforeValidator(_check_token_ids),
+    BeforeValidator(_check_biases),
 ]
 
 

@@ -36,6 +36,7 @@ from http_api.connections import bound_connections
 from http_api.cors import Cors
 from http_api.embedding import EmbeddingEndpoint
 from http_api.engine_timing import EngineTiming, Startup
+from http_api.errors import string_too_long
 from http_api.events import Header
 from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
 from http_api.generation import Generation, known, random_id
@@ -56,6 +57,7 @@ from limits.gate import Gate, Policy, open_store, prepare_store
 from limits.rules import FileError
 from metrics import TALLY
 from schemas import (
+    MAX_MODEL_LENGTH,
     APIError,
     CompletionList,
     Health,
@@ -391,6 +393,8 @@ class OpenAIEmulator:
         name = request.path_params["model"]
         if not name:
             raise HTTPException(404)
+        if len(name) > MAX_MODEL_LENGTH:
+            raise string_too_long("model", MAX_MODEL_LENGTH, len(name))
         if name not in self.models and SETTINGS.strict_models:
             raise APIError(
                 f"The model '{name}' does not exist",

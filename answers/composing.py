@@ -11,7 +11,7 @@ from answers.corpus import Corpus
 from answers.logprobs import Logprobs
 from answers.prompted import schema_in_messages
 from answers.stops import hold_back
-from schema_instances import SchemaError, dumps, instance
+from schema_instances import SchemaError, dumps, instance, least_values
 from schemas import (
     MAX_TOKENS_OF_ALL_CHOICES,
     APIError,
@@ -35,7 +35,8 @@ _JSON_OBJECT_SCHEMA = {
 OPENING = 64
 MAX_REDRAWS = 4096
 SUMMARY = 24  # tokens of a summary of the reasoning, at the most
-MAX_INSTANCES_S = 5  # CPU time; the most tokens of all choices take about 2 s
+MAX_VALUES_OF_ALL_CHOICES = 2**16  # in JSON; they take about 2 s
+MAX_INSTANCES_S = 5  # CPU time
 
 MAX_TOKENS_PLAIN = 16_384
 MAX_TOKENS_QUICK = 2048
@@ -130,6 +131,7 @@ class Composer:
         schema = response_schema(request)
         if isinstance(request.response_format, JsonObjectFormat) and not calls:
             self._found = schema_in_messages(request.messages)
+        self._refuse_many_values(calls, schema)
         return [
             self._calls(request, index, calls)
             if calls
@@ -138,6 +140,35 @@ class Composer:
             else self._text(index, self._logprobs(request, index))
             for index in range(request.choices)
         ]
+
+    def _refuse_many_values(
+        self, calls: Sequence[PlannedCall], schema: dict[str, Any] | None
+    ) -> None:
+        """Refuse what all choices would take too long to hold, before any of them is made.
+
+        Raises:
+            APIError: Their instances have more values than ``MAX_VALUES_OF_ALL_CHOICES``.
+        """
+        n = self._request.choices
+        most = MAX_VALUES_OF_ALL_CHOICES // n
+        if n * max(len(calls), 1) == 1:
+            return  # one instance has a limit of its own
+        if self._found is not None and least_values(self._found) > most:
+            self._drop_found()
+        schemas = [call.schema for call in calls] if calls else [schema]
+        known: dict[int, int] = {id(s): least_values(s) for s in schemas if s is not None}
+        if sum(known.get(id(s), 0) for s in schemas) > most:
+            param = "n" if n > 1 else "X-TOOL-CALLS"
+            raise APIError(
+                f"Invalid '{param}': expected at most {MAX_VALUES_OF_ALL_CHOICES} JSON values in "
+                "all choices, but got more.",
+                param=param,
+                code="integer_above_max_value",
+            )
+
+    def _drop_found(self) -> None:
+        self._found = None
+        self.note = " schema_in_message=unused"
 
     def _logprobs(self, request: ChatCompletionRequest, index: int) -> Logprobs | None:
         if not request.logprobs:
@@ -193,9 +224,8 @@ class Composer:
         try:
             return self._make(self._found, rng)
         except SchemaError:
-            self._found = None
+            self._drop_found()
             self._instances_s = 0.0
-            self.note = " schema_in_message=unused"
             return []
 
     def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:

@@ -139,6 +139,16 @@ def invalid_type(value: object, expected: str, param: str) -> APIError:
     )
 
 
+def string_too_long(param: str, most: int, length: int) -> APIError:
+    """Refuse a string of more than `most` characters."""
+    return APIError(
+        f"Invalid '{param}': string too long. Expected a string with maximum length {most}, "
+        f"but got a string with length {length} instead.",
+        param=param,
+        code="string_above_max_length",
+    )
+
+
 def _invalid_value(value: str, supported: Sequence[str], param: str) -> APIError:
     noun = "value is" if len(supported) == 1 else "values are"
     return APIError(
@@ -220,13 +230,14 @@ def _too_short(noun: str) -> Rule:
 
 def _too_long(error: ErrorDetails, param: str) -> APIError:
     limit, value = error["ctx"]["max_length"], error["input"]
+    if isinstance(value, str):
+        return string_too_long(param, limit, len(value))
     noun = _JSON_TYPES[type(value)]
-    kind = noun.partition(" ")[2]
     if isinstance(value, dict):
         problem, size, code = "too many properties", "properties", "object_above_max_properties"
         limits, got = f"at most {limit} {size}", f"{len(value)} {size}"
     else:
-        problem, code = f"{kind} too long", f"{kind}_above_max_length"
+        problem, code = "array too long", "array_above_max_length"
         limits, got = f"maximum length {limit}", f"length {len(value)}"
     return APIError(
         f"Invalid '{param}': {problem}. "

@@ -8,8 +8,17 @@ is counted.
 
 from .errors import SchemaError
 from .in_text import schema_in_text
+from .least import least_values
 from .making import instance
 from .strict import StrictFault, strict_fault
 from .values import dumps
 
-__all__ = ["SchemaError", "StrictFault", "dumps", "instance", "schema_in_text", "strict_fault"]
+__all__ = [
+    "SchemaError",
+    "StrictFault",
+    "dumps",
+    "instance",
+    "least_values",
+    "schema_in_text",
+    "strict_fault",
+]

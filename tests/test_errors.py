@@ -385,6 +385,31 @@ CASES: dict[str, list[Case]] = {
             "invalid_image_url",
         ),
     ],
+    "finite_number": [
+        (
+            Sample,
+            {"decimal": float("inf")},
+            "Invalid 'decimal': number out of range. Expected a number that a double can hold, "
+            "but got a larger one instead.",
+            "decimal",
+            "invalid_value",
+        )
+    ],
+    "beyond_double": [
+        (
+            ChatCompletionRequest,
+            chat(
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"enum": [1, {"a": -float("inf")}]}},
+                }
+            ),
+            "Invalid 'response_format.json_schema.schema.enum[1].a': number out of range. Expected "
+            "a number that a double can hold, but got a larger one instead.",
+            "response_format.json_schema.schema.enum[1].a",
+            "invalid_value",
+        )
+    ],
 }
 
 

@@ -130,6 +130,18 @@ REFUSED: dict[str, tuple[dict[str, object], str, str | None, str]] = {
         "Invalid schema for function 'f': In context=(), 'required' is required to be supplied "
         "and to be an array including every key in properties. Missing 'b'.",
     ),
+    "assistant that says nothing": (
+        saying(HI, {"role": "assistant"}, HI),
+        "messages.[1].content",
+        None,
+        "Invalid value for 'content': expected a string, got null.",
+    ),
+    "tools beside functions": (
+        chat(functions=[{"name": "f"}], tools=[{"type": "function", "function": {"name": "g"}}]),
+        "functions",
+        "mutually_exclusive_parameters",
+        "Mutually exclusive parameters: 'tools' and 'functions'. Use 'tools' alone.",
+    ),
     "max_tokens": (
         chat(model="o3-mini", max_tokens=5),
         "max_tokens",
@@ -362,9 +374,9 @@ def test_families_of_reasoning_models(model: str, reasons: object) -> None:
 def test_many_unanswered_calls_are_told_in_short(client: openai.OpenAI) -> None:
     """However many calls have no results, and however long their ids, the message is short."""
     call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
-    calls = [{**call, "id": f"{number}{'x' * 100}"} for number in range(200)]
+    calls = [{**call, "id": f"{number:x>64}"} for number in range(128)]
     error = refused(client, saying(HI, {"role": "assistant", "tool_calls": calls}))
-    assert message_of(error).endswith(" and 184 more")
+    assert message_of(error).endswith(" and 112 more")
     assert len(message_of(error)) < 1500
 
 
