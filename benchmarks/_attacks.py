@@ -221,6 +221,7 @@ FRACTIONS = [{"multipleOf": number + 1 / 3} for number in (1e15, 1e16 + 2, 3e17,
 SCHEMA = '"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":%s}}'
 ANY_OF = '{"anyOf":[{},{}]}'
 LOGPROBS = {"logprobs": True, "top_logprobs": 20}
+ECHO = {"model": "gpt-4", "echo": True}
 JSON_OBJECT = {"type": "json_object"}
 TOOLS_OF_ONE = {"type": "function", "function": {"name": "look", "parameters": {}}}
 CLOSED = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
@@ -496,8 +497,14 @@ ATTACKS: dict[str, Attack] = {
     ),
     "echo": Attack(
         "`echo` of 1 MB in 128 choices",
+        lambda: post(LEGACY, {**ECHO, "prompt": "hello " * 166_000, "n": 128}),
+        answered,
+    ),
+    "echo-10mb": Attack(
+        "`echo` of 10 MB in 128 choices, streamed",
         lambda: post(
-            LEGACY, {"model": "gpt-4", "prompt": "hello " * 166_000, "echo": True, "n": 128}
+            LEGACY,
+            {**ECHO, "prompt": "hello " * 1_660_000, "n": 128, "stream": True},
         ),
         answered,
     ),
@@ -505,13 +512,7 @@ ATTACKS: dict[str, Attack] = {
         "`echo` of 1 MB with `logprobs`, streamed",
         lambda: post(
             LEGACY,
-            {
-                "model": "gpt-4",
-                "prompt": "hello " * 166_000,
-                "echo": True,
-                "logprobs": 5,
-                "stream": True,
-            },
+            {**ECHO, "prompt": "hello " * 166_000, "logprobs": 5, "stream": True},
         ),
         answered,
     ),
