@@ -221,6 +221,22 @@ FRACTIONS = [{"multipleOf": number + 1 / 3} for number in (1e15, 1e16 + 2, 3e17,
 SCHEMA = '"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":%s}}'
 ANY_OF = '{"anyOf":[{},{}]}'
 LOGPROBS = {"logprobs": True, "top_logprobs": 20}
+ECHO = {"model": "gpt-4", "echo": True}
+JSON_OBJECT = {"type": "json_object"}
+TOOLS_OF_ONE = {"type": "function", "function": {"name": "look", "parameters": {}}}
+CLOSED = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+STRICT_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "strict": True,
+        "parameters": {
+            **CLOSED,
+            "properties": {f"p{number}": CLOSED for number in range(400)},
+            "required": [f"p{number}" for number in range(400)],
+        },
+    },
+}
 TOOL = '{"type":1}'
 USER = '{"role":"user","content":"hi"}'
 BOTH = '{"role":"user","content":"hi there"},{"role":"assistant","content":"hello"}'
@@ -318,6 +334,29 @@ ATTACKS: dict[str, Attack] = {
             CHAT,
             chat_with(SCHEMA % f'{{"anyOf":{listed(ANY_OF, 20 * MB)}}}'),
         ),
+    ),
+    "all-of-2mb": Attack(
+        "`allOf` of 100 `allOf` of 1,000 schemas, 1.5 MB",
+        lambda: post(
+            CHAT,
+            schema({"type": "integer", "allOf": [{"allOf": [{"minimum": 1}] * 1000}] * 100}),
+        ),
+        answered,
+    ),
+    "json-text": Attack(
+        "`json_object` with 1,000,000 `{` in a message",
+        lambda: post(CHAT, chat("json " + "{" * MB, response_format=JSON_OBJECT)),
+        answered,
+    ),
+    "json-text-deep": Attack(
+        "`json_object` with 60 KB of unfinished objects in a message",
+        lambda: post(CHAT, chat("json " + '{"a":[' * 10_000, response_format=JSON_OBJECT)),
+        answered,
+    ),
+    "strict-tools": Attack(
+        "128 strict tools of 400 objects each, 5 MB",
+        lambda: post(CHAT, chat(tools=[STRICT_TOOL] * 128)),
+        answered,
     ),
     "enum-10mb": Attack(
         "an `enum` of 10 MB",
@@ -445,6 +484,50 @@ ATTACKS: dict[str, Attack] = {
         lambda: post(CHAT, chat(stream=True, **LOGPROBS), X_OUTPUT_LENGTH="131072") * 8,
         ignored,
         lasts_s=6,
+    ),
+    "logprobs-whole": Attack(
+        "262,144 tokens in 2 choices, whole, with 20 `top_logprobs`",
+        lambda: post(CHAT, chat(n=2, **LOGPROBS), X_OUTPUT_LENGTH="131072"),
+        answered,
+    ),
+    "tool-calls": Attack(
+        "128 calls in each of 128 choices",
+        lambda: post(CHAT, chat(n=128, tools=[TOOLS_OF_ONE]), X_TOOL_CALLS="128"),
+        answered,
+    ),
+    "echo": Attack(
+        "`echo` of 1 MB in 128 choices",
+        lambda: post(LEGACY, {**ECHO, "prompt": "hello " * 166_000, "n": 128}),
+        answered,
+    ),
+    "echo-10mb": Attack(
+        "`echo` of 10 MB in 128 choices, streamed",
+        lambda: post(
+            LEGACY,
+            {**ECHO, "prompt": "hello " * 1_660_000, "n": 128, "stream": True},
+        ),
+        answered,
+    ),
+    "echo-logprobs": Attack(
+        "`echo` of 1 MB with `logprobs`, streamed",
+        lambda: post(
+            LEGACY,
+            {**ECHO, "prompt": "hello " * 166_000, "logprobs": 5, "stream": True},
+        ),
+        answered,
+    ),
+    "responses-echo": Attack(
+        "`instructions` of 10 MB, which three events of a stream repeat",
+        lambda: post(
+            RESPONSES,
+            {
+                "model": "gpt-4",
+                "input": "hi",
+                "instructions": "hello " * 1_660_000,
+                "stream": True,
+            },
+        ),
+        answered,
     ),
     # Pictures
     "svg": Attack("an SVG as `image/png`", lambda: post(CHAT, parts(picture(svg()), 1))),
