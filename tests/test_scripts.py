@@ -20,6 +20,7 @@ from benchmarks._client import Chat, StreamResult, run_streams
 from benchmarks._server import Cpu, c_program, serving
 from benchmarks._steady import Search, Steady
 from benchmarks.fidelity import middle, over, summarize
+from benchmarks.load_examples import arguments, examples
 from benchmarks.throughput import cost_row
 from tests.server import REPOSITORY, Server, clean_environment
 
@@ -250,3 +251,22 @@ def same_shape(event: bytes) -> bytes:
     text = re.sub(rb"chatcmpl-\w{29}", b"chatcmpl-ID", text)
     text = re.sub(rb"fp_\w{10}", b"fp_ID", text)
     return re.sub(rb'"created":\d{10}', b'"created":0', text)
+
+
+def test_examples_of_the_load_kit_are_found() -> None:
+    """Those that run against one emulator are: the README's, scenarios, limits and processes."""
+    lines = [" ".join(words) for words in examples()]
+    for part in ("--html run.html", "LongChatUser", "--max-itl-p99-ms", "--processes"):
+        assert [line for line in lines if part in line]
+    assert not [line for line in lines if "--master" in line or "api.example.com" in line]
+    words = ["locust", "-f", "locustfile.py", "-t", "1m", "--host", "http://localhost:3000"]
+    file, url = str(REPOSITORY / "locustfile.py"), "http://localhost:1"
+    assert [*arguments(words, url, "2s")] == ["-f", file, "-t", "2s", "--host", url]
+
+
+@pytest.mark.slow
+def test_examples_of_the_load_kit_pass(tmp_path: Path) -> None:
+    """The example with limits passes, run as the script runs them 20 times."""
+    once = ["--times", "1", "--duration", "5s", "--only=--max-itl"]
+    printed = benchmark(tmp_path, "load_examples", *once)
+    assert printed.startswith("1 of 1 passed: locust ")
