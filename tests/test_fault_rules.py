@@ -449,7 +449,7 @@ def test_every_option_is_a_field() -> None:
 
 
 def test_request_without_a_fault_pays_little() -> None:
-    """To decide that nothing fails takes under 1 us of CPU where nothing is asked and no rule is."""
+    """Where nothing is asked and no rule is, to decide so takes under 1 us of CPU."""
     injector = Injector(Settings(), ())
     request = Request({"type": "http", "headers": []})
     body = ChatCompletionRequest.model_validate(chat())

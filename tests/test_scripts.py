@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks import bare_app
 from benchmarks._client import Chat, StreamResult, run_streams
-from benchmarks._server import Cpu, c_program, serving
+from benchmarks._server import Cpu, c_program, emulator, serving
 from benchmarks._steady import Search, Steady
 from benchmarks.fidelity import middle, over, summarize
 from benchmarks.load_examples import arguments, examples
@@ -157,6 +157,12 @@ def test_cost_of_a_token_of_a_response(throughput: Throughput) -> None:
         assert [float(figure) for figure in row.groups()] == pytest.approx(expected, abs=0.06)
         assert 2 < measured["sum_us"] < 10_000
     assert figures["responses"]["emulator, chat"]["ratio"] == 1
+
+
+def test_settings_of_a_measured_server() -> None:
+    """The server that is measured with settings is started with them."""
+    command = emulator(2, ["rpm=5", "tpm=10"])
+    assert command[3:-1] == ["--arg", "workers=2", "--arg", "rpm=5", "--arg", "tpm=10"]
 
 
 def test_parts_of_the_cost() -> None:
