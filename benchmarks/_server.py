@@ -139,12 +139,12 @@ def _listeners(port: int) -> set[int]:
     return pids
 
 
-def emulator(workers: int = 1) -> list[str]:
-    """Return the command that serves the emulator; the port comes last."""
+def emulator(workers: int = 1, settings: Sequence[str] = ()) -> list[str]:
+    """Return the command that serves the emulator with settings; the port comes last."""
     bentoml = Path(sys.executable).with_name("bentoml")
     program = str(bentoml) if bentoml.exists() else shutil.which("bentoml") or "bentoml"
-    target = ["serve", "service.py:OpenAIEmulator", "--arg", f"workers={workers}"]
-    return [program, *target, "--port"]
+    given = [word for setting in (f"workers={workers}", *settings) for word in ("--arg", setting)]
+    return [program, "serve", "service.py:OpenAIEmulator", *given, "--port"]
 
 
 def bare(workers: int = 1) -> list[str]:

@@ -18,7 +18,7 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
   one of `--runs` tries must do so. It takes minutes, and says little on a busy machine.
 
 cost and streams run beside a C program too (timerfd_server.c), if there is a compiler. `--checkout`
-adds the emulator of another working tree.
+adds the emulator of another working tree, `--arg` this one's with settings of an operator.
 """
 
 import argparse
@@ -42,6 +42,7 @@ from benchmarks._server import (
     add_checkout_option,
     bare,
     c_program,
+    emulator,
     emulators,
     serving,
     stop_servers_on_sigterm,
@@ -49,6 +50,7 @@ from benchmarks._server import (
 from benchmarks._steady import GAP_LIMIT_MS, Search, Steady, run_steady
 
 BARE = "bare app"
+WITH_SETTINGS = "with settings"
 COST_STREAMS = (100, 200)
 FIRST_STREAMS = 200
 MOST_STREAMS = 2000
@@ -246,10 +248,15 @@ MEASURES: dict[str, Callable[[Servers, argparse.Namespace], dict[str, Row]]] = {
 
 
 @contextmanager
-def all_servers(workers: int, checkouts: Sequence[Path]) -> Iterator[Servers]:
+def all_servers(
+    workers: int, checkouts: Sequence[Path], settings: Sequence[str]
+) -> Iterator[Servers]:
     """Start the emulators, the bare app and, if it can be compiled, the C program."""
     with ExitStack() as stack:
         own = stack.enter_context(emulators(checkouts, workers))
+        if settings:
+            command = emulator(workers, settings)
+            own.append(stack.enter_context(serving(WITH_SETTINGS, command)))
         api = [*own, stack.enter_context(serving(BARE, bare(workers)))]
         program = stack.enter_context(c_program())
         if program:
@@ -269,6 +276,13 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--cost-streams", type=int, nargs="+", default=COST_STREAMS)
     parser.add_argument("--most-streams", type=int, default=MOST_STREAMS, help="to try")
     add_checkout_option(parser)
+    parser.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="measure the emulator with this setting too, in turn; may be repeated",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
 
@@ -280,7 +294,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print(f"Python {platform.python_version()}, {machine}; workers: {options.workers}")
     print(f"{'measure':<9} {'server':<14} {'':<81} to the bare app's")
-    with all_servers(options.workers, options.checkout) as servers:
+    with all_servers(options.workers, options.checkout, options.arg) as servers:
         figures = {name: MEASURES[name](servers, options) for name in options.measure}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
