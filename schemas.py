@@ -39,6 +39,8 @@ MAX_ALL_CHOICES = 2048  # n for each prompt
 MAX_TOOL_CALLS = 128
 MAX_EMULATION_FIELDS = 64
 MAX_TOKENS_OF_ALL_CHOICES = 2**18
+MAX_CHARACTERS_ECHOED = 2**22  # of prompts in all choices
+MAX_LOGPROBS = 2**20  # of all tokens, each with its alternatives
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 

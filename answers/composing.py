@@ -13,6 +13,7 @@ from answers.prompted import schema_in_messages
 from answers.stops import hold_back
 from schema_instances import SchemaError, dumps, instance, least_values
 from schemas import (
+    MAX_LOGPROBS,
     MAX_TOKENS_OF_ALL_CHOICES,
     APIError,
     ChatCompletionRequest,
@@ -66,6 +67,7 @@ class Composer:
         self._corpus = corpus
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
+        self._logprobs_left = MAX_LOGPROBS
         self._instances_s = 0.0
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
@@ -256,7 +258,15 @@ class Composer:
     def _content(
         self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
     ) -> Answer:
-        """Return an answer of one text, which a stop sequence may end."""
+        """Return an answer of one text, which a stop sequence may end.
+
+        Raises:
+            APIError: All choices together have too many log probabilities.
+        """
+        if logprobs is not None:
+            self._logprobs_left -= len(tokens) * (1 + logprobs.top)
+            if self._logprobs_left < 0:
+                raise _too_many_logprobs(logprobs.top)
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._request.stops:
@@ -303,6 +313,15 @@ def is_quick(request: GenerationRequest, plan: GenerationPlan, asked_calls: int)
     if not isinstance(request, ChatCompletionRequest):
         return True
     return response_schema(request) is None and not tool_calls(request, asked_calls)
+
+
+def _too_many_logprobs(top: int) -> APIError:
+    return APIError(
+        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
+        f"each token and its {top} alternatives, but got more.",
+        param="logprobs",
+        code="integer_above_max_value",
+    )
 
 
 def _invalid_schema(error: SchemaError, param: str) -> APIError:

@@ -30,8 +30,9 @@ from http_api.reading import Asked, BodyReader, is_light, named_model
 from http_api.sending import ended_by_disconnect
 from schemas import APIError
 
-# A helper takes larger bodies only where no other request waits for it.
-MAX_BYTES_QUICK = 262_144
+# Larger bodies leave a helper to the others.
+MAX_BYTES_QUICK = 1 << 20
+PIECE = 1 << 18
 
 T = TypeVar("T")
 
@@ -207,7 +208,7 @@ def _note(request: Request, model: str, asked: Asked) -> None:
 def in_pieces(blob: bytearray) -> list[memoryview]:
     """Return bytes in parts none of which takes long to write."""
     view = memoryview(blob)
-    return [view[at : at + MAX_BYTES_QUICK] for at in range(0, len(view), MAX_BYTES_QUICK)]
+    return [view[at : at + PIECE] for at in range(0, len(view), PIECE)]
 
 
 async def _next(job: Job) -> tuple[Any, bytearray]:

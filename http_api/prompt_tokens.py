@@ -1,7 +1,13 @@
 """The prompt tokens of each API's requests, and the prompts that are echoed."""
 
 from prompts.counting import count_function_tokens, count_image_tokens, count_prompt_tokens
-from schemas import APIError, ChatCompletionRequest, CompletionRequest, Prompt
+from schemas import (
+    MAX_CHARACTERS_ECHOED,
+    APIError,
+    ChatCompletionRequest,
+    CompletionRequest,
+    Prompt,
+)
 from tokenizer import count_tokens, decode_tokens
 
 
@@ -27,7 +33,8 @@ def echoes(completion: CompletionRequest) -> list[str]:
     """Return for each choice the prompt in front of its text: empty without ``echo``.
 
     Raises:
-        APIError: A prompt of token ids has one that its encoding does not have.
+        APIError: A prompt of token ids has one that its encoding does not have, or the choices
+            would repeat too much.
     """
     if not completion.echo:
         return [""] * completion.choices
@@ -43,4 +50,12 @@ def echoes(completion: CompletionRequest) -> list[str]:
                 param="prompt",
                 code="invalid_value",
             ) from None
+    characters = sum(map(len, texts)) * (completion.n or 1)
+    if characters > MAX_CHARACTERS_ECHOED:
+        raise APIError(
+            f"Invalid 'echo': expected prompts of at most {MAX_CHARACTERS_ECHOED} characters in "
+            f"all choices, but got {characters}.",
+            param="echo",
+            code="string_above_max_length",
+        )
     return [text for text in texts for _ in range(completion.n or 1)]

@@ -23,11 +23,12 @@ from prompts.attachments import shorten_attachments
 from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 
-# To parse and to check what has no more bytes, or these with no more values and keys, takes under
-# 0.5 ms whatever it holds.
+# To parse and to check what has no more bytes, or these with no more values, keys and escapes, takes
+# under 0.5 ms whatever it holds. An escape takes a sixteenth of what a value does.
 MAX_BYTES_SURELY_LIGHT = 4096
-MAX_BYTES_READ_INLINE = 65_536
+MAX_BYTES_READ_INLINE = 131_072
 MAX_NODES_READ_INLINE = 1024
+ESCAPES_OF_A_NODE = 16
 
 MAX_JSON_NODES = 1 << 20
 # What the bodies that have arrived in part, or wait for a helper, may take in a worker.
@@ -174,9 +175,11 @@ def count_nodes(body: bytes | bytearray) -> int:
 def is_light(body: bytes | bytearray) -> bool:
     """Tell whether to parse and to check a body takes but a moment, whatever it holds."""
     size = len(body)
-    return size <= MAX_BYTES_SURELY_LIGHT or (
-        size <= MAX_BYTES_READ_INLINE and count_nodes(body) <= MAX_NODES_READ_INLINE
-    )
+    if size <= MAX_BYTES_SURELY_LIGHT:
+        return True
+    if size > MAX_BYTES_READ_INLINE:
+        return False
+    return count_nodes(body) + body.count(b"\\") // ESCAPES_OF_A_NODE <= MAX_NODES_READ_INLINE
 
 
 def named_model(body: bytes | bytearray) -> str:

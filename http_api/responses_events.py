@@ -29,11 +29,14 @@ from http_api.responses_schemas import (
     ResponseUsage,
     SchemaFormat,
 )
-from schemas import ErrorBody, Usage
+from schemas import APIError, ErrorBody, Usage
 
 # Log probabilities stand in the deltas and in the last event. Up to so many characters they stand
 # in the three events that end the text too.
 MAX_LOGPROBS_REPEATED = 1 << 20
+
+# What a response repeats stands in its first two events and in its last.
+MAX_ECHO = 1 << 20
 
 ENCRYPTED = "reasoning.encrypted_content"
 
@@ -47,8 +50,19 @@ class Echoed:
 
     @classmethod
     def of(cls, request: ResponsesRequest) -> "Echoed":
-        """Return what the response to a request repeats."""
-        return cls(_echo(request).model_dump_json()[1:], ENCRYPTED in (request.include or ()))
+        """Return what the response to a request repeats.
+
+        Raises:
+            APIError: It would repeat too much.
+        """
+        echo = _echo(request).model_dump_json()[1:]
+        if len(echo) > MAX_ECHO:
+            raise APIError(
+                "Invalid request: expected instructions, tools and a format of at most "
+                f"{MAX_ECHO} characters, which the response repeats, but got {len(echo)}.",
+                code="string_above_max_length",
+            )
+        return cls(echo, ENCRYPTED in (request.include or ()))
 
 
 class ResponsesRenderer:
