@@ -23,8 +23,8 @@ from prompts.attachments import shorten_attachments
 from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 
-# To parse and to check what has no more bytes, or these with no more values, keys and escapes, takes
-# under 0.5 ms whatever it holds. An escape takes a sixteenth of what a value does.
+# To parse and to check what has no more bytes, or these with no more values, keys and escapes,
+# takes under 0.5 ms whatever it holds. An escape takes a sixteenth of what a value does.
 MAX_BYTES_SURELY_LIGHT = 4096
 MAX_BYTES_READ_INLINE = 131_072
 MAX_NODES_READ_INLINE = 1024
