@@ -351,7 +351,7 @@ def test_who_waits_for_a_whole_answer_leaves_too(narrow: Server) -> None:
     with socket.create_connection(narrow.address) as connection:
         connection.sendall(request)
         assert eventually(lambda: narrow.metrics().total("vllm:num_requests_running") == 1)
-    assert eventually(lambda: narrow.metrics().total("vllm:num_requests_running") == 0, 1)
+    assert eventually(lambda: narrow.metrics().total("vllm:num_requests_running") == 0)
     assert narrow.metrics().total(aborted, finished_reason="abort") == before + 1
 
 
