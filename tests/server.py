@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.process import free_port, stop
+from tests.process import free_port
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 60.0
@@ -58,6 +58,20 @@ class Server:
     def helpers(self) -> list[psutil.Process]:
         """The helper processes of the workers, and the nurseries that forked them."""
         return [helper for worker in self.workers for helper in worker.children(recursive=True)]
+
+    def wait_until_ready(self) -> None:
+        """Return when the server is ready.
+
+        Raises:
+            RuntimeError: It ended, or was not ready in time; the message holds its log.
+        """
+
+        def has_ended() -> bool:
+            return self.process is not None and self.process.poll() is not None
+
+        eventually(lambda: has_ended() or _is_ready(self.url), START_TIMEOUT_S)
+        if has_ended() or not _is_ready(self.url):
+            raise RuntimeError(f"bentoml serve is not ready. Its log:\n{self.log()}")
 
     def metrics(self) -> "Metrics":
         """Return what /metrics says now."""
@@ -133,7 +147,7 @@ def running_server(
     env: Mapping[str, str] | None = None,
     ready: bool = True,
 ) -> Iterator[Server]:
-    """Run ``bentoml serve`` on a free port while the body runs, and stop it by its process id.
+    """Run ``bentoml serve`` on a free port while the body runs, and kill it after it.
 
     The body begins when it is ready, or at once if `ready` is false.
 
@@ -150,7 +164,7 @@ def running_server(
                 bentoml("serve", target, "--port", str(port), *serve_args),
                 cwd=cwd,
                 # BentoML empties the metrics of all servers that share its home.
-                env=clean_environment({"BENTOML_HOME": folder, **(env or {})}),
+                env=clean_environment({"BENTOML_HOME": folder, "TMPDIR": folder, **(env or {})}),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -158,10 +172,24 @@ def running_server(
         server = Server(f"http://127.0.0.1:{port}", process, log_file)
         try:
             if ready:
-                _wait_until_ready(server, process)
+                server.wait_until_ready()
             yield server
         finally:
-            stop(process, STOP_TIMEOUT_S)
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a server and its workers at once: a second each is saved, and the folder is ours."""
+    try:
+        root = psutil.Process(process.pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        processes = []
+    for each in processes:  # the parent first: it would start others
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    psutil.wait_procs(processes, STOP_TIMEOUT_S)
 
 
 def _is_ready(url: str) -> bool:
@@ -169,9 +197,3 @@ def _is_ready(url: str) -> bool:
         return PLAIN.get(f"{url}/readyz", timeout=5).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _wait_until_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
-    eventually(lambda: process.poll() is not None or _is_ready(server.url), START_TIMEOUT_S)
-    if process.poll() is not None or not _is_ready(server.url):
-        raise RuntimeError(f"bentoml serve is not ready. Its log:\n{server.log()}")

@@ -152,9 +152,10 @@ def running_nginx(folder: Path, *emulators: Server) -> Iterator[str]:
 def two_emulators() -> Iterator[tuple[Server, Server]]:
     """Yield two emulators of their own, as one of them will be stopped."""
     with (
-        running_server("--arg", "workers=1") as first,
+        running_server("--arg", "workers=1", ready=False) as first,
         running_server("--arg", "workers=1") as second,
     ):
+        first.wait_until_ready()
         yield first, second
 
 

@@ -333,10 +333,14 @@ def test_a_thousand_profiles_are_found_quickly(tmp_path: Path) -> None:
     """A model seen before costs no search through the file."""
     profiles = read(tmp_path, "\n".join(f"- model: a*b*{i}" for i in range(1000)))
     profiles.of("gpt-4")
-    started_s = time.perf_counter()
-    for _ in range(1000):
-        profiles.of("gpt-4")
-    assert time.perf_counter() - started_s < 0.05
+
+    def took_s() -> float:
+        started_s = time.perf_counter()
+        for _ in range(1000):
+            profiles.of("gpt-4")
+        return time.perf_counter() - started_s
+
+    assert min(took_s() for _ in range(5)) < 0.05
 
 
 BAD_FILES = {

@@ -65,6 +65,7 @@ def test_its_requests_are_the_same_in_every_run() -> None:
         assert (min(lengths), max(lengths)) == (mean * 0.5, mean * 1.5)
 
 
+@pytest.mark.slow
 def test_a_server_that_keeps_up_is_seen_to(tmp_path: Path, one_worker: Server) -> None:
     """Tokens/s, TTFT and ITL of a real run are those that were asked for."""
     figures = tmp_path / "knee.json"

@@ -114,6 +114,7 @@ def test_two_workers_share_a_limit_exactly(local_only: None) -> None:  # noqa: A
         assert eventually(lambda: all(worker in server.log() for worker in workers))
 
 
+@pytest.mark.slow  # BentoML looks for dead workers every 10 s
 def test_a_worker_that_is_replaced_finds_the_limits(local_only: None) -> None:  # noqa: ARG001
     """A worker that takes the place of a killed one goes on with the same buckets."""
     with running_server(*settings(rpm=2, workers=1)) as server:
@@ -134,9 +135,9 @@ def test_a_worker_that_is_replaced_finds_the_limits(local_only: None) -> None:  
     assert left in (["1", "0"], ["1", "1"])  # 30 s refill one
 
 
-def test_official_client_paces_itself(local_only: None) -> None:  # noqa: ARG001
+@pytest.mark.parametrize("calls", [30, pytest.param(120, marks=pytest.mark.slow)])
+def test_official_client_paces_itself(local_only: None, calls: int) -> None:  # noqa: ARG001
     """20 threads with 5 retries lose no call, and take the time that the limit says."""
-    calls = 120
     with running_server(*settings(rpm=600, workers=2)) as server:
         drain = Post(chat(model="gpt-4"), {**headers(), "Authorization": "Bearer shared"})
         left = min(passed_of(post_together(server.address, [drain] * 600)))
@@ -157,7 +158,8 @@ def test_official_client_paces_itself(local_only: None) -> None:  # noqa: ARG001
             ids = set(pool.map(call, range(calls)))
             duration_s = time.monotonic() - start_s
     assert len(ids) == calls
-    assert duration_s == pytest.approx((calls - left) / 10, rel=0.1)
+    # A busy machine needs a second or two for the calls themselves.
+    assert (calls - left) / 10 * 0.9 <= duration_s < (calls - left) / 10 * 1.1 + 2
 
 
 # --------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_errors_by_code(one_worker: Server, added: Callable[..., float]) -> None
 
 
 def test_two_workers(two_workers: Server) -> None:
-    """Whichever worker is asked tells the sums of both within a second."""
+    """Whichever worker is asked tells the sums of both soon."""
     posts = [Post(chat(stream=bool(index % 2)), headers(5, 1, 10)) for index in range(60)]
     bad = [Post(chat(n=0), {})] * 10
     answers = post_together(two_workers.address, posts + bad, apart_s=0.002)
@@ -218,7 +218,7 @@ def test_two_workers(two_workers: Server) -> None:
             metrics.total(f"{BENTOML}_in_progress", endpoint=CHAT_PATH),
         ]
 
-    assert eventually(lambda: told() == [600, 60, 10, 30, 30, 0, 60, 10, 0], timeout_s=1)
+    assert eventually(lambda: told() == [600, 60, 10, 30, 30, 0, 60, 10, 0])
     assert all(told() == [600, 60, 10, 30, 30, 0, 60, 10, 0] for _ in range(10))
 
 
@@ -235,6 +235,7 @@ def alone(worker: psutil.Process, server: Server) -> Iterator[None]:
             other.resume()
 
 
+@pytest.mark.slow  # BentoML looks for dead workers every 10 s
 def test_streams_of_all_workers(two_workers: Server) -> None:
     """Streams under way are those of both workers; those of one that is killed are forgotten."""
     asked = Post(chat(stream=True), headers(0, 60_000))

@@ -138,6 +138,7 @@ def without_failures(document: dict[str, Any]) -> dict[str, Any]:
     return harmless
 
 
+@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("method", "path", "mode", "expected"),
     [
@@ -160,6 +161,7 @@ def test_no_request_breaks_the_server(
     path: str,
     mode: GenerationMode,
     expected: int,
+    examples: int,
 ) -> None:
     """Whatever valid or invalid request comes, the answer is no 5xx and as the document says."""
     statuses: Counter[int] = Counter()
@@ -169,7 +171,7 @@ def test_no_request_breaks_the_server(
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=150,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
@@ -184,7 +186,7 @@ def test_no_request_breaks_the_server(
             operation.validate_response(response)
 
     answers_as_described()
-    assert statuses[expected] > 10
+    assert statuses[expected] >= examples / 15
 
 
 # --------------------------------------------------------------------------------------

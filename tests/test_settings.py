@@ -65,10 +65,11 @@ def http(custom: Server) -> Iterator[httpx.Client]:
 
 def test_defaults_are_set(custom: Server) -> None:
     """Without headers a stream has the server's own TTFT, ITL and length."""
-    answer = stream(custom.address, model="alpha")
-    assert len(answer.content) == 7
-    assert 0.030 <= answer.content[0].arrival_s < 0.090
-    assert 0.030 + 6 * 0.0125 <= answer.content[-1].arrival_s < 0.200
+    answers = [stream(custom.address, model="alpha") for _ in range(5)]
+    assert {len(answer.content) for answer in answers} == {7}
+    # The least late of a few: a busy machine delays some.
+    assert 0.030 <= min(answer.content[0].arrival_s for answer in answers) < 0.090
+    assert 0.105 <= min(answer.content[-1].arrival_s for answer in answers) < 0.200
 
 
 def test_headers_win(custom: Server) -> None:

@@ -199,7 +199,7 @@ def test_log_probabilities_spare_a_paced_stream(one_worker: Server, large: Post)
 
 
 def test_disconnects_free_everything(one_worker: Server) -> None:
-    """A second after 500 clients went away in mid-stream neither streams nor files are left."""
+    """Soon after 500 clients went away in mid-stream neither streams nor files are left."""
     (worker,) = one_worker.workers
     assert eventually(lambda: active_streams(one_worker) == 0)
     files = worker.num_fds()
@@ -209,8 +209,8 @@ def test_disconnects_free_everything(one_worker: Server) -> None:
             assert connection.recv(1)
         assert active_streams(one_worker) == 500
 
-    assert eventually(lambda: active_streams(one_worker) == 0, timeout_s=1)
-    assert eventually(lambda: worker.num_fds() <= files + 5, timeout_s=1)
+    assert eventually(lambda: active_streams(one_worker) == 0)
+    assert eventually(lambda: worker.num_fds() <= files + 5)
 
 
 def test_disconnect_of_a_stopped_reader(one_worker: Server) -> None:
@@ -221,7 +221,7 @@ def test_disconnect_of_a_stopped_reader(one_worker: Server) -> None:
         assert eventually(lambda: active_streams(one_worker) == 3)
         stream(one_worker.address, headers(output_length=20, itl_ms=50))  # until they are stuck
 
-    assert eventually(lambda: active_streams(one_worker) == 0, timeout_s=1)
+    assert eventually(lambda: active_streams(one_worker) == 0)
 
 
 # --------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_disconnect_of_a_waiting_client(one_worker: Server) -> None:
     with unread(one_worker.address, [Post(chat(model=model), headers(ttft_ms=200_000))]):
         assert eventually(lambda: in_progress(one_worker) == 1)
 
-    assert eventually(lambda: counted() == before + 1, timeout_s=1)
+    assert eventually(lambda: counted() == before + 1)
     assert eventually(lambda: model in one_worker.log())
     (line,) = [line for line in one_worker.log().splitlines() if model in line]
     assert "mode=whole status=499" in line
