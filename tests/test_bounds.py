@@ -241,8 +241,8 @@ def cpu_s(model: type[RequestModel], body: bytes) -> float:
 def test_long_arrays_cost_no_more_than_to_parse(
     model: type[RequestModel], start: str, member: str, end: str
 ) -> None:
-    """3 MB of faulty members, which took 5 s, are refused as soon as they are parsed."""
-    body = (start + ",".join([member] * (3_000_000 // (len(member) + 1))) + end).encode()
+    """600 KB of faulty members, which took 0.6 s, are refused as soon as they are parsed."""
+    body = (start + ",".join([member] * (600_000 // (len(member) + 1))) + end).encode()
     assert min(cpu_s(model, body) for _ in range(3)) < 0.1
 
 
@@ -372,7 +372,7 @@ def mutated(value: Any, draw: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - an
     return [mutated(item, draw) if at == key else item for at, item in enumerate(value)]
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.sampled_from(SEEDS), st.data(), st.booleans())
 def test_mutated_requests_are_valid_or_refused(
     seed: tuple[type[RequestModel], dict[str, Any]], data: st.DataObject, strict: bool
@@ -416,7 +416,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(SCHEMAS)
 def test_schemas_of_odd_numbers_have_an_instance_or_an_error(schema: dict[str, Any]) -> None:
     """Numbers at the ends of a double's range make an instance or an error, in little time."""
