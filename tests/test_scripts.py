@@ -1,5 +1,6 @@
 """The test files as the specification runs them, and the benchmarks to their end."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -17,11 +18,10 @@ import pytest
 
 from benchmarks import bare_app
 from benchmarks._client import Chat, StreamResult, run_streams
-from benchmarks._server import Cpu, c_program, emulator, serving
+from benchmarks._server import Cpu, c_program, serving
 from benchmarks._steady import Search, Steady
 from benchmarks.fidelity import middle, over, summarize
-from benchmarks.load_examples import arguments, examples
-from benchmarks.throughput import cost_row
+from benchmarks.throughput import Servers, cost, cost_row
 from tests.server import REPOSITORY, Server, clean_environment
 
 
@@ -56,6 +56,7 @@ def test_runs_as_a_script(script: str, test: str, base_url: str) -> None:
     assert "1 passed" in run(environment, script, "-k", test, "-p", "no:cacheprovider")
 
 
+@pytest.mark.slow
 def test_fidelity(one_worker: Server, tmp_path: Path) -> None:
     """The benchmark of the clock prints, writes and draws a server's and a checkout's figures."""
     figures, picture = tmp_path / "fidelity.json", tmp_path / "fidelity.png"
@@ -115,6 +116,7 @@ def throughput(
 Throughput = tuple[str, dict[str, dict[str, dict[str, float]]]]
 
 
+@pytest.mark.slow
 def test_throughput_of_whole_answers(throughput: Throughput) -> None:
     """Beside the bare app's, the benchmark prints the rate and the CPU time of whole answers."""
     printed, figures = throughput
@@ -129,40 +131,44 @@ def test_throughput_of_whole_answers(throughput: Throughput) -> None:
     assert figures["whole"]["emulator"]["ratio"] > 1
 
 
-def test_cost_of_a_paced_token(throughput: Throughput) -> None:
-    """The benchmark prints what a token costs each server, in user and in system time."""
-    printed, figures = throughput
-    row = r"cost (5 \w+) +(\w+ ?\w+) +user +([\d.]+) system +([\d.]+) sum +([\d.]+)"
-    rows = re.findall(row, printed)
-    assert len(rows) == len(figures["cost"]) >= 4
-    for streams, server, *parts in rows:
-        measured = figures["cost"][f"{server}, {streams}"]
+def check_costs(printed: str, costs: Mapping[str, Mapping[str, float]]) -> None:
+    """Every figure has its row, every row its figures, together as apart."""
+    parts_of_row = r"user +([\d.]+) system +([\d.]+) sum +([\d.]+)"
+    row = rf"^cost (5 (?:together|apart)) +(\w+(?: \w+)?) +{parts_of_row}"
+    rows = re.findall(row, printed, re.MULTILINE)
+    assert sorted(f"{server}, {name}" for name, server, *_ in rows) == sorted(costs)
+    for name, server, *parts in rows:
+        measured = costs[f"{server}, {name}"]
         expected = [measured[f"{part}_us"] for part in ("user", "system", "sum")]
         assert [float(part) for part in parts] == pytest.approx(expected, abs=0.06)
         assert expected[0] + expected[1] == pytest.approx(expected[2])
         assert 2 < expected[2] < 10_000
-    assert figures["cost"]["bare app, 5 together"]["ratio"] == 1
+    for name in ("5 together", "5 apart"):
+        assert {f"emulator, {name}", f"bare app, {name}"} <= set(costs)
+        assert costs[f"bare app, {name}"]["ratio"] == 1
 
 
-def test_cost_of_a_token_of_a_response(throughput: Throughput) -> None:
-    """Beside a chat's, the benchmark prints what a token of a response costs, and its errors."""
+@pytest.mark.slow
+def test_cost_of_a_paced_token(throughput: Throughput) -> None:
+    """The benchmark prints what a token costs each server, in user and in system time."""
     printed, figures = throughput
-    for api in ("chat", "responses"):
-        measured = figures["responses"][f"emulator, {api}"]
-        row = re.search(
-            rf"{api} +emulator +sum +([\d.]+) us/token, TTFT error p50 +([\d.]+)", printed
-        )
-        assert row
-        expected = [measured["sum_us"], measured["ttft_error_p50_ms"]]
-        assert [float(figure) for figure in row.groups()] == pytest.approx(expected, abs=0.06)
-        assert 2 < measured["sum_us"] < 10_000
-    assert figures["responses"]["emulator, chat"]["ratio"] == 1
+    check_costs(printed, figures["cost"])
 
 
-def test_settings_of_a_measured_server() -> None:
-    """The server that is measured with settings is started with them."""
-    command = emulator(2, ["rpm=5", "tpm=10"])
-    assert command[3:-1] == ["--arg", "workers=2", "--arg", "rpm=5", "--arg", "tpm=10"]
+def test_printed_costs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rows that are printed are the figures that are written, of each server and mode."""
+
+    def measured(servers: object, *_: object) -> dict[str, list[Steady]]:  # noqa: ARG001
+        return {
+            server: [Steady(100, 100, Cpu(0.002, system_s, 0.002 + system_s, 50), 2.0, 0.1)]
+            for server, system_s in (("emulator", 0.0011), ("bare app", 0.0007), ("C program", 0))
+        }
+
+    monkeypatch.setattr("benchmarks.throughput.in_turn", measured)
+    options = argparse.Namespace(cost_streams=[5], runs=1, duration_s=1)
+    costs = cost(Servers([], []), options)
+    assert len(costs) == 6
+    check_costs(capsys.readouterr().out, costs)
 
 
 def test_parts_of_the_cost() -> None:
@@ -183,6 +189,7 @@ def test_parts_of_the_cost() -> None:
     )
 
 
+@pytest.mark.slow
 def test_streams_that_are_held(throughput: Throughput) -> None:
     """The benchmark prints how many streams each server holds, and tries no more than it may."""
     printed, figures = throughput
@@ -190,6 +197,21 @@ def test_streams_that_are_held(throughput: Throughput) -> None:
     for server, measured in figures["streams"].items():
         assert re.search(rf"streams +{server} +(at least )?{measured['streams']} streams", printed)
         assert 0 <= measured["streams"] <= 10
+
+
+@pytest.mark.slow
+def test_cost_of_a_token_of_a_response(throughput: Throughput) -> None:
+    """Beside a chat's, the benchmark prints what a token of a response costs, and its errors."""
+    printed, figures = throughput
+    for api in ("chat", "responses"):
+        measured = figures["responses"][f"emulator, {api}"]
+        pattern = rf"{api} +emulator +sum +([\d.]+) us/token, TTFT error p50 +([\d.]+)"
+        row = re.search(pattern, printed)
+        assert row
+        expected = [measured["sum_us"], measured["ttft_error_p50_ms"]]
+        assert [float(figure) for figure in row.groups()] == pytest.approx(expected, abs=0.06)
+        assert 2 < measured["sum_us"] < 10_000
+    assert figures["responses"]["emulator, chat"]["ratio"] == 1
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 60, 100, 730, 3999, 4000, 9000])
@@ -257,22 +279,3 @@ def same_shape(event: bytes) -> bytes:
     text = re.sub(rb"chatcmpl-\w{29}", b"chatcmpl-ID", text)
     text = re.sub(rb"fp_\w{10}", b"fp_ID", text)
     return re.sub(rb'"created":\d{10}', b'"created":0', text)
-
-
-def test_examples_of_the_load_kit_are_found() -> None:
-    """Those that run against one emulator are: the README's, scenarios, limits and processes."""
-    lines = [" ".join(words) for words in examples()]
-    for part in ("--html run.html", "LongChatUser", "--max-itl-p99-ms", "--processes"):
-        assert [line for line in lines if part in line]
-    assert not [line for line in lines if "--master" in line or "api.example.com" in line]
-    words = ["locust", "-f", "locustfile.py", "-t", "1m", "--host", "http://localhost:3000"]
-    file, url = str(REPOSITORY / "locustfile.py"), "http://localhost:1"
-    assert [*arguments(words, url, "2s")] == ["-f", file, "-t", "2s", "--host", url]
-
-
-@pytest.mark.slow
-def test_examples_of_the_load_kit_pass(tmp_path: Path) -> None:
-    """The example with limits passes, run as the script runs them 20 times."""
-    once = ["--times", "1", "--duration", "5s", "--only=--max-itl"]
-    printed = benchmark(tmp_path, "load_examples", *once)
-    assert printed.startswith("1 of 1 passed: locust ")
