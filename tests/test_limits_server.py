@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -102,16 +103,27 @@ def passed_of(answers: list[Answer]) -> Counter[int]:
 def test_two_workers_share_a_limit_exactly(local_only: None) -> None:  # noqa: ARG001
     """Of 300 requests at once 100 pass, plus what refilled, and each remaining value is told."""
     with running_server(*settings(rpm=100, workers=2)) as server:
-        start_s = time.monotonic()
-        answers = post_together(server.address, [Post(chat(), headers())] * 300)
-        refilled = (time.monotonic() - start_s) * 100 / 60
-
-        passed = passed_of(answers)
-        assert set(passed) == set(range(100))
-        assert 100 <= passed.total() <= 100 + refilled
-        assert eventually(lambda: server.log().count("status=429") == 300 - passed.total())
         workers = [f"openai_emulator:{worker}] completion" for worker in (1, 2)]
-        assert eventually(lambda: all(worker in server.log() for worker in workers))
+        refused = 0
+        # On a busy machine one worker may accept all connections: then there is another model.
+        for model in ("gpt-4", "gpt-4o", "gpt-3.5-turbo", "other"):
+            start_s = time.monotonic()
+            answers = post_together(server.address, [Post(chat(model=model), headers())] * 300)
+            refilled = (time.monotonic() - start_s) * 100 / 60
+
+            passed = passed_of(answers)
+            assert set(passed) == set(range(100))
+            assert 100 <= passed.total() <= 100 + refilled
+            refused += 300 - passed.total()
+            assert eventually(partial(has_refused, server, refused))
+            if all(worker in server.log() for worker in workers):
+                break
+        assert all(worker in server.log() for worker in workers)
+
+
+def has_refused(server: Server, count: int) -> bool:
+    """Tell whether the log tells of so many refusals."""
+    return server.log().count("status=429") == count
 
 
 @pytest.mark.slow  # BentoML looks for dead workers every 10 s

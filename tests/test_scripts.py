@@ -17,10 +17,9 @@ import pytest
 
 from benchmarks import bare_app
 from benchmarks._client import Chat, StreamResult, run_streams
-from benchmarks._server import Cpu, c_program, emulator, serving
+from benchmarks._server import Cpu, c_program, serving
 from benchmarks._steady import Search, Steady
 from benchmarks.fidelity import middle, over, summarize
-from benchmarks.load_examples import arguments, examples
 from benchmarks.throughput import Servers, cost, cost_row
 from tests.server import PLAIN, REPOSITORY, Server, clean_environment
 
@@ -171,28 +170,6 @@ def test_printed_costs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     check_costs(capsys.readouterr().out, costs)
 
 
-@pytest.mark.slow
-def test_cost_of_a_token_of_a_response(throughput: Throughput) -> None:
-    """Beside a chat's, the benchmark prints what a token of a response costs, and its errors."""
-    printed, figures = throughput
-    for api in ("chat", "responses"):
-        measured = figures["responses"][f"emulator, {api}"]
-        row = re.search(
-            rf"{api} +emulator +sum +([\d.]+) us/token, TTFT error p50 +([\d.]+)", printed
-        )
-        assert row
-        expected = [measured["sum_us"], measured["ttft_error_p50_ms"]]
-        assert [float(figure) for figure in row.groups()] == pytest.approx(expected, abs=0.06)
-        assert 2 < measured["sum_us"] < 10_000
-    assert figures["responses"]["emulator, chat"]["ratio"] == 1
-
-
-def test_settings_of_a_measured_server() -> None:
-    """The server that is measured with settings is started with them."""
-    command = emulator(2, ["rpm=5", "tpm=10"])
-    assert command[3:-1] == ["--arg", "workers=2", "--arg", "rpm=5", "--arg", "tpm=10"]
-
-
 def test_parts_of_the_cost() -> None:
     """The cost is the cheapest run's, divided into user and system as all runs together were."""
     runs = [
@@ -219,6 +196,21 @@ def test_streams_that_are_held(throughput: Throughput) -> None:
     for server, measured in figures["streams"].items():
         assert re.search(rf"streams +{server} +(at least )?{measured['streams']} streams", printed)
         assert 0 <= measured["streams"] <= 10
+
+
+@pytest.mark.slow
+def test_cost_of_a_token_of_a_response(throughput: Throughput) -> None:
+    """Beside a chat's, the benchmark prints what a token of a response costs, and its errors."""
+    printed, figures = throughput
+    for api in ("chat", "responses"):
+        measured = figures["responses"][f"emulator, {api}"]
+        pattern = rf"{api} +emulator +sum +([\d.]+) us/token, TTFT error p50 +([\d.]+)"
+        row = re.search(pattern, printed)
+        assert row
+        expected = [measured["sum_us"], measured["ttft_error_p50_ms"]]
+        assert [float(figure) for figure in row.groups()] == pytest.approx(expected, abs=0.06)
+        assert 2 < measured["sum_us"] < 10_000
+    assert figures["responses"]["emulator, chat"]["ratio"] == 1
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 60, 100, 730, 3999, 4000, 9000])
@@ -285,22 +277,3 @@ def same_shape(event: bytes) -> bytes:
     text = re.sub(rb"chatcmpl-\w{29}", b"chatcmpl-ID", text)
     text = re.sub(rb"fp_\w{10}", b"fp_ID", text)
     return re.sub(rb'"created":\d{10}', b'"created":0', text)
-
-
-def test_examples_of_the_load_kit_are_found() -> None:
-    """Those that run against one emulator are: the README's, scenarios, limits and processes."""
-    lines = [" ".join(words) for words in examples()]
-    for part in ("--html run.html", "LongChatUser", "--max-itl-p99-ms", "--processes"):
-        assert [line for line in lines if part in line]
-    assert not [line for line in lines if "--master" in line or "api.example.com" in line]
-    words = ["locust", "-f", "locustfile.py", "-t", "1m", "--host", "http://localhost:3000"]
-    file, url = str(REPOSITORY / "locustfile.py"), "http://localhost:1"
-    assert [*arguments(words, url, "2s")] == ["-f", file, "-t", "2s", "--host", url]
-
-
-@pytest.mark.slow
-def test_examples_of_the_load_kit_pass(tmp_path: Path) -> None:
-    """The example with limits passes, run as the script runs them 20 times."""
-    once = ["--times", "1", "--duration", "5s", "--only=--max-itl"]
-    printed = benchmark(tmp_path, "load_examples", *once)
-    assert printed.startswith("1 of 1 passed: locust ")
