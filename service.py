@@ -15,6 +15,7 @@ import hashlib
 import logging
 import sys
 import time
+from functools import partial
 
 import bentoml
 from bentoml._internal.context import server_context
@@ -44,9 +45,9 @@ from http_api.index_page import index
 from http_api.injecting import Injector, refuse_time_in_engine
 from http_api.limiting import Limiter
 from http_api.log_lines import LINES, keep_lines_printable
-from http_api.offloading import Desk, Ready
+from http_api.offloading import Desk
 from http_api.planning import draw_offsets, refuse_beyond_timeout
-from http_api.preparing import CHAT, INPUT_TOKENS, LEGACY, RESPONSES, Preparer, Work
+from http_api.preparing import CHAT, INPUT_TOKENS, LEGACY, RESPONSES, Prepared, Preparer, Work
 from http_api.profiles import ProfilesError, read_profiles
 from http_api.reading import BodyReader
 from http_api.responses_schemas import InputTokens
@@ -296,26 +297,26 @@ class OpenAIEmulator:
 
     async def generate(self, request: Request, path: str) -> Response:
         """Read a request for texts, and send the answers when they are due."""
-        ready = await self.desk.prepare(request, path)
+        prepared = await self.desk.prepare(request, path)
         try:
-            generation, fault = await self.plan(request, ready)
+            generation, fault = await self.plan(request, prepared)
             return await self.respond(request, generation, fault)
         except BaseException:
-            ready.cancel()
+            prepared.cancel()
             raise
 
-    async def plan(self, request: Request, ready: Ready) -> tuple[Generation, Fault | None]:
+    async def plan(self, request: Request, prepared: Prepared) -> tuple[Generation, Fault | None]:
         """Decide when the answers of a request are due, and what becomes of them.
 
         Raises:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
-        prepared = ready.prepared
         parsed, headers, plan = prepared.request, prepared.asked.emulation, prepared.plan
         counted = None
         if self.limiter:
-            counted = await self.limiter.admit(request, parsed, plan, ready.count)
+            count = partial(self.desk.count, request, prepared)
+            counted = await self.limiter.admit(request, parsed, plan, count)
         fault = self.injector.decide(request, parsed)
         times = None
         if self.engine is not None and self.engine.times(prepared.asked):
@@ -330,7 +331,7 @@ class OpenAIEmulator:
         if not parsed.stream and times is None:
             refuse_beyond_timeout(plan, SETTINGS.timeout_s)
         if counted is None:
-            counted = ready.count() if parsed.wants_usage else known(0)
+            counted = self.desk.count(request, prepared) if parsed.wants_usage else known(0)
         header = Header(
             random_id(parsed.ID_PREFIX, parsed.ID_DIGITS),
             int(time.time()),

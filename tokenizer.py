@@ -75,21 +75,13 @@ def load_encodings() -> None:
         tiktoken.get_encoding(name)
 
 
-# No name that tiktoken tells apart is longer; longer ones would fill the caches.
-_LONGEST_NAME_THAT_TELLS = 64
-
-
+@lru_cache(maxsize=1024)
 def encoding_name(model: str) -> str:
     """Return the encoding of `model`: tiktoken's choice, else ``o200k_base``.
 
     >>> encoding_name("gpt-4"), encoding_name("my-model")
     ('cl100k_base', 'o200k_base')
     """
-    return _encoding_name(model[:_LONGEST_NAME_THAT_TELLS])
-
-
-@lru_cache(maxsize=1024)
-def _encoding_name(model: str) -> str:
     try:
         name = encoding_name_for_model(model)
     except KeyError:
@@ -97,14 +89,10 @@ def _encoding_name(model: str) -> str:
     return name if name in VOCABULARIES else DEFAULT_ENCODING
 
 
+@lru_cache(maxsize=1024)
 def encoding_for(model: str) -> tiktoken.Encoding:
     """Return the encoding that counts the tokens of `model`."""
-    return _encoding(model[:_LONGEST_NAME_THAT_TELLS])
-
-
-@lru_cache(maxsize=1024)
-def _encoding(model: str) -> tiktoken.Encoding:
-    return tiktoken.get_encoding(_encoding_name(model))
+    return tiktoken.get_encoding(encoding_name(model))
 
 
 # --------------------------------------------------------------------------------------
@@ -124,7 +112,7 @@ def count_tokens(text: str, model: str) -> int:
     a million spaces or so, which tiktoken cannot split, is counted in halves, each on its own.
     """
     if len(text) <= _MAX_CHARACTERS_CACHED:
-        return _count_cached(text, model[:_LONGEST_NAME_THAT_TELLS])
+        return _count_cached(text, model)
     if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
         return len(encoding_for(model).encode_ordinary(text))
     try:
@@ -136,7 +124,7 @@ def count_tokens(text: str, model: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _count_cached(text: str, model: str) -> int:
-    return len(_encoding(model).encode_ordinary(text))
+    return len(encoding_for(model).encode_ordinary(text))
 
 
 def encode(text: str, model: str) -> list[int]:

@@ -133,7 +133,8 @@ class Composer:
         schema = response_schema(request)
         if isinstance(request.response_format, JsonObjectFormat) and not calls:
             self._found = schema_in_messages(request.messages)
-        self._refuse_many_values(calls, schema)
+        if calls or schema is not None:
+            self._refuse_many_values(calls, schema)
         return [
             self._calls(request, index, calls)
             if calls

@@ -7,12 +7,14 @@ share with the worker.
 """
 
 import argparse
+import socket
 import time
+from contextlib import suppress
 
 import psutil
 
 from benchmarks._client import Chat, closed_loop
-from benchmarks._server import Server, emulator, process_cpu, serving
+from benchmarks._server import Server, emulator, serving
 
 CONNECTIONS = 8
 ANSWERS = {
@@ -26,15 +28,30 @@ def helpers_of(server: Server) -> list[psutil.Process]:
     return list(psutil.Process(server.worker_pids[0]).children(recursive=True))
 
 
+def cpu_s(server: Server) -> float:
+    """Return what the nursery and all its helpers have taken so far, those that ended included."""
+    total_s = 0.0
+    for process in helpers_of(server):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total_s += times.user + times.system + times.children_user + times.children_system
+    return total_s
+
+
 def cost_us(server: Server, chat: Chat, duration_s: float) -> tuple[float, float, float]:
     """Return the CPU of the worker and of the helpers for each answer, and answers/s."""
-    pids = [process.pid for process in helpers_of(server)]
-    before_s = sum(process_cpu(pid).sum_s for pid in pids)
-    started_s = time.monotonic()
+    before_s, started_s = cpu_s(server), time.monotonic()
     rate = closed_loop(server, chat, CONNECTIONS, duration_s)
     answers = rate.answers_per_s * (time.monotonic() - started_s)
-    after_s = sum(process_cpu(pid).sum_s for pid in pids if psutil.pid_exists(pid))
-    return rate.cpu_us_per_answer, (after_s - before_s) / answers * 1e6, rate.answers_per_s
+    return rate.cpu_us_per_answer, (cpu_s(server) - before_s) / answers * 1e6, rate.answers_per_s
+
+
+def ask_once(server: Server) -> None:
+    """Have a helper answer, and read that to its end: a helper whose client goes away is ended."""
+    with socket.create_connection(server.address) as connection:
+        connection.sendall(ANSWERS["JSON, by a helper"].encode(server.host))
+        while not connection.recv(1 << 16).endswith(b"}"):
+            pass
 
 
 def main() -> None:
@@ -53,6 +70,7 @@ def main() -> None:
                 f"{name:<20} worker {worker_us:5.0f} us, helpers {helper_us:5.0f} us an answer, "
                 f"{rate:,.0f} answers/s"
             )
+        ask_once(server)
         for index, process in enumerate(helpers_of(server)):
             memory = process.memory_full_info()
             name = "helper" if index else "nursery"

@@ -1,6 +1,6 @@
 """The X-* headers by name, those of failures too, and what says the same in a body or a file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -27,21 +27,22 @@ def field_name(header: str) -> str:
 HEADERS_BY_FIELD = {field_name(name): name for name in HEADER_NAMES.values()}
 
 
-def given_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def given_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return those of a request's headers that are X-* headers of ours, by name.
 
     Raises:
         APIError: One of them comes more than once.
     """
-    found = [(name, value) for name, value in raw if name in HEADER_NAMES]
-    given = {HEADER_NAMES[name]: value.decode("latin-1") for name, value in found}
-    if len(given) < len(found):
-        names = [name for name, _ in found]
-        repeated = next(name for name in names if names.count(name) > 1)
-        times = names.count(repeated)
-        raise invalid_header(
-            HEADER_NAMES[repeated], f"expected one value, but got {times} headers of this name"
-        )
+    given: dict[str, str] = {}
+    for name, value in raw:
+        if name in HEADER_NAMES:
+            header = HEADER_NAMES[name]
+            if header in given:
+                times = [other for other, _ in raw].count(name)
+                raise invalid_header(
+                    header, f"expected one value, but got {times} headers of this name"
+                )
+            given[header] = value.decode("latin-1")
     return given
 
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,26 +38,6 @@ T = TypeVar("T")
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
-@dataclass(slots=True)
-class Ready:
-    """A request that was read, planned and composed.
-
-    Args:
-        prepared: What is left to send.
-        count: Starts to count the tokens of the prompt, or tells of a count that is under way.
-        job: The helper's, if one is at it.
-    """
-
-    prepared: Prepared
-    count: Callable[[], asyncio.Future[int]]
-    job: Job | None = None
-
-    def cancel(self) -> None:
-        """Give up what a helper is still at."""
-        if self.job is not None:
-            self.job.cancel()
-
-
 class Desk:
     """Takes requests, and returns what is left to do for them.
 
@@ -82,7 +61,7 @@ class Desk:
             DETOKENIZE: preparer.detokenize,
         }
 
-    async def prepare(self, request: Request, path: str) -> Ready:
+    async def prepare(self, request: Request, path: str) -> Prepared:
         """Read, plan and compose a request for texts.
 
         Raises:
@@ -90,45 +69,29 @@ class Desk:
             ClientDisconnect: The client went away.
         """
         body, given = await self._reader.read(request), given_headers(request.scope["headers"])
+        prepared: Prepared | None = None
         if is_light(body):
-            draft = self._here(request, body, partial(self._preparer.draft, path, given))
-            if draft.is_quick:
-                prepared = self._preparer.compose(draft)
-                return self._ready(
-                    request, prepared, partial(start_counting, len(body), draft.count)
-                )
-        order = Order(path, given, self._counts, self._preparer.engine is not None)
-        job, (prepared, _) = await self._ask(request, order, body)
-        return self._ready(request, prepared, partial(self._counted, job), job)
-
-    def _ready(
-        self,
-        request: Request,
-        prepared: Prepared,
-        count: Callable[[], asyncio.Future[int]],
-        job: Job | None = None,
-    ) -> Ready:
+            prepared = self._here(request, body, partial(self._preparer.read, path, given))
+        if prepared is not None and prepared.is_quick:
+            self._preparer.compose(prepared)
+        else:
+            order = Order(path, given, self._counts, self._preparer.engine is not None)
+            job, (prepared, _) = await self._ask(request, order, body)
+            prepared.job = job
         _note(request, prepared.request.model, prepared.asked)
-        return Ready(prepared, count, job)
+        return prepared
 
-    def _counted(self, job: Job) -> asyncio.Future[int]:
-        async def count() -> int:
-            try:
-                return int((await _next(job))[0])
-            except asyncio.CancelledError:
-                job.cancel()
-                raise
+    def count(self, request: Request, prepared: Prepared) -> asyncio.Future[int]:
+        """Start to count the tokens of a prompt, or return the count that is under way."""
+        if prepared.count is not None:
+            return start_counting(request.scope["size"], prepared.count)
+        return asyncio.ensure_future(_counted(prepared))
 
-        return asyncio.ensure_future(count())
-
-    async def prompts(self, request: Request, prepared: Prepared) -> list[EnginePrompt]:
+    async def prompts(self, request: Request, prepared: Prepared) -> Sequence[EnginePrompt]:
         """Return the prompts of a request as an engine sees them."""
-        draft = prepared.draft
-        if draft is None:
-            return list(prepared.prompts)
-        if request.scope["size"] > MAX_BYTES_COUNTED_INLINE:
-            return list(await asyncio.to_thread(self._preparer.prompts, draft))
-        return list(self._preparer.prompts(draft))
+        if prepared.job is None and request.scope["size"] > MAX_BYTES_COUNTED_INLINE:
+            return await asyncio.to_thread(self._preparer.engine_prompts, prepared)
+        return self._preparer.engine_prompts(prepared)
 
     async def embeddings(self, request: Request) -> Embeddings:
         """Read a request for embeddings; a helper makes the vectors of a large one.
@@ -194,6 +157,17 @@ class Desk:
             request.scope["model"] = result.model
             raise result.error()
         return job, (result, blob)
+
+
+async def _counted(prepared: Prepared) -> int:
+    """Return the tokens of a prompt that a helper counts."""
+    if prepared.job is None:
+        raise ValueError("no helper is at it")
+    try:
+        return int((await _next(prepared.job))[0])
+    except asyncio.CancelledError:
+        prepared.cancel()
+        raise
 
 
 def _note(request: Request, model: str, asked: Asked) -> None:

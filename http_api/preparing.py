@@ -16,6 +16,7 @@ from answers.composing import Composer, is_quick
 from answers.corpus import Corpus
 from embeddings.embedder import Embedder
 from engine.config import EngineConfig
+from helpers.pool import Job
 from http_api.chat_events import ChatRenderer
 from http_api.embedding import embed
 from http_api.errors import placed
@@ -57,58 +58,47 @@ MAX_TEXT_KEPT = 1024
 
 
 @dataclass(slots=True)
-class Draft:
-    """A request that has been read: what is left is to compose its answers.
+class Prepared:
+    """A request that was read, and what is left of it to send once its answers are composed.
 
     Args:
-        request: Its body, in the words of a chat or a legacy completion.
+        request: Its body, in the words of a chat or a legacy completion; from a helper without
+            what was large in it.
         asked: What it asks for beside that.
         plan: How long the answers are, and when they are due.
+        renderer: Makes what writes the answers.
         texts: Those of its prompt, which tell it from others with the same seed.
-        count: Counts the tokens of its prompt.
+        count: Counts the tokens of its prompt; None where the helper does.
         ids: Makes the token ids of each of its prompts.
         compose: Decides what the choices say.
-        renderer: Makes what writes them.
+        answers: What the choices say.
+        note: What the log says of how they came about.
+        prompts: The prompts as an engine sees them, if the helper has made them.
+        job: The helper's, if one is at it.
     """
 
     request: GenerationRequest
     asked: Asked
     plan: GenerationPlan
-    texts: Sequence[str]
-    count: Callable[[], int]
-    ids: Callable[[], Sequence[Sequence[int]]]
-    compose: Callable[[Composer], list[Answer]]
     renderer: Callable[[Header], Renderer]
+    texts: Sequence[str]
+    count: Callable[[], int] | None
+    ids: Callable[[], Sequence[Sequence[int]]] | None
+    compose: Callable[[Composer], list[Answer]] | None
+    answers: Sequence[Answer] = ()
+    note: str = ""
+    prompts: Sequence[EnginePrompt] = ()
+    job: Job | None = None
 
     @property
     def is_quick(self) -> bool:
         """Whether to compose the answers takes but a moment."""
         return is_quick(self.request, self.plan, self.asked.emulation.tool_calls)
 
-
-@dataclass(slots=True)
-class Prepared:
-    """What is left of a request to send.
-
-    Args:
-        request: Its body; from a helper without what was large in it.
-        asked: What it asks for beside that.
-        plan: How long the answers are, and when they are due.
-        answers: What the choices say.
-        renderer: Makes what writes them.
-        note: What the log says of how they came about.
-        prompts: The prompts as an engine sees them, if one is to make the times.
-        draft: What it was made from, if that was in this process.
-    """
-
-    request: GenerationRequest
-    asked: Asked
-    plan: GenerationPlan
-    answers: list[Answer]
-    renderer: Callable[[Header], Renderer]
-    note: str = ""
-    prompts: Sequence[EnginePrompt] = ()
-    draft: Draft | None = None
+    def cancel(self) -> None:
+        """Give up what a helper is still at."""
+        if self.job is not None:
+            self.job.cancel()
 
 
 class Preparer:
@@ -121,7 +111,7 @@ class Preparer:
         self._profiles = profiles
         self.engine = engine
         self.corpus = Corpus()
-        self._drafts = {CHAT: self._chat, LEGACY: self._legacy, RESPONSES: self._response}
+        self._readers = {CHAT: self._chat, LEGACY: self._legacy, RESPONSES: self._response}
 
     def parse(self, body: bytes | bytearray, model: type[AnyRequest]) -> AnyRequest:
         """Read and check a body.
@@ -140,7 +130,7 @@ class Preparer:
             )
         return parsed
 
-    def draft(self, path: str, given: Given, body: bytes | bytearray) -> Draft:
+    def read(self, path: str, given: Given, body: bytes | bytearray) -> Prepared:
         """Read a request for texts, and plan its answers.
 
         Args:
@@ -151,24 +141,26 @@ class Preparer:
         Raises:
             APIError: It is refused.
         """
-        return self._drafts[path](given, body)
+        return self._readers[path](given, body)
 
-    def compose(self, draft: Draft) -> Prepared:
-        """Compose the answers.
+    def compose(self, prepared: Prepared) -> None:
+        """Compose the answers of a request that was read.
 
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        composer = Composer(draft.request, draft.plan, self.corpus, draft.texts)
-        answers = draft.compose(composer)
-        plan = draft.plan.timed_as(max(answer.slots for answer in answers))
-        return Prepared(
-            draft.request, draft.asked, plan, answers, draft.renderer, composer.note, draft=draft
-        )
+        if prepared.compose is None:
+            raise ValueError("the answers are composed")
+        composer = Composer(prepared.request, prepared.plan, self.corpus, prepared.texts)
+        answers = prepared.answers = prepared.compose(composer)
+        prepared.note = composer.note
+        prepared.plan = prepared.plan.timed_as(max([answer.slots for answer in answers]))
 
-    def prompts(self, draft: Draft) -> Sequence[EnginePrompt]:
-        """Return the prompts as the engine sees them."""
-        return engine_prompts(draft.ids(), self.engine) if self.engine is not None else ()
+    def engine_prompts(self, prepared: Prepared) -> Sequence[EnginePrompt]:
+        """Return the prompts of a request as the engine sees them."""
+        if self.engine is None or prepared.ids is None:
+            return prepared.prompts
+        return engine_prompts(prepared.ids(), self.engine)
 
     def embeddings(self, given: Given, body: bytes | bytearray) -> tuple[EmbeddingRequest, Asked]:
         """Read a request for embeddings.
@@ -211,38 +203,38 @@ class Preparer:
         except APIError as error:
             raise placed(error, asked.places) from None
 
-    def _chat(self, given: Given, body: bytes | bytearray) -> Draft:
+    def _chat(self, given: Given, body: bytes | bytearray) -> Prepared:
         chat = self.parse(body, ChatCompletionRequest)
         asked = parse_headers(given, chat, self._profiles)
         prompt = chat.prompt()
         if not self._settings.lenient:
             refuse_chat(chat, prompt)
-        return Draft(
+        return Prepared(
             chat,
             asked,
             self._plan(chat, asked),
+            partial(ChatRenderer, include_usage=chat.include_usage),
             prompt.texts,
             partial(count_chat_prompt, chat, prompt),
             lambda: [chat_prompt_ids(chat)],
             lambda composer: composer.chat(chat, asked.emulation.tool_calls),
-            partial(ChatRenderer, include_usage=chat.include_usage),
         )
 
-    def _legacy(self, given: Given, body: bytes | bytearray) -> Draft:
+    def _legacy(self, given: Given, body: bytes | bytearray) -> Prepared:
         legacy = self.parse(body, CompletionRequest)
         asked = parse_headers(given, legacy, self._profiles)
-        return Draft(
+        return Prepared(
             legacy,
             asked,
             self._plan(legacy, asked),
+            partial(CompletionRenderer, echoes=echoes(legacy), include_usage=legacy.include_usage),
             legacy.texts,
             partial(count_legacy_prompt, legacy),
             partial(legacy_prompt_ids, legacy),
             lambda composer: composer.legacy(legacy),
-            partial(CompletionRenderer, echoes=echoes(legacy), include_usage=legacy.include_usage),
         )
 
-    def _response(self, given: Given, body: bytes | bytearray) -> Draft:
+    def _response(self, given: Given, body: bytes | bytearray) -> Prepared:
         """Read a Responses request as the chat that asks for the same, in other words."""
         request = self.parse(body, ResponsesRequest)
         asked = parse_headers(given, request, self._profiles)
@@ -250,15 +242,15 @@ class Preparer:
         if not self._settings.lenient:
             refuse_response(request, chat)
         prompt = chat.prompt()
-        return Draft(
+        return Prepared(
             chat,
             asked,
             self._plan(chat, asked),
+            partial(ResponsesRenderer, echo=Echoed.of(request)),
             prompt.texts,
             partial(count_chat_prompt, chat, prompt),
             lambda: [chat_prompt_ids(chat)],
             lambda composer: composer.chat(chat, asked.emulation.tool_calls),
-            partial(ResponsesRenderer, echo=Echoed.of(request)),
         )
 
 
@@ -360,14 +352,15 @@ class Work:
 
     def _generation(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
         """Yield what is left to send, and then the tokens of the prompt."""
-        draft = self._preparer.draft(order.path, order.given, body)
-        prepared = self._preparer.compose(draft)
-        if order.times and draft.asked.says_no_time:
-            prepared.prompts = self._preparer.prompts(draft)
+        prepared = self._preparer.read(order.path, order.given, body)
+        self._preparer.compose(prepared)
+        if order.times and prepared.asked.says_no_time:
+            prepared.prompts = self._preparer.engine_prompts(prepared)
+        wanted = order.counts or prepared.request.wants_usage
+        count = prepared.count if wanted else None
         _pack(prepared)
         yield prepared, b""
-        wanted = order.counts or prepared.request.wants_usage
-        yield draft.count() if wanted else 0, b""
+        yield 0 if count is None else count(), b""
 
     def _embed(self, order: Order, body: bytearray) -> tuple[object, bytes]:
         embedding, asked = self._preparer.embeddings(order.given, body)
@@ -379,7 +372,7 @@ class Work:
 def _pack(prepared: Prepared) -> None:
     """Leave out of it what is large and done with, and make the rest quick to send."""
     prepared.request = lightened(prepared.request)
-    prepared.draft = None
+    prepared.texts, prepared.count, prepared.ids, prepared.compose = (), None, None, None
     for answer in prepared.answers:
         if answer.leaves is not None:
             answer.leaves = array("Q", answer.leaves)

@@ -30,7 +30,7 @@ MAX_BYTES_READ_INLINE = 131_072
 MAX_NODES_READ_INLINE = 1024
 ESCAPES_OF_A_NODE = 16
 
-MAX_JSON_NODES = 1 << 20
+MAX_JSON_NODES = 1_250_000
 # What the bodies that have arrived in part, or wait for a helper, may take in a worker.
 MAX_BYTES_HELD = 512_000_000
 
@@ -197,7 +197,7 @@ def named_model(body: bytes | bytearray) -> str:
 # --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """What is asked for by X-* headers, by the body or by a profile in their place.
 

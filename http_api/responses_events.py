@@ -36,7 +36,7 @@ from schemas import APIError, ErrorBody, Usage
 MAX_LOGPROBS_REPEATED = 1 << 20
 
 # What a response repeats stands in its first two events and in its last.
-MAX_ECHO = 1 << 20
+MAX_ECHO = 1_048_576
 
 ENCRYPTED = "reasoning.encrypted_content"
 

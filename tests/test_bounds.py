@@ -144,7 +144,7 @@ def test_choices_of_all_prompts_are_bounded() -> None:
 
 def test_token_ids_of_all_prompts_are_bounded() -> None:
     """Many lists of token ids hold no more of them than one."""
-    error = error_of(legacy([[1] * (MAX_PROMPT_TOKENS // 2)] * 3), LEGACY)
+    error = error_of(legacy([[1] * (MAX_PROMPT_TOKENS // 2)] * 2 + [[1]]), LEGACY)
     assert (error.body.param, error.body.code) == ("prompt", "array_above_max_length")
 
 
@@ -474,13 +474,3 @@ def test_long_model_is_refused_in_a_path(http: httpx.Client) -> None:
     assert http.get(f"/v1/models/{'x' * MAX_MODEL_LENGTH}").status_code == 200
     error = http.get(f"/v1/models/{'x' * (MAX_MODEL_LENGTH + 1)}")
     assert (error.status_code, error.json()["error"]["param"]) == (400, "model")
-
-
-def test_caches_keep_no_long_names() -> None:
-    """Names of models are kept by what tells their encoding."""
-    for number in range(50):
-        tokenizer.count_tokens("hi", f"gpt-4-{'x' * 100_000}{number}")
-    assert tokenizer.encoding_name("gpt-4-" + "x" * 1000) == "cl100k_base"
-    before = tokenizer._encoding_name.cache_info().currsize
-    tokenizer.encoding_name("gpt-4-" + "x" * 100_000 + "y")
-    assert tokenizer._encoding_name.cache_info().currsize == before

@@ -393,4 +393,6 @@ def test_default_settings() -> None:
         "workers": None,
         "timeout_s": 300,
         "max_body_mb": 50,
+        "helpers": 2,
+        "cors_origins": ("*",),
     }
