@@ -974,11 +974,11 @@ def test_serves_after_errors(http: httpx.Client) -> None:
 SENTENCE = "The quick brown fox jumps over the lazy dog. "
 LINK = {"type": "image_url", "image_url": {"url": "https://x/y"}}
 LONG: dict[str, dict[str, Any]] = {
-    "prompt": chat(SENTENCE * 300_000),
+    "prompt": chat(SENTENCE * 200_000),
     "tool": chat(
-        tools=[{"type": "function", "function": {"name": "f", "description": SENTENCE * 300_000}}]
+        tools=[{"type": "function", "function": {"name": "f", "description": SENTENCE * 200_000}}]
     ),
-    "images": chat(messages=[{"role": "user", "content": [LINK] * 30_000}]),
+    "images": chat(messages=[{"role": "user", "content": [LINK] * 2048}]),
 }
 
 

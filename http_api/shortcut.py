@@ -110,6 +110,8 @@ class _Outermost:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request; no coroutine of its own, which would cost each of them."""
         scope[RECEIVE] = receive
+        if scope["type"] == "http" and not b"".join([v for _, v in scope["headers"]]).isascii():
+            scope["headers"] = [(name, _as_utf8(value)) for name, value in scope["headers"]]
         if self._cors is not None and scope["type"] == "http":
             origin = self._cors.allowed(scope)
             if origin is not None:
@@ -118,6 +120,15 @@ class _Outermost:
                     return preflight(scope, receive, send)
                 send = self._cors.telling(send, origin)
         return self._app(scope, receive, send)
+
+
+def _as_utf8(value: bytes) -> bytes:
+    """Return a header in the encoding that BentoML's access log takes all of them for."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").encode()
+    return value
 
 
 class Front:

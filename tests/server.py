@@ -189,7 +189,15 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         with suppress(psutil.NoSuchProcess):
             each.kill()
     process.wait()
-    psutil.wait_procs(processes, STOP_TIMEOUT_S)
+    eventually(lambda: not any(map(is_alive, processes)), STOP_TIMEOUT_S)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process still runs; one that waits to be reaped does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_ready(url: str) -> bool:

@@ -14,7 +14,7 @@ import uvloop
 
 from helpers import helper, pool
 from helpers.pool import BusyError, FailedError, HelperPool, TooMuchError
-from tests.server import Server, eventually, running_server
+from tests.server import Server, eventually, is_alive, running_server
 
 Order = tuple[str, float]
 
@@ -270,6 +270,7 @@ async def done_or_busy(helpers: HelperPool) -> str:
     return "done"
 
 
+@pytest.mark.slow
 def test_helpers_end_with_their_server() -> None:
     """No helper and no nursery is left after the worker was killed, or the server ended."""
     with running_server("--arg", "workers=1") as server:
@@ -278,10 +279,10 @@ def test_helpers_end_with_their_server() -> None:
         before = server.helpers
         assert len(before) >= 2
         worker.kill()
-        assert eventually(lambda: not any(process.is_running() for process in before), 10)
+        assert eventually(lambda: not any(is_alive(process) for process in before), 10)
         assert eventually(lambda: len(server.workers) == 1 and len(server.helpers) >= 1, 30)
         last = server.helpers
-    assert eventually(lambda: not any(process.is_running() for process in last), 10)
+    assert eventually(lambda: not any(is_alive(process) for process in last), 10)
 
 
 def ask_for_json(server: Server) -> None:
