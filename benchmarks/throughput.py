@@ -173,7 +173,7 @@ def cost_row(runs: Sequence[Steady], bare_us: float) -> Row:
     user_us = sum_us * total.user_s / ((total.user_s + total.system_s) or 1)
     return {
         "user_us": user_us,
-        "system_us": sum_us - user_us,
+        "system_us": max(sum_us - user_us, 0.0),  # not -0.0
         "sum_us": sum_us,
         "waits": total.waits / sum(run.tokens for run in runs),
         "gap_error_p99_ms": min(run.gap_error_p99_ms for run in runs),

@@ -165,10 +165,11 @@ def test_one_attack_costs_nobody_else_anything(one_worker: Server, name: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attackers", [1, 2])
-def test_no_attack_costs_anybody_else_anything(local_only: None, attackers: int) -> None:  # noqa: ARG001
-    """``python -m benchmarks.hostile`` finds nothing, by one attacker and by two at once."""
-    command = ["-m", "benchmarks.hostile", "--tries", "3", "--attackers", str(attackers)]
+def test_no_attack_costs_anybody_else_anything(local_only: None) -> None:  # noqa: ARG001 - skips
+    """The worst attacks cost others little, by two at once; the benchmark alone takes them all."""
+    rows = ["empty-messages-3mb", "unknown-key-6mb", "instances", "echo-10mb", "pipelined"]
+    command = ["-m", "benchmarks.hostile", "--tries", "3", "--attackers", "2", "--row", *rows]
+    command += ["--p99-ms", "25", "--largest-ms", "150"]
     ended = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, *command],
         cwd=REPOSITORY,
