@@ -108,7 +108,11 @@ class Application(Starlette):
 
 def new_limiter(policy: Policy) -> Limiter:
     """Return what applies keys and limits to a worker's requests."""
-    store = open_store(SETTINGS.limits_store, lambda: TALLY.add(metrics.UNLIMITED))
+    store = open_store(
+        SETTINGS.limits_store,
+        lambda: TALLY.add(metrics.UNLIMITED),
+        alone=SETTINGS.workers == 1,
+    )
     return Limiter(Gate(policy, store), SETTINGS.models)
 
 

@@ -13,9 +13,9 @@ from http_api.embedding import Embeddings
 from http_api.generation import start_counting
 from http_api.sending import ended_by_disconnect
 from limits.buckets import Verdict
-from limits.gate import Account, Gate
+from limits.gate import Gate
 from limits.keys import Caller
-from limits.words import Headers, Refusal, headers, too_many
+from limits.words import Refusal, headers, too_many
 from metrics import TALLY
 from schemas import APIError, GenerationRequest
 from timing.plan import GenerationPlan
@@ -44,7 +44,15 @@ class Limiter:
 
         async def guarded(request: Request) -> Response:
             scope = request.scope
-            scope["caller"] = self._identify(request)
+            authorization = None
+            for name, value in scope["headers"]:
+                if name == b"authorization":
+                    authorization = value.decode("latin-1")
+                    break
+            caller = self._gate.identify(authorization)
+            if isinstance(caller, Refusal):
+                raise _error(caller)
+            scope["caller"] = caller
             try:
                 return await endpoint(request)
             except ClientDisconnect:
@@ -57,32 +65,21 @@ class Limiter:
 
         return guarded
 
-    def _identify(self, request: Request) -> Caller:
-        authorization = None
-        for name, value in request.scope["headers"]:
-            if name == b"authorization":
-                authorization = value.decode("latin-1")
-                break
-        caller = self._gate.identify(authorization)
-        if isinstance(caller, Refusal):
-            raise _error(caller)
-        return caller
-
     async def look(self, request: Request) -> None:
         """Tell in the headers of an answer what is left, and take nothing."""
         scope = request.scope
         account = self._gate.account(scope["caller"], scope.get("model", ""))
         if account is not None:
             verdict = await self._gate.look(account)
-            scope["limit_headers"] = _headers(account, verdict)
+            scope["limit_headers"] = headers(account.limits, verdict)
 
-    async def admit(
+    def admit(
         self,
         request: Request,
         parsed: GenerationRequest,
         plan: GenerationPlan,
         count: Callable[[], asyncio.Future[int]],
-    ) -> asyncio.Future[int] | None:
+    ) -> Awaitable[asyncio.Future[int] | None]:
         """Count a request against its limits.
 
         Its tokens are its own limit on them where it has one, else those of its prompt and the
@@ -96,7 +93,7 @@ class Limiter:
             ClientDisconnect: The client went away.
         """
         planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
-        return await self._charge(request, parsed.model, parsed.token_limit[1] or 0, planned, count)
+        return self._charge(request, parsed.model, parsed.token_limit[1] or 0, planned, count)
 
     async def admit_embeddings(self, request: Request, wanted: Embeddings) -> None:
         """Count a request for embeddings against its limits: its tokens are those of its inputs.
@@ -130,8 +127,9 @@ class Limiter:
                 async with ended_by_disconnect(request.receive):
                     await asyncio.wait([counted])
             tokens = counted.result() + planned
-        verdict = await self._gate.take(account, tokens)
-        request.scope["limit_headers"] = _headers(account, verdict)
+        taken = self._gate.take(account, tokens)
+        verdict = taken if isinstance(taken, Verdict) else await taken
+        request.scope["limit_headers"] = headers(account.limits, verdict)
         if verdict is not None:
             if caller.name is not None:
                 self._tell(caller.name, model, verdict)
@@ -155,10 +153,6 @@ class Limiter:
         known = (left for left in verdict[:2] if left is not None)
         for gauge, left in zip(gauges, known, strict=True):
             TALLY.set(gauge, left)
-
-
-def _headers(account: Account, verdict: Verdict | None) -> Headers:
-    return [] if verdict is None else headers(account.limits, verdict)
 
 
 def _error(refusal: Refusal) -> APIError:

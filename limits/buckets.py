@@ -132,15 +132,22 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
     at, requests_debt, tokens_debt, requests_promised, tokens_promised = state
     requests_after = tokens_after = 0
     requests_left = tokens_left = None
-    if requests:
-        requests_debt = requests.debt_at(requests_debt, at, now)
-        requests_after = requests_debt + requests.unit
-        requests_left = (requests.capacity - requests_after) // requests.unit
-    if metered:
-        tokens_debt = metered.debt_at(tokens_debt, at, now)
-        tokens_after = tokens_debt + tokens * metered.unit
-        tokens_left = (metered.capacity - tokens_after) // metered.unit
-    if (requests_left or 0) >= 0 and (tokens_left or 0) >= 0:
+    passes = True
+    if requests is not None:
+        if requests_debt:
+            requests_debt = requests.debt_at(requests_debt, at, now)
+        unit = requests.unit
+        requests_after = requests_debt + unit
+        requests_left = (requests.capacity - requests_after) // unit
+        passes = requests_left >= 0
+    if metered is not None:
+        if tokens_debt:
+            tokens_debt = metered.debt_at(tokens_debt, at, now)
+        unit = metered.unit
+        tokens_after = tokens_debt + tokens * unit
+        tokens_left = (metered.capacity - tokens_after) // unit
+        passes = passes and tokens_left >= 0
+    if passes:
         kept = (now, requests_after, tokens_after, requests_promised, tokens_promised)
         return kept, Verdict(requests_left, tokens_left)
     settled = (now, requests_debt, tokens_debt, requests_promised, tokens_promised)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from limits.buckets import Limits, Verdict
 from limits.keys import Caller, Keys, anyone
@@ -94,29 +94,37 @@ def prepare_store(url: str) -> None:
         raise FileError(str(error)) from None
 
 
-def open_store(url: str, on_unlimited: Callable[[], None]) -> Store:
-    """Return a worker's way to the store; `on_unlimited` is called when it is away."""
+def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> Store:
+    """Return a worker's way to the store.
+
+    Args:
+        url: Where it is.
+        on_unlimited: Called for each request that passes because it is away.
+        alone: Whether the server has no other worker.
+    """
     if url == MEMORY:
         from limits.shared import SharedTable, create_table  # noqa: PLC0415 - needs POSIX
 
-        return SharedTable(os.environ.get(TABLE_VARIABLE) or create_table())
+        return SharedTable(os.environ.get(TABLE_VARIABLE) or create_table(), alone=alone)
     from limits.redis_store import RedisStore  # noqa: PLC0415 - optional
 
     return RedisStore(url, on_unlimited)
 
 
+Identify: TypeAlias = Callable[[str | None], Caller | Refusal]
+
+
 class Gate:
-    """Lets requests through, or not."""
+    """Lets requests through, or not.
+
+    ``identify`` returns who sends an Authorization header, or a 401.
+    """
 
     def __init__(self, policy: Policy, store: Store) -> None:
         self._policy = policy
         self._store = store
+        self.identify: Identify = anyone if policy.keys is None else policy.keys.identify
         self._remembered = lru_cache(maxsize=MAX_REMEMBERED)(self._account)
-
-    def identify(self, authorization: str | None) -> Caller | Refusal:
-        """Return who asks, or a 401."""
-        keys = self._policy.keys
-        return anyone(authorization) if keys is None else keys.identify(authorization)
 
     def account(self, caller: Caller, model: str) -> Account | None:
         """Return what is kept of a caller and a model; None if nothing is limited.
@@ -133,10 +141,9 @@ class Gate:
         named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
         return Account(limits, hashlib.blake2b(named, digest_size=16).digest())
 
-    async def take(self, account: Account, tokens: int) -> Verdict | None:
-        """Take a request of `tokens`; None if the store is away, so that it passes."""
-        verdict = self._store.take(account.digest, account.limits, tokens)
-        return verdict if isinstance(verdict, Verdict) else await verdict
+    def take(self, account: Account, tokens: int) -> Verdict | Awaitable[Verdict | None]:
+        """Take a request of `tokens`; a store that is away tells None, so that it passes."""
+        return self._store.take(account.digest, account.limits, tokens)
 
     async def look(self, account: Account) -> Verdict | None:
         """Return what is left; None if the store is away."""

@@ -50,12 +50,13 @@ class SharedTable:
     is, the one that is full the soonest gives way.
     """
 
-    def __init__(self, path: str) -> None:
-        """Open a table.
+    def __init__(self, path: str, *, alone: bool = False) -> None:
+        """Open a table; if `alone`, no other process takes from it at the same time.
 
         Raises:
             OSError: It is not there.
         """
+        self._alone = alone
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._memory = mmap.mmap(self._file, TABLE_BYTES)
 
@@ -63,7 +64,8 @@ class SharedTable:
         """Take a request of `tokens` from both buckets, or nothing from either."""
         memory, start = self._memory, _start(digest)
         # The lock excludes other processes; in this one the event loop does one at a time.
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        if not self._alone:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             now = time.monotonic_ns() // TICK_NS
             slot = memory.find(digest, start, start + _SET_BYTES)
@@ -74,7 +76,8 @@ class SharedTable:
             # One copy of 64 aligned bytes: a process that is killed leaves the old or the new.
             memory[slot : slot + _SLOT_BYTES] = _SLOT.pack(digest, full_at(limits, state), *state)
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            if not self._alone:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         return verdict
 
     def look(self, digest: bytes, limits: Limits) -> Verdict:

@@ -1,6 +1,7 @@
 """What OpenAI says of limits and keys: headers, Go's durations, and refusals to the letter."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from limits.buckets import Bucket, Limits, Verdict
 
@@ -86,25 +87,39 @@ def _unit(bucket: Bucket) -> str:
     return f"{bucket.kind} per {bucket.window.name} ({short})"
 
 
-def headers(limits: Limits, verdict: Verdict) -> Headers:
+def headers(limits: Limits, verdict: Verdict | None) -> Headers:
     """Return the x-ratelimit-* headers and, where waiting helps, retry-after and retry-after-ms.
 
-    `retry-after` is in whole seconds, at least 1.
+    `retry-after` is in whole seconds, at least 1. Nothing is known without a verdict.
     """
+    if verdict is None:
+        return []
+    requests, tokens = limits
+    requests_left, tokens_left, _, retry_ms, _ = verdict
     lines: Headers = []
-    for bucket, left in zip(limits, verdict[:2], strict=True):
-        if bucket is not None and left is not None:
-            limit, remaining, reset = _NAMES[bucket.kind]
-            duration = go_duration(bucket.refill_ms(bucket.limit - left))
-            lines += (
-                (limit, b"%d" % bucket.limit),
-                (remaining, b"%d" % left),
-                (reset, duration.encode()),
-            )
-    if verdict.retry_ms:
-        lines.append((b"retry-after", b"%d" % -(-verdict.retry_ms // 1000)))
-        lines.append((b"retry-after-ms", b"%d" % verdict.retry_ms))
+    if requests is not None and requests_left is not None:
+        lines += _left(requests, requests_left)
+    if tokens is not None and tokens_left is not None:
+        lines += _left(tokens, tokens_left)
+    if retry_ms:
+        lines.append((b"retry-after", b"%d" % -(-retry_ms // 1000)))
+        lines.append((b"retry-after-ms", b"%d" % retry_ms))
     return lines
+
+
+def _left(bucket: Bucket, left: int) -> Headers:
+    """Return the headers of one bucket."""
+    limit, remaining, reset = _NAMES[bucket.kind]
+    return [
+        (limit, b"%d" % bucket.limit),
+        (remaining, b"%d" % left),
+        (reset, _reset(bucket.refill_ms(bucket.limit - left))),
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _reset(milliseconds: int) -> bytes:
+    return go_duration(milliseconds).encode()
 
 
 def go_duration(milliseconds: int) -> str:
