@@ -10,14 +10,17 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 from helpers.helper import Work
 from helpers.nursery import FORK, KILL, fork_nursery
+from helpers.spool import Spool
 from helpers.wire import HEAD, PIECE, Kind, pack
 
-# How long a job may wait for a helper, and how much may wait.
+# How long a job may wait for a helper, how long one that has time, and how many of each may wait.
 MAX_WAIT_S = 4.0
+MAX_LATER_WAIT_S = 20.0
 MAX_WAITING = 2048
 # How long a job may take until its first result, and in all. What looked short and takes longer
 # than a moment waits again, with those that were known to be long.
@@ -41,6 +44,14 @@ class FailedError(Exception):
     """A job failed by a fault of our own; the message is the traceback."""
 
 
+class Lane(Enum):
+    """How jobs wait: those that have time behind all others, and long ones not for all helpers."""
+
+    SHORT = auto()
+    LONG = auto()
+    LATER = auto()
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """Some work, and its results as they come; each is an object and some bytes.
@@ -48,12 +59,12 @@ class Job:
     Args:
         content: What is asked for: small plain data.
         body: The bytes that it is about.
-        is_long: Whether it is known to take long.
+        lane: How it waits; what is about a spool is long.
     """
 
     content: object
-    body: bytes | bytearray
-    is_long: bool
+    body: bytes | bytearray | Spool
+    lane: Lane
     results: asyncio.Queue[tuple[Any, bytearray] | Exception] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     has_result: bool = False
@@ -87,38 +98,46 @@ class _Helper:
 
 
 class _Lanes:
-    """Lets jobs through in the order of their coming; one place at least is not for long ones."""
+    """Lets jobs through in the order of their coming, those that have time after the others.
+
+    One place at least is not for long ones.
+    """
 
     def __init__(self, places: int) -> None:
         self._free = places
         self._free_for_long = max(places - 1, 1)
         self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
+        self._later: deque[asyncio.Future[None]] = deque()
 
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+    def is_full(self, lane: Lane) -> bool:
+        """Whether as many wait as may."""
+        return len(self._later if lane is Lane.LATER else self._waiting) >= MAX_WAITING
 
-    async def enter(self, *, is_long: bool) -> None:
+    async def enter(self, lane: Lane) -> None:
         """Wait for a place."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (turn, is_long)
-        self._waiting.append(entry)
+        if lane is Lane.LATER:
+            self._later.append(turn)
+        else:
+            self._waiting.append((turn, lane is Lane.LONG))
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave(is_long=is_long)
+                self.leave(lane)
+            elif lane is Lane.LATER:
+                with contextlib.suppress(ValueError):
+                    self._later.remove(turn)
             else:
                 with contextlib.suppress(ValueError):
-                    self._waiting.remove(entry)
+                    self._waiting.remove((turn, lane is Lane.LONG))
             raise
 
-    def leave(self, *, is_long: bool) -> None:
+    def leave(self, lane: Lane) -> None:
         """Give a place back."""
         self._free += 1
-        self._free_for_long += is_long
+        self._free_for_long += lane is Lane.LONG
         self._admit()
 
     def _admit(self) -> None:
@@ -134,6 +153,11 @@ class _Lanes:
             self._free_for_long -= is_long
             turn.set_result(None)
         self._waiting.extendleft(reversed(passed))
+        while self._free and self._later:
+            turn = self._later.popleft()
+            if not turn.done():
+                self._free -= 1
+                turn.set_result(None)
 
 
 class HelperPool:
@@ -185,15 +209,16 @@ class HelperPool:
         with contextlib.suppress(ChildProcessError):
             await asyncio.to_thread(os.waitpid, self._nursery_pid, 0)
 
-    def submit(self, content: object, body: bytes | bytearray, *, is_long: bool) -> Job:
-        """Ask for some work.
+    def submit(self, content: object, body: bytes | bytearray | Spool, lane: Lane) -> Job:
+        """Ask for some work; a spool is closed, whatever becomes of it.
 
         Raises:
             BusyError: Too many jobs wait.
         """
-        if self._lanes.waiting >= MAX_WAITING:
+        if self._lanes.is_full(lane):
+            close(body)
             raise BusyError
-        job = Job(content, body, is_long)
+        job = Job(content, body, lane)
         job.task = asyncio.get_running_loop().create_task(self._do(job))
         self._tasks.add(job.task)
         job.task.add_done_callback(self._tasks.discard)
@@ -202,21 +227,22 @@ class HelperPool:
     async def _do(self, job: Job) -> None:
         try:
             while not await self._attempt(job):
-                job.is_long = True
+                job.lane = Lane.LONG
             job.results.put_nowait(FailedError("there are no more results"))
         except (BusyError, TooMuchError, FailedError) as error:
             job.results.put_nowait(error)
         except Exception:  # noqa: BLE001 - whoever waits is told
             job.results.put_nowait(FailedError(traceback.format_exc()))
         finally:
+            close(job.body)
             job.body = b""
 
     async def _attempt(self, job: Job) -> bool:
         """Do a job; return false if it only looked short and took its helper too long."""
-        is_long = job.is_long
+        lane = job.lane
         try:
-            async with asyncio.timeout(MAX_WAIT_S):
-                await self._lanes.enter(is_long=is_long)
+            async with asyncio.timeout(MAX_LATER_WAIT_S if lane is Lane.LATER else MAX_WAIT_S):
+                await self._lanes.enter(lane)
         except TimeoutError:
             raise BusyError from None
         try:
@@ -225,7 +251,7 @@ class HelperPool:
                 is_whole = await self._converse(helper, job)
             except TimeoutError:
                 await self._end(helper)
-                if not is_long and not job.has_result:
+                if lane is not Lane.LONG and not job.has_result:
                     return False
                 raise TooMuchError from None
             except asyncio.CancelledError:
@@ -239,7 +265,7 @@ class HelperPool:
                 helper.connection.close()
             return True
         finally:
-            self._lanes.leave(is_long=is_long)
+            self._lanes.leave(lane)
 
     async def _converse(self, helper: _Helper, job: Job) -> bool:
         """Do a job with a helper; return whether it can do another.
@@ -249,7 +275,7 @@ class HelperPool:
             OSError: The helper died.
         """
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(MAX_FIRST_S if job.is_long else MOMENT_S) as time_left:
+        async with asyncio.timeout(MAX_FIRST_S if job.lane is Lane.LONG else MOMENT_S) as time_left:
             await _send(helper.connection, job)
             while True:
                 kind, content, blob = await _receive(helper.connection)
@@ -343,11 +369,24 @@ class HelperPool:
         return TooMuchError() if number in _OF_THE_JOB else BusyError()
 
 
+def close(body: bytes | bytearray | Spool) -> None:
+    """Let go of a spool, in a thread: to free what it takes may take long."""
+    if isinstance(body, Spool):
+        asyncio.get_running_loop().run_in_executor(None, os.close, body.fd)
+
+
 async def _send(connection: socket.socket, job: Job) -> None:
-    """Send a job; its body leaves in pieces, so that no step takes long."""
+    """Send a job; its body leaves in pieces, so that no step takes long, or lies in a spool."""
     loop = asyncio.get_running_loop()
-    await loop.sock_sendall(connection, pack(Kind.JOB, job.content, len(job.body)))
-    view = memoryview(job.body)
+    body, message = job.body, pack(Kind.JOB, job.content, len(job.body))
+    if isinstance(body, Spool):
+        sent = socket.send_fds(connection, [message], [body.fd])
+        await loop.sock_sendall(connection, message[sent:])
+        close(body)
+        job.body = b""
+        return
+    await loop.sock_sendall(connection, message)
+    view = memoryview(body)
     for at in range(0, len(view), PIECE):
         await loop.sock_sendall(connection, view[at : at + PIECE])
 

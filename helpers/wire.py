@@ -10,6 +10,8 @@ import struct
 from enum import IntEnum
 from typing import Any
 
+from helpers.spool import read_spool
+
 HEAD = struct.Struct("!BQQ")
 PIECE = 1 << 18
 
@@ -39,12 +41,17 @@ def send(connection: socket.socket, kind: Kind, content: object, blob: bytes = b
 
 
 def receive(connection: socket.socket) -> tuple[Any, bytearray] | None:
-    """Wait for a message; return its object and its bytes, or None at the end of the connection."""
-    head = _exactly(connection, HEAD.size)
-    if head is None:
+    """Wait for a message; return its object and its bytes, or None at the end of the connection.
+
+    The bytes follow, or lie in the spool whose descriptor comes with the message.
+    """
+    head, fds, _, _ = socket.recv_fds(connection, HEAD.size, 1)
+    rest = _exactly(connection, HEAD.size - len(head)) if head else None
+    if rest is None:
         return None
-    _, pickled_size, size = HEAD.unpack(head)
-    pickled, blob = _exactly(connection, pickled_size), _exactly(connection, size)
+    _, pickled_size, size = HEAD.unpack(head + rest)
+    pickled = _exactly(connection, pickled_size)
+    blob = read_spool(fds[0], size) if fds else _exactly(connection, size)
     if pickled is None or blob is None:
         return None
     return pickle.loads(pickled), blob  # noqa: S301 - of our own processes

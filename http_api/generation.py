@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
 from time import monotonic
@@ -23,9 +23,6 @@ from timing.pace import Pace
 from timing.plan import GenerationPlan
 from tokenizer import TokenGenerator
 
-# Larger requests are counted in a thread: 8,192 bytes of text or tools take 0.2 to 0.5 ms.
-MAX_BYTES_COUNTED_INLINE = 8192
-
 # The end of a stream that repeats a longer answer, as a response does, is made in a thread. It
 # takes a twentieth of what its tokens took.
 LONG_END = 20
@@ -38,20 +35,6 @@ logger = logging.getLogger("bentoml.openai_emulator")
 def random_id(prefix: str, digits: int = 29) -> str:
     """Return `prefix` and so many random hexadecimal digits."""
     return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
-
-
-def start_counting(size: int, count: Callable[[], int]) -> asyncio.Future[int]:
-    """Count the tokens of a prompt: at once if its request has few bytes, else in a thread."""
-    if size > MAX_BYTES_COUNTED_INLINE:
-        return asyncio.ensure_future(asyncio.to_thread(count))
-    return known(count())
-
-
-def known(tokens: int) -> asyncio.Future[int]:
-    """Return the count of a prompt whose tokens are known, or that nobody wants to know."""
-    counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    counted.set_result(tokens)
-    return counted
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 import metrics
+from http_api.counting import start_counting
 from http_api.embedding import Embeddings
-from http_api.generation import start_counting
 from http_api.sending import ended_by_disconnect
 from limits.buckets import Verdict
 from limits.gate import Gate

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from embeddings.embedder import Embedded
-from helpers.pool import BusyError, FailedError, HelperPool, Job, TooMuchError
+from helpers.pool import BusyError, FailedError, HelperPool, Job, Lane, TooMuchError
+from helpers.spool import Spool
+from http_api.counting import MAX_BYTES_COUNTED_INLINE, known
 from http_api.embedding import Embeddings
 from http_api.errors import PLACES, overloaded, server_error
-from http_api.generation import MAX_BYTES_COUNTED_INLINE, start_counting
 from http_api.header_fields import given_headers
 from http_api.preparing import (
     DETOKENIZE,
@@ -25,12 +26,10 @@ from http_api.preparing import (
     Refused,
 )
 from http_api.prompt_ids import EnginePrompt
-from http_api.reading import Asked, BodyReader, is_light, named_model
+from http_api.reading import MAX_BYTES_KEPT, Asked, BodyReader, is_light, named_model
 from http_api.sending import ended_by_disconnect
 from schemas import APIError
 
-# Larger bodies leave a helper to the others.
-MAX_BYTES_QUICK = 1 << 20
 PIECE = 1 << 18
 
 T = TypeVar("T")
@@ -55,7 +54,7 @@ class Desk:
         self._reader = reader
         self._pool = pool
         self._counts = counts
-        self._answers: dict[str, Callable[[bytearray], Any]] = {
+        self._answers: dict[str, Callable[[bytes | bytearray], Any]] = {
             INPUT_TOKENS: preparer.input_tokens,
             TOKENIZE: preparer.tokenize,
             DETOKENIZE: preparer.detokenize,
@@ -69,22 +68,35 @@ class Desk:
             ClientDisconnect: The client went away.
         """
         body, given = await self._reader.read(request), given_headers(request.scope["headers"])
-        prepared: Prepared | None = None
+        prepared = None
         if is_light(body):
             prepared = self._here(request, body, partial(self._preparer.read, path, given))
-        if prepared is not None and prepared.is_quick:
-            self._preparer.compose(prepared)
-        else:
+            if prepared.is_quick:
+                self._preparer.compose(prepared)
+                if len(body) > MAX_BYTES_COUNTED_INLINE:
+                    prepared.leave_count(Order(path, given, only_counts=True), body)
+            else:
+                prepared = None
+        if prepared is None:
             order = Order(path, given, self._counts, self._preparer.engine is not None)
             job, (prepared, _) = await self._ask(request, order, body)
             prepared.job = job
         _note(request, prepared.request.model, prepared.asked)
         return prepared
 
-    def count(self, request: Request, prepared: Prepared) -> asyncio.Future[int]:
-        """Start to count the tokens of a prompt, or return the count that is under way."""
-        if prepared.count is not None:
-            return start_counting(request.scope["size"], prepared.count)
+    def count(self, prepared: Prepared) -> asyncio.Future[int]:
+        """Start to count the tokens of a prompt, or return the count that is under way.
+
+        That of a long one has time, and is left to a helper that nothing else waits for.
+        """
+        if prepared.again is not None:
+            order, body = prepared.again
+            try:
+                prepared.job = self._pool.submit(order, body, Lane.LATER)
+            except BusyError:
+                raise overloaded() from None
+        elif prepared.count is not None:
+            return known(prepared.count())
         return asyncio.ensure_future(_counted(prepared))
 
     async def prompts(self, request: Request, prepared: Prepared) -> Sequence[EnginePrompt]:
@@ -126,7 +138,9 @@ class Desk:
         _, (result, _) = await self._ask(request, Order(path, {}), body)
         return result
 
-    def _here(self, request: Request, body: bytearray, read: Callable[[bytearray], T]) -> T:
+    def _here(
+        self, request: Request, body: bytes | bytearray, read: Callable[[bytes | bytearray], T]
+    ) -> T:
         """Read a body at once."""
         self._reader.release(request)
         try:
@@ -136,11 +150,13 @@ class Desk:
             raise
 
     async def _ask(
-        self, request: Request, order: Order, body: bytearray
+        self, request: Request, order: Order, body: bytes | bytearray | Spool
     ) -> tuple[Job, tuple[Any, bytearray]]:
         """Have a helper do it; return its first result."""
         try:
-            job = self._pool.submit(order, body, is_long=len(body) > MAX_BYTES_QUICK)
+            job = self._pool.submit(
+                order, body, Lane.LONG if len(body) > MAX_BYTES_KEPT else Lane.SHORT
+            )
         except BusyError:
             self._reader.release(request)
             raise overloaded() from None

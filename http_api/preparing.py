@@ -68,12 +68,13 @@ class Prepared:
         plan: How long the answers are, and when they are due.
         renderer: Makes what writes the answers.
         texts: Those of its prompt, which tell it from others with the same seed.
-        count: Counts the tokens of its prompt; None where the helper does.
+        count: Counts the tokens of its prompt; None where a helper does.
         ids: Makes the token ids of each of its prompts.
         compose: Decides what the choices say.
         answers: What the choices say.
         note: What the log says of how they came about.
         prompts: The prompts as an engine sees them, if the helper has made them.
+        again: What has a helper count the tokens of its prompt, where they are many.
         job: The helper's, if one is at it.
     """
 
@@ -88,12 +89,27 @@ class Prepared:
     answers: Sequence[Answer] = ()
     note: str = ""
     prompts: Sequence[EnginePrompt] = ()
+    again: "tuple[Order, bytes | bytearray] | None" = None
     job: Job | None = None
 
     @property
     def is_quick(self) -> bool:
         """Whether to compose the answers takes but a moment."""
         return is_quick(self.request, self.plan, self.asked.emulation.tool_calls)
+
+    def leave_count(self, order: "Order", body: bytes | bytearray) -> None:
+        """Leave it to a helper to count the tokens of the prompt, and let go of its text."""
+        self.again = order, body
+        self.count = None
+        self.lighten()
+
+    def lighten(self) -> None:
+        """Let go of what is large and done with, once the answers are composed.
+
+        ``ids`` stay, for an engine.
+        """
+        self.request = lightened(self.request)
+        self.texts, self.compose = (), None
 
     def cancel(self) -> None:
         """Give up what a helper is still at."""
@@ -141,7 +157,10 @@ class Preparer:
         Raises:
             APIError: It is refused.
         """
-        return self._readers[path](given, body)
+        prepared = self._readers[path](given, body)
+        if self.engine is None:
+            prepared.ids = None
+        return prepared
 
     def compose(self, prepared: Prepared) -> None:
         """Compose the answers of a request that was read.
@@ -267,12 +286,14 @@ class Order(NamedTuple):
         given: Its X-* headers.
         counts: Whether the prompt's tokens are wanted even if no usage tells them.
         times: Whether an engine makes the times of requests that say nothing of them.
+        only_counts: Whether nothing but the prompt's tokens is wanted.
     """
 
     path: str
     given: Given
     counts: bool = False
     times: bool = False
+    only_counts: bool = False
 
 
 class Refused(NamedTuple):
@@ -351,8 +372,11 @@ class Work:
         self._preparer.corpus.rng.seed()
 
     def _generation(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
-        """Yield what is left to send, and then the tokens of the prompt."""
+        """Yield what is left to send, and then the tokens of the prompt, or only those."""
         prepared = self._preparer.read(order.path, order.given, body)
+        if order.only_counts and prepared.count is not None:
+            yield prepared.count(), b""
+            return
         self._preparer.compose(prepared)
         if order.times and prepared.asked.says_no_time:
             prepared.prompts = self._preparer.engine_prompts(prepared)
@@ -371,8 +395,8 @@ class Work:
 
 def _pack(prepared: Prepared) -> None:
     """Leave out of it what is large and done with, and make the rest quick to send."""
-    prepared.request = lightened(prepared.request)
-    prepared.texts, prepared.count, prepared.ids, prepared.compose = (), None, None, None
+    prepared.lighten()
+    prepared.count, prepared.ids = None, None
     for answer in prepared.answers:
         if answer.leaves is not None:
             answer.leaves = array("Q", answer.leaves)

@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
+from helpers.pool import close
+from helpers.spool import Spool
 from http_api.errors import overloaded, placed, request_error, unknown_parameter
 from http_api.header_fields import (
     FAULT_NAMES,
@@ -22,6 +24,7 @@ from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
 from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
+from timing.clock import running_clock
 
 # To parse and to check what has no more bytes, or these with no more values, keys and escapes,
 # takes under 0.5 ms whatever it holds. An escape takes a sixteenth of what a value does.
@@ -31,10 +34,13 @@ MAX_NODES_READ_INLINE = 1024
 ESCAPES_OF_A_NODE = 16
 
 MAX_JSON_NODES = 1_250_000
+# A larger body goes into a spool as it comes, which a helper reads.
+MAX_BYTES_KEPT = 1 << 20
 # What the bodies that have arrived in part, or wait for a helper, may take in a worker.
 MAX_BYTES_HELD = 512_000_000
 
 _HELD = "emulator.held"
+_SPOOL = "emulator.spool"
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NOWHERE: Mapping[str, str] = {}
 
@@ -50,7 +56,7 @@ class BodyReader:
         self._deadline = Deadline(settings.timeout_s)
         self._held = 0
 
-    async def read(self, request: Request) -> bytearray:
+    async def read(self, request: Request) -> bytes | bytearray | Spool:
         """Return the body of a request; one that comes in parts takes room until its `release`.
 
         Raises:
@@ -61,49 +67,70 @@ class BodyReader:
             with self._deadline:
                 body = await self._read(request)
         except TimeoutError:
-            self.release(request)
+            self._give_up(request)
             raise APIError(
                 f"The request body did not arrive within {self._timeout_s:g} s.",
                 status=408,
                 code="request_timeout",
             ) from None
         except BaseException:
-            self.release(request)
+            self._give_up(request)
             raise
         request.scope["size"] = len(body)
+        if MAX_BYTES_SURELY_LIGHT < len(body) <= MAX_BYTES_READ_INLINE:
+            # Of many that come at once, as many are read in one go as take a millisecond.
+            await running_clock().turn()
         return body
 
     def release(self, request: Request) -> None:
         """Note that the body of a request is not needed any more."""
         self._held -= request.scope.pop(_HELD, 0)
 
-    async def _read(self, request: Request) -> bytearray:
+    async def _read(self, request: Request) -> bytes | bytearray | Spool:
         scope, limit = request.scope, self._limit
         declared = next((int(v) for k, v in scope["headers"] if k == b"content-length"), 0)
-        body = bytearray()
-        while max(declared, len(body)) <= limit:
+        if declared > limit:
+            raise _too_large(limit, declared)
+        body: bytearray | Spool = bytearray()
+        while True:
             message = await request.receive()
-            if body:  # it comes in parts, maybe slowly
-                scope["body_s"] = monotonic()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            part = message.get("body", b"")
+            part, is_last = message.get("body", b""), not message.get("more_body", False)
+            size = len(body) + len(part)
+            if size > limit:
+                raise _too_large(limit, size)
+            if body:  # it comes in parts, maybe slowly
+                scope["body_s"] = monotonic()
+            elif is_last:
+                return bytes(part)
+            if isinstance(body, bytearray) and max(declared, size) > MAX_BYTES_KEPT:
+                body = scope[_SPOOL] = Spool(body)
             body += part
-            if not message.get("more_body", False) and len(body) <= limit:
+            if is_last:
                 return body
             self._hold(request, len(part))
-        raise APIError(
-            f"The request body is too large. Expected at most {limit} bytes, "
-            f"but got {max(declared, len(body))} or more.",
-            status=413,
-            code="request_too_large",
-        )
+
+    def _give_up(self, request: Request) -> None:
+        """Let go of what has come of a body."""
+        self.release(request)
+        spool = request.scope.get(_SPOOL)
+        if spool is not None:
+            close(spool)
 
     def _hold(self, request: Request, size: int) -> None:
         self._held += size
         request.scope[_HELD] = request.scope.get(_HELD, 0) + size
         if self._held > MAX_BYTES_HELD:
             raise overloaded()
+
+
+def _too_large(limit: int, size: int) -> APIError:
+    return APIError(
+        f"The request body is too large. Expected at most {limit} bytes, but got {size} or more.",
+        status=413,
+        code="request_too_large",
+    )
 
 
 def parse_json(body: bytes | bytearray) -> object:
@@ -172,12 +199,12 @@ def count_nodes(body: bytes | bytearray) -> int:
     return sum(map(body.count, (b",", b":", b"[", b"{")))
 
 
-def is_light(body: bytes | bytearray) -> bool:
+def is_light(body: bytes | bytearray | Spool) -> TypeGuard[bytes | bytearray]:
     """Tell whether to parse and to check a body takes but a moment, whatever it holds."""
     size = len(body)
     if size <= MAX_BYTES_SURELY_LIGHT:
-        return True
-    if size > MAX_BYTES_READ_INLINE:
+        return True  # no spool is so small
+    if isinstance(body, Spool) or size > MAX_BYTES_READ_INLINE:
         return False
     return count_nodes(body) + body.count(b"\\") // ESCAPES_OF_A_NODE <= MAX_NODES_READ_INLINE
 

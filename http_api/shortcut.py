@@ -181,6 +181,9 @@ class Front:
             await response(scope, receive, send)
         finally:
             metrics.end(status, time.monotonic() - start_s)
+            # It leads to the connection, and that to the scope: nothing else makes them garbage
+            # that only a collection finds.
+            scope.pop(RECEIVE, None)
 
 
 class EndpointMetrics:

@@ -13,7 +13,8 @@ import pytest
 import uvloop
 
 from helpers import helper, pool
-from helpers.pool import BusyError, FailedError, HelperPool, TooMuchError
+from helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
+from helpers.spool import Spool
 from tests.server import Server, eventually, is_alive, running_server
 
 Order = tuple[str, float]
@@ -72,10 +73,10 @@ Run = Callable[[Callable[[HelperPool], Awaitable[None]]], None]
 
 
 async def ask(
-    helpers: HelperPool, what: str, amount: float = 0, body: bytes = b"", *, is_long: bool = False
+    helpers: HelperPool, what: str, amount: float = 0, body: bytes = b"", lane: Lane = Lane.SHORT
 ) -> object:
     """Return the first result of a job."""
-    return (await helpers.submit((what, amount), body, is_long=is_long).next())[0]
+    return (await helpers.submit((what, amount), body, lane).next())[0]
 
 
 def test_a_large_body_arrives_whole(run: Run) -> None:
@@ -83,17 +84,55 @@ def test_a_large_body_arrives_whole(run: Run) -> None:
     body = os.urandom(30_000_000)
 
     async def check(helpers: HelperPool) -> None:
-        result, blob = await helpers.submit(("digest", 0), body, is_long=True).next()
+        result, blob = await helpers.submit(("digest", 0), body, Lane.LONG).next()
         assert (result, bytes(blob)) == (hashlib.sha256(body).hexdigest(), body[:3])
 
     run(check)
+
+
+def test_a_spool_arrives_whole(run: Run) -> None:
+    """A helper gets every byte of a spool; the worker keeps none of it, and no descriptor."""
+    parts = [os.urandom(size) for size in (1, 70_000, 5_000_000)]
+
+    async def check(helpers: HelperPool) -> None:
+        spool = Spool(parts[0])
+        for part in parts[1:]:
+            spool += part
+        assert len(spool) == sum(map(len, parts))
+        result, blob = await helpers.submit(("digest", 0), spool, Lane.LONG).next()
+        body = b"".join(parts)
+        assert (result, bytes(blob)) == (hashlib.sha256(body).hexdigest(), body[:3])
+        assert await asyncio.to_thread(eventually, lambda: not is_open(spool.fd))
+
+    run(check)
+
+
+def test_a_spool_that_finds_no_helper_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused leaves no descriptor."""
+    monkeypatch.setattr(pool, "MAX_WAITING", 0)
+
+    async def check(helpers: HelperPool) -> None:
+        spool = Spool(b"refused")
+        with pytest.raises(BusyError):
+            helpers.submit(("digest", 0), spool, Lane.LONG)
+        assert await asyncio.to_thread(eventually, lambda: not is_open(spool.fd))
+
+    run(check)
+
+
+def is_open(fd: int) -> bool:
+    """Tell whether a descriptor is one of a spool."""
+    try:
+        return "memfd:request" in os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return False
 
 
 def test_results_come_one_after_the_other(run: Run) -> None:
     """A job's first result comes while the job goes on."""
 
     async def check(helpers: HelperPool) -> None:
-        job = helpers.submit(("two", 0.3), b"", is_long=False)
+        job = helpers.submit(("two", 0.3), b"", Lane.SHORT)
         before_s = time.monotonic()
         assert (await job.next())[0] == 1
         first_s = time.monotonic()
@@ -150,7 +189,7 @@ def test_processor_time_is_limited(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
     async def check(helpers: HelperPool) -> None:
         with pytest.raises(TooMuchError):
-            await ask(helpers, "spin", is_long=True)
+            await ask(helpers, "spin", lane=Lane.LONG)
         assert await ask(helpers, "niceness")
 
     run(check)
@@ -184,10 +223,31 @@ def test_long_jobs_leave_a_helper_to_short_ones(run: Run) -> None:
     """However many long jobs there are, a short one waits for none of them."""
 
     async def check(helpers: HelperPool) -> None:
-        slow = [helpers.submit(("sleep", 60), b"", is_long=True) for _ in range(5)]
+        slow = [helpers.submit(("sleep", 60), b"", Lane.LONG) for _ in range(5)]
         assert await ask(helpers, "niceness")
         for job in slow:
             job.cancel()
+
+    run(check)
+
+
+def test_what_has_time_goes_last(run: Run) -> None:
+    """Of those that wait for a helper, the ones that have time come after all others."""
+
+    async def check(helpers: HelperPool) -> None:
+        done: list[str] = []
+
+        async def noted(name: str, lane: Lane) -> None:
+            await ask(helpers, "sleep", 0.05, lane=lane)
+            done.append(name)
+
+        later = [asyncio.create_task(noted("later", Lane.LATER)) for _ in range(10)]
+        await asyncio.sleep(0)
+        short = [asyncio.create_task(noted("short", Lane.SHORT)) for _ in range(4)]
+        await asyncio.gather(*later, *short)
+        # As many as there are helpers had begun.
+        assert done.index("short") <= 2
+        assert done[-6:] == ["later"] * 6
 
     run(check)
 
@@ -197,9 +257,9 @@ def test_nobody_waits_for_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pool, "MAX_WAIT_S", 0.2)
 
     async def check(helpers: HelperPool) -> None:
-        busy = helpers.submit(("sleep", 60), b"", is_long=True)
+        busy = helpers.submit(("sleep", 60), b"", Lane.LONG)
         with pytest.raises(BusyError):
-            await ask(helpers, "niceness", is_long=True)
+            await ask(helpers, "niceness", lane=Lane.LONG)
         busy.cancel()
 
     run(check)
@@ -210,10 +270,10 @@ def test_few_wait(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MAX_WAITING", 1)
 
     async def check(helpers: HelperPool) -> None:
-        jobs = [helpers.submit(("sleep", 60), b"", is_long=True) for _ in range(2)]
+        jobs = [helpers.submit(("sleep", 60), b"", Lane.LONG) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
-            helpers.submit(("niceness", 0), b"", is_long=True)
+            helpers.submit(("niceness", 0), b"", Lane.LONG)
         for job in jobs:
             job.cancel()
 
@@ -224,7 +284,7 @@ def test_what_is_given_up_ends(run: Run) -> None:
     """A helper ends when its job is given up, and the next job is done."""
 
     async def check(helpers: HelperPool) -> None:
-        job = helpers.submit(("pid", 60), b"", is_long=False)
+        job = helpers.submit(("pid", 60), b"", Lane.SHORT)
         pid = (await job.next())[0]
         job.cancel()
         assert await asyncio.to_thread(eventually, lambda: not psutil.pid_exists(pid))
@@ -237,7 +297,7 @@ def test_a_helper_that_is_killed_is_replaced(run: Run) -> None:
     """The job of a helper that somebody kills may be tried again, and the next is done."""
 
     async def check(helpers: HelperPool) -> None:
-        job = helpers.submit(("pid", 60), b"", is_long=False)
+        job = helpers.submit(("pid", 60), b"", Lane.SHORT)
         os.kill((await job.next())[0], signal.SIGKILL)
         with pytest.raises(BusyError):
             await job.next()

@@ -82,6 +82,7 @@ class Clock:
         self._taking_turns = False
         self._turned_s = 0.0
         self._sleeps_per_turn = 1
+        self._turn_was_full = False
         self._alarm = _alarm(loop, self._ring)
 
     def __len__(self) -> int:
@@ -171,8 +172,9 @@ class Clock:
         took_s, self._turned_s = now_s - self._turned_s, now_s
         if took_s > TURN_S:
             self._sleeps_per_turn = max(self._sleeps_per_turn // 2, 1)
-        elif took_s < TURN_S / 2:
+        elif took_s < TURN_S / 2 and self._turn_was_full:
             self._sleeps_per_turn = min(self._sleeps_per_turn * 2, _MAX_SLEEPS_PER_TURN)
+        self._turn_was_full = len(self._behind) >= self._sleeps_per_turn
         for _ in range(min(self._sleeps_per_turn, len(self._behind))):
             waiter = self._behind.popleft()
             if not waiter.done():
@@ -259,18 +261,6 @@ class _TimerfdAlarm:
         self._set_ns(0)
 
 
-def _timerfd() -> tuple[int, Callable[[int], None]]:
-    """Return a timerfd and what sets it to an instant in ns, or stops it if that is 0."""
-    if sys.version_info >= (3, 13):
-        fd = os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
-
-        def set_ns(instant_ns: int) -> None:
-            os.timerfd_settime_ns(fd, flags=os.TFD_TIMER_ABSTIME, initial=instant_ns)
-
-        return fd, set_ns
-    return _timerfd_by_ctypes()
-
-
 class _Itimerspec(ctypes.Structure):
     """struct itimerspec of timerfd_settime(2), without its inner structs."""
 
@@ -282,14 +272,18 @@ class _Itimerspec(ctypes.Structure):
     )
 
 
-def _timerfd_by_ctypes() -> tuple[int, Callable[[int], None]]:
-    """Do what `_timerfd` does, before Python 3.13."""
+def _timerfd() -> tuple[int, Callable[[int], None]]:
+    """Return a timerfd and what sets it to an instant in ns, or stops it if that is 0.
+
+    To set it keeps the interpreter's lock, which os.timerfd_settime_ns() of Python 3.13 lets go of:
+    another thread would take it, and the clock wait for it.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     # TFD_NONBLOCK and TFD_CLOEXEC are O_NONBLOCK and O_CLOEXEC by definition.
     fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create failed")
-    settime = ctypes.CDLL(None).timerfd_settime
+    settime = ctypes.PyDLL(None).timerfd_settime
     settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
     spec = _Itimerspec()
     address = ctypes.addressof(spec)

@@ -1,0 +1,53 @@
+"""Bytes that a worker takes in but does not keep: in a file in memory, which a helper reads."""
+
+import os
+import sys
+import tempfile
+from typing import Self
+
+
+class Spool:
+    """Bytes that are appended, and read by whoever is given the descriptor.
+
+    What they take is freed by the last who closes it, which takes some ms for 50 MB.
+    """
+
+    __slots__ = ("_size", "fd")
+
+    def __init__(self, content: bytes | bytearray = b"") -> None:
+        self._size = 0
+        self.fd = _memory_file()
+        self += content
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iadd__(self, part: bytes | bytearray) -> Self:
+        """Append some bytes."""
+        view = memoryview(part)
+        while view:
+            view = view[os.write(self.fd, view) :]
+        self._size += len(part)
+        return self
+
+
+def _memory_file() -> int:
+    if sys.platform == "linux":
+        return os.memfd_create("request")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def read_spool(fd: int, size: int) -> bytearray:
+    """Return the bytes of a spool, and close it."""
+    content = bytearray(size)
+    view, at = memoryview(content), 0
+    try:
+        while at < size:
+            count = os.preadv(fd, [view[at:]], at)
+            if not count:
+                raise EOFError("the spool is shorter than was told")
+            at += count
+    finally:
+        os.close(fd)
+    return content
