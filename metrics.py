@@ -34,8 +34,10 @@ class Tally:
 
     def add(self, target: Addable, amount: float = 1) -> None:
         """Add `amount` to a counter or a gauge."""
-        self._wake()
-        self._sums[target] = self._sums.get(target, 0) + amount
+        sums = self._sums
+        if not sums:
+            self._wake()
+        sums[target] = sums.get(target, 0) + amount
 
     def observe(self, histogram: Histogram, value: float, times: int = 1) -> None:
         """Add `value` to a histogram without labels, or to a labelled child of one."""

@@ -904,7 +904,7 @@ class GenerationRequest(ModelRequest):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prompt:
     """What of a request counts as prompt tokens.
 

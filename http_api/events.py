@@ -21,7 +21,7 @@ NO_LOGPROBS = '"logprobs":null'
 NO_USAGE = '"usage":null'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Header:
     """What every chunk of one answer says of it."""
 

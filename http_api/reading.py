@@ -84,7 +84,8 @@ class BodyReader:
 
     def release(self, request: Request) -> None:
         """Note that the body of a request is not needed any more."""
-        self._held -= request.scope.pop(_HELD, 0)
+        if _HELD in request.scope:
+            self._held -= request.scope.pop(_HELD)
 
     async def _read(self, request: Request) -> bytes | bytearray | Spool:
         scope, limit = request.scope, self._limit

@@ -78,7 +78,7 @@ class Shortcut:
         cors = None if _first(layers, CORSMiddleware) else self._cors
         if traffic and {type(layer).__name__ for layer in layers} <= _REPLACEABLE:
             stack = Front(stack, traffic, self._endpoints, self._answer_error)
-        outer.middleware_stack = _Outermost(stack, cors)
+        outer.middleware_stack = _Outermost(stack, cors, self._endpoints)
 
 
 def _first(layers: list[ASGIApp], kind: type[AnyLayer]) -> AnyLayer | None:
@@ -101,18 +101,22 @@ class _Outermost:
     Args:
         app: What follows.
         cors: Lets pages of other origins read answers.
+        endpoints: What reads headers in any encoding, by path.
     """
 
-    def __init__(self, app: ASGIApp, cors: Cors | None) -> None:
+    def __init__(self, app: ASGIApp, cors: Cors | None, endpoints: Mapping[str, Endpoint]) -> None:
         self._app = app
         self._cors = cors
+        self._endpoints = endpoints
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request; no coroutine of its own, which would cost each of them."""
         scope[RECEIVE] = receive
-        if scope["type"] == "http" and not b"".join([v for _, v in scope["headers"]]).isascii():
+        if scope["type"] != "http":
+            return self._app(scope, receive, send)
+        if scope["path"] not in self._endpoints:
             scope["headers"] = [(name, _as_utf8(value)) for name, value in scope["headers"]]
-        if self._cors is not None and scope["type"] == "http":
+        if self._cors is not None:
             origin = self._cors.allowed(scope)
             if origin is not None:
                 preflight = self._cors.preflight(scope, origin)
@@ -124,6 +128,8 @@ class _Outermost:
 
 def _as_utf8(value: bytes) -> bytes:
     """Return a header in the encoding that BentoML's access log takes all of them for."""
+    if value.isascii():
+        return value
     try:
         value.decode()
     except UnicodeDecodeError:
