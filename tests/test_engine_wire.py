@@ -17,6 +17,7 @@ from engine.config import EngineConfig, load_engine, read_engine
 from engine.runner import TimedSequence
 from engine.scheduler import Scheduler
 from tests.server import PLAIN, TLS, Server, eventually, running_server
+from tests.test_settings import failed_start
 from tests.wire import Answer, Post, _parse, _Recorder, chat, headers, post, post_together, stream
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -359,9 +360,9 @@ def test_a_bad_engine_stops_the_start(tmp_path: Path) -> None:
     """An engine's file that is not valid stops the start with the file and the key."""
     file = tmp_path / "bad.yaml"
     file.write_text(SMALL.replace("block_size: 10", "block_size: 0"))
-    with pytest.raises(RuntimeError) as refusal, running_server("--arg", f"engine={file}"):
-        pass
-    assert f"The setting 'engine': engine file {file}: block_size: " in str(refusal.value)
+    message = failed_start("--arg", f"engine={file}")
+    assert f"The setting 'engine': engine file {file}: block_size: " in message
+    assert "Traceback" not in message
 
 
 # --------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """What the operator sets with ``--arg``, at the start and at the end of a real server."""
 
+import atexit
 import json
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -216,20 +219,52 @@ def test_workers_are_set(custom: Server) -> None:
 # --------------------------------------------------------------------------------------
 
 
+SERVE = ("serve", "service.py:OpenAIEmulator", "--port", "0")
+
+
+@cache
+def starter() -> "subprocess.Popen[str]":
+    """Return the program that starts what fails, which ends with this process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.starter"],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(process.communicate)
+    return process
+
+
 def failed_start(*arguments: str, **environment: str) -> str:
     """Return what ``bentoml serve`` says when it ends by itself, and not with success."""
+    process = starter()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked = [[*SERVE, *arguments], clean_environment(environment), int(START_TIMEOUT_S)]
+    process.stdin.write(json.dumps(asked) + "\n")
+    process.stdin.flush()
+    code, said = json.loads(process.stdout.readline())
+    assert code > 0, said
+    return str(said)
+
+
+def test_failed_starts_are_those_of_an_operator() -> None:
+    """A process of its own ends with the same words as the fork that the tests look at."""
+    setting = ("--arg", "ttft_ms=-1")
     ended = subprocess.run(  # noqa: S603 - our own command line
-        bentoml("serve", "service.py:OpenAIEmulator", "--port", "0", *arguments),
+        bentoml(*SERVE, *setting),
         cwd=REPOSITORY,
-        env=clean_environment(environment),
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=START_TIMEOUT_S,
         check=False,
     )
-    assert ended.returncode not in (0, None), ended.stdout
-    return ended.stdout
+    assert ended.returncode > 0
+    assert ended.stdout == failed_start(*setting)
 
 
 @pytest.mark.parametrize(
