@@ -5,13 +5,15 @@ log or start servers with settings of their own are then skipped.
 """
 
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
 import openai
 import pytest
 
-from tests.server import REPOSITORY, TLS, Server, running_server
+from tests.raw import Ended, ended, request
+from tests.server import REPOSITORY, TLS, Server, args, configured, running_server
 
 EMULATOR_URL = os.environ.get("EMULATOR_URL", "").rstrip("/")
 
@@ -59,8 +61,21 @@ def one_worker(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> It
     """Yield a server with one worker, whose figures are those of one process."""
     traces = tmp_path_factory.mktemp("traces")
     (traces / "burst.csv").write_text("# ms\n" + "\n".join(map(str, TRACE)))
-    with running_server("--arg", "workers=1", "--arg", f"traces={traces}") as started:
+    with running_server(*args(workers=1, traces=traces)) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def unended_headers(one_worker: Server) -> Iterator[Mapping[str, Future[Ended]]]:
+    """Begin requests that never end, each in its own way; yield what is to come of them."""
+    begun = {
+        "request line": b"GET /hea",
+        "headers": b"GET /health HTTP/1.1\r\nHost: a\r\n",
+        "line ends": b"\r\n\r\n",
+        "the second request": request("GET", "/health", close=False) + b"GET ",
+    }
+    with ThreadPoolExecutor(len(begun)) as pool:
+        yield {name: pool.submit(ended, one_worker.address, data) for name, data in begun.items()}
 
 
 @pytest.fixture(scope="session")
@@ -75,12 +90,120 @@ def address(server: Server) -> tuple[str, int]:
     return server.address
 
 
+# A start takes 3 s: servers with settings that do not touch each other are shared.
+
+PAGE = "https://page.example"
+BUSY_MODEL = "- match: {model: gpt-4-busy}\n  status: 429\n  retry_after_ms: 1500\n"
+
+
 @pytest.fixture(scope="session")
-def other_server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
-    """Yield another server, one that is strict about parameters and shows its reasoning."""
-    settings = ["strict_parameters=true", "reasoning_lengths=low=64,high=512"]
-    settings += ["reasoning_content=true", "workers=1"]
-    with running_server(*(word for setting in settings for word in ("--arg", setting))) as started:
+def other_server(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+    """Yield another server, one that is strict about parameters and shows its reasoning.
+
+    It lets the pages of two origins in, and takes failures from a file and from no header.
+    """
+    rules = tmp_path_factory.mktemp("faults") / "faults.yaml"
+    rules.write_text(BUSY_MODEL)
+    arguments = args(
+        strict_parameters=True,
+        reasoning_lengths="low=64,high=512",
+        reasoning_content=True,
+        cors_origins=f"{PAGE}, http://localhost:5173",
+        fault_headers=False,
+        faults=rules,
+        workers=1,
+    )
+    with running_server(*arguments) as started:
+        yield started
+
+
+PROFILES = """\
+- model: slow-*
+  ttft_ms: 300
+  itl_ms: 20
+  output_length: 3
+- model: "*-talker"  # never for slow-talker
+  output_length: 9
+  itl_ms: 1
+  reasoning_length: 2
+  emulation_report: true
+- model: fast
+  ttft_ms: 0
+  itl_ms: 0
+  itl_jitter: normal:0.2
+  output_length: 300
+"""
+
+
+@pytest.fixture(scope="session")
+def lenient_server(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+    """Yield a lenient server, which plays several models and answers as long as a limit allows.
+
+    It lets no page of another origin in.
+    """
+    profiles = tmp_path_factory.mktemp("profiles") / "profiles.yaml"
+    profiles.write_text(PROFILES)
+    arguments = args(
+        lenient=True,
+        profiles=profiles,
+        ignore_eos=True,
+        max_output_length=302,
+        cors_origins="",
+        workers=1,
+    )
+    with running_server(*arguments) as started:
+        yield started
+
+
+FAULTS = """\
+- match: {model: '*-flaky', stream: true}
+  kind: error
+  after_tokens: {min: 1, max: 3}
+- match: {model: 'twice'}
+  status: 503
+  attempts: 2
+"""
+# Models that no test but those of limits asks for.
+LIMITS = """\
+limits:
+- {model: gpt-4-32k, rpm: 600}
+- {model: gpt-3.5-turbo*, rpm: 100}
+"""
+
+
+@pytest.fixture(scope="session")
+def two_workers(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+    """Yield a server with two workers, rules for failures and limits of some models."""
+    folder = tmp_path_factory.mktemp("two-workers")
+    (folder / "faults.yaml").write_text(FAULTS)
+    (folder / "limits.yaml").write_text(LIMITS)
+    files = {"faults": folder / "faults.yaml", "limits": folder / "limits.yaml"}
+    with running_server(*args(**files, workers=2)) as started:
+        yield started
+
+
+CORS = """
+    http:
+      cors:
+        enabled: true
+        access_control_allow_origins: ["https://chat.example"]
+        access_control_allow_methods: ["POST"]
+"""
+
+
+@pytest.fixture(scope="session")
+def behind_middleware(
+    local_only: None,  # noqa: ARG001 - skips
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    """Yield a server that lets one web page in, by middleware that the operator has configured."""
+    yield from configured(tmp_path_factory.mktemp("cors"), CORS)
+
+
+@pytest.fixture(scope="session")
+def paper(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
+    """Yield a server with the engine of round numbers."""
+    with running_server(*args(engine="paper", workers=1)) as started:
         yield started
 
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,23 @@ def exchange(address: tuple[str, int], *parts: bytes) -> list[Reply]:
             for part in parts:
                 connection.sendall(part)
         return replies(received(connection))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came until the server ended a connection, and how long that took."""
+
+    replies: list[Reply]
+    after_s: float
+
+
+def ended(address: tuple[str, int], data: bytes) -> Ended:
+    """Send bytes and wait for the end of the connection."""
+    with socket.create_connection(address, TIMEOUT_S) as connection:
+        start_s = time.monotonic()
+        connection.sendall(data)
+        came = received(connection)
+        return Ended(replies(came), time.monotonic() - start_s)
 
 
 def replies(data: bytes) -> list[Reply]:

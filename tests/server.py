@@ -139,6 +139,11 @@ def bentoml(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bentoml", *arguments]
 
 
+def args(**settings: object) -> list[str]:
+    """Return the command line's words for settings."""
+    return [word for name, value in settings.items() for word in ("--arg", f"{name}={value}")]
+
+
 @contextmanager
 def running_server(
     *serve_args: str,
@@ -176,6 +181,17 @@ def running_server(
             yield server
         finally:
             _kill(process)
+
+
+def configured(folder: Path, text: str) -> Iterator[Server]:
+    """Yield a server with one worker and a configuration of BentoML's.
+
+    The file tells no version: BentoML 1.4 reads it as one of version 1 and then of version 2.
+    """
+    file = folder / "bentoml.yaml"
+    file.write_text(f"services:\n  openai_emulator:{text}")
+    with running_server(*args(workers=1), env={"BENTOML_CONFIG": str(file)}) as server:
+        yield server
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

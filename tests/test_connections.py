@@ -2,68 +2,30 @@
 
 import json
 import socket
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 
 import psutil
 import pytest
 
 from http_api.connections import (
-    HEADERS_TIMEOUT_S,
     MAX_HEADER_BYTES,
     MAX_HEADERS_BYTES,
     MAX_URL_BYTES,
     MAX_WAITING,
 )
 from tests.raw import TIMEOUT_S, Reply, exchange, received, replies, request, statuses
-from tests.server import Server, running_server
+from tests.server import Server
 from tests.wire import CHAT_PATH, chat, headers, stream
 
-pytestmark = pytest.mark.usefixtures("local_only")
+# What takes long begins here; test_edges.py looks at how it ends.
+pytestmark = pytest.mark.usefixtures("local_only", "unended_headers")
 
 BODY = json.dumps(chat("Hello", max_tokens=1)).encode()
 HEALTH = request("GET", "/health", close=False)
 NO_TIME = "X-TTFT-MS: 0"
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA")
 CHUNKED = ("Transfer-Encoding: chunked", NO_TIME)
-
-
-@dataclass(frozen=True)
-class Late:
-    """Connections on which headers have begun to arrive, each in its own way."""
-
-    started_s: float
-    connections: dict[str, socket.socket]
-
-
-@pytest.fixture(scope="module")
-def bounded() -> Iterator[Server]:
-    """Yield a server with one worker."""
-    with running_server("--arg", "workers=1") as server:
-        yield server
-
-
-@pytest.fixture(scope="module", autouse=True)
-def late(bounded: Server) -> Iterator[Late]:
-    """Begin requests that never end, while the other tests run."""
-    beginnings = {
-        "request line": b"GET /hea",
-        "headers": b"GET /health HTTP/1.1\r\nHost: a\r\n",
-        "line ends": b"\r\n\r\n",
-        "the second request": HEALTH + b"GET ",
-    }
-    with ExitStack() as stack:
-        opened = {
-            name: stack.enter_context(socket.create_connection(bounded.address, TIMEOUT_S))
-            for name in beginnings
-        }
-        for name, connection in opened.items():
-            connection.sendall(beginnings[name])
-        yield Late(time.monotonic(), opened)
 
 
 def chat_request(*lines: str, close: bool = False) -> bytes:
@@ -84,21 +46,21 @@ def only(answers: list[Reply]) -> Reply:
 # --------------------------------------------------------------------------------------
 
 
-def test_headers_at_the_bounds_are_served(bounded: Server) -> None:
+def test_headers_at_the_bounds_are_served(one_worker: Server) -> None:
     """The longest value, the longest URL and many headers of 60 KB are served."""
     value = f"X-Long: {'a' * MAX_HEADER_BYTES}"
     many = [f"X-Long-{i}: {'a' * 6_000}" for i in range(10)]
     path = "/health?" + "a" * (MAX_URL_BYTES - len("/health?"))
     asked = [request("GET", "/health", value), request("GET", "/health", *many)]
-    answers = [exchange(bounded.address, one) for one in [*asked, request("GET", path)]]
+    answers = [exchange(one_worker.address, one) for one in [*asked, request("GET", path)]]
     assert [statuses(answer) for answer in answers] == [[200]] * 3
 
 
 @pytest.mark.parametrize("before", [b"", HEALTH], ids=["first", "after another"])
-def test_longer_header_is_refused(bounded: Server, before: bytes) -> None:
+def test_longer_header_is_refused(one_worker: Server, before: bytes) -> None:
     """A value of one byte more is a 431 that names the header, also in a second request."""
     value = f"X-Long: {'a' * (MAX_HEADER_BYTES + 1)}"
-    *_, answer = exchange(bounded.address, before + request("GET", "/health", value))
+    *_, answer = exchange(one_worker.address, before + request("GET", "/health", value))
     assert (answer.status, answer.headers["connection"]) == (431, "close")
     assert (answer.error["param"], answer.error["code"]) == ("x-long", "headers_too_large")
     assert (
@@ -107,17 +69,17 @@ def test_longer_header_is_refused(bounded: Server, before: bytes) -> None:
     )
 
 
-def test_more_headers_are_refused(bounded: Server) -> None:
+def test_more_headers_are_refused(one_worker: Server) -> None:
     """Many headers that are too large together are a 431."""
     many = [f"X-Many-{i}: {'a' * 1_000}" for i in range(70)]
-    answer = only(exchange(bounded.address, request("GET", "/health", *many)))
+    answer = only(exchange(one_worker.address, request("GET", "/health", *many)))
     assert (answer.status, answer.error["code"]) == (431, "headers_too_large")
     assert str(MAX_HEADERS_BYTES) in answer.error["message"]
 
 
-def test_longer_url_is_refused(bounded: Server) -> None:
+def test_longer_url_is_refused(one_worker: Server) -> None:
     """A longer URL is a 414."""
-    answer = only(exchange(bounded.address, request("GET", "/" + "a" * MAX_URL_BYTES)))
+    answer = only(exchange(one_worker.address, request("GET", "/" + "a" * MAX_URL_BYTES)))
     assert (answer.status, answer.error["code"]) == (414, "url_too_long")
 
 
@@ -131,13 +93,15 @@ def test_longer_url_is_refused(bounded: Server) -> None:
     ],
     ids=["header", "url", "trailer"],
 )  # fmt: skip
-def test_endless_header_costs_nobody_anything(bounded: Server, begin: bytes, status: int) -> None:
+def test_endless_header_costs_nobody_anything(
+    one_worker: Server, begin: bytes, status: int
+) -> None:
     """50 MB of a header, a URL or a trailer are refused, take no memory and delay no stream."""
-    [worker] = bounded.workers
+    [worker] = one_worker.workers
     before = psutil.Process(worker.pid).memory_info().rss
     with ThreadPoolExecutor() as pool:
-        watched = pool.submit(stream, bounded.address, headers(0, 10, 60))
-        answer = only(exchange(bounded.address, begin + b"a" * 50_000_000))
+        watched = pool.submit(stream, one_worker.address, headers(0, 10, 60))
+        answer = only(exchange(one_worker.address, begin + b"a" * 50_000_000))
         gaps = [event.arrival_s for event in watched.result().content]
     assert answer.status == status
     assert max(after - at for at, after in pairwise(gaps)) < 0.2
@@ -149,21 +113,21 @@ def test_endless_header_costs_nobody_anything(bounded: Server, begin: bytes, sta
 # --------------------------------------------------------------------------------------
 
 
-def test_some_requests_may_wait(bounded: Server) -> None:
+def test_some_requests_may_wait(one_worker: Server) -> None:
     """As many requests as may wait are all answered, in their order."""
     asked = HEALTH * MAX_WAITING + request("GET", "/v1/models")
-    answers = exchange(bounded.address, asked)
+    answers = exchange(one_worker.address, asked)
     assert statuses(answers) == [200] * (MAX_WAITING + 1)
     assert json.loads(answers[-1].body)["object"] == "list"
 
 
-def test_flood_of_requests_costs_nobody_anything(bounded: Server) -> None:
+def test_flood_of_requests_costs_nobody_anything(one_worker: Server) -> None:
     """Of 200,000 requests at once the first are answered, the rest is a 400."""
-    [worker] = bounded.workers
+    [worker] = one_worker.workers
     before = psutil.Process(worker.pid).memory_info().rss
     with ThreadPoolExecutor() as pool:
-        watched = pool.submit(stream, bounded.address, headers(0, 10, 60))
-        *answers, refused = exchange(bounded.address, HEALTH * 200_000)
+        watched = pool.submit(stream, one_worker.address, headers(0, 10, 60))
+        *answers, refused = exchange(one_worker.address, HEALTH * 200_000)
         gaps = [event.arrival_s for event in watched.result().content]
     assert statuses(answers) == [200] * (MAX_WAITING + 1)
     assert (refused.status, refused.error["code"]) == (400, "too_many_waiting_requests")
@@ -185,21 +149,21 @@ OFFERS = {
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS.keys())
 @pytest.mark.parametrize("size", [1_000_000, 11, 1], ids=["whole", "in parts", "in bytes"])
-def test_offers_are_ignored(bounded: Server, offer: tuple[str, ...], size: int) -> None:
+def test_offers_are_ignored(one_worker: Server, offer: tuple[str, ...], size: int) -> None:
     """Requests with an offer keep their bodies, pipelined and split over packets too."""
     data = chat_request(*offer) * 2 + chat_request("Connection: close")
     parts = [data[start : start + size] for start in range(0, len(data), size)]
-    answers = exchange(bounded.address, *parts)
+    answers = exchange(one_worker.address, *parts)
     assert statuses(answers) == [200] * 3
     assert {json.loads(a.body)["object"] for a in answers} == {"chat.completion"}
 
 
-def test_offer_with_a_chunked_body_is_ignored(bounded: Server) -> None:
+def test_offer_with_a_chunked_body_is_ignored(one_worker: Server) -> None:
     """A body in chunks is whole too, and so is a request without a body."""
     head = request("POST", CHAT_PATH, *CHUNKED, *H2C, close=False)
     chunks = b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (BODY[:5], len(BODY) - 5, BODY[5:])
     asked = request("GET", "/health", *H2C, close=False) + head + chunks
-    assert statuses(exchange(bounded.address, asked + request("GET", "/health"))) == [200] * 3
+    assert statuses(exchange(one_worker.address, asked + request("GET", "/health"))) == [200] * 3
 
 
 # --------------------------------------------------------------------------------------
@@ -207,12 +171,12 @@ def test_offer_with_a_chunked_body_is_ignored(bounded: Server) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_trailers_are_no_headers(bounded: Server) -> None:
+def test_trailers_are_no_headers(one_worker: Server) -> None:
     """A header after a chunked body counts for nothing."""
     head = request("POST", CHAT_PATH, *CHUNKED)
     body = b"%x\r\n%b\r\n0\r\nX-OUTPUT-LENGTH: nonsense\r\n\r\n" % (len(BODY), BODY)
-    in_one = exchange(bounded.address, head + body)
-    apart = exchange(bounded.address, head, body[:-30], body[-30:])
+    in_one = exchange(one_worker.address, head + body)
+    apart = exchange(one_worker.address, head, body[:-30], body[-30:])
     assert statuses(in_one) == statuses(apart) == [200]
 
 
@@ -229,20 +193,20 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_request_is_refused(bounded: Server, data: bytes) -> None:
+def test_malformed_request_is_refused(one_worker: Server, data: bytes) -> None:
     """What is no HTTP is a 400 in OpenAI's envelope, alone or after a request."""
-    alone = only(exchange(bounded.address, data))
-    first, second = exchange(bounded.address, chat_request() + data)
+    alone = only(exchange(one_worker.address, data))
+    first, second = exchange(one_worker.address, chat_request() + data)
     assert (alone.status, alone.error["code"]) == (400, "malformed_request")
     assert statuses([first, second]) == [200, 400]
     assert second.headers["connection"] == "close"
-    assert "Traceback" not in bounded.log()
+    assert "Traceback" not in one_worker.log()
 
 
-def test_junk_in_host_is_no_fault_of_the_server(bounded: Server) -> None:
+def test_junk_in_host_is_no_fault_of_the_server(one_worker: Server) -> None:
     """A Host that is none does not break the answer of an unknown path."""
     asked = b"GET /v1/x HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n"
-    assert statuses(exchange(bounded.address, asked)) == [404]
+    assert statuses(exchange(one_worker.address, asked)) == [404]
 
 
 # --------------------------------------------------------------------------------------
@@ -250,9 +214,9 @@ def test_junk_in_host_is_no_fault_of_the_server(bounded: Server) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_idle_connection_is_left_alone(bounded: Server) -> None:
+def test_idle_connection_is_left_alone(one_worker: Server) -> None:
     """A connection without a byte is not ended, and serves a request after the time."""
-    with socket.create_connection(bounded.address, TIMEOUT_S) as connection:
+    with socket.create_connection(one_worker.address, TIMEOUT_S) as connection:
         connection.settimeout(0.5)
         with pytest.raises(TimeoutError):
             connection.recv(1)
@@ -260,18 +224,7 @@ def test_idle_connection_is_left_alone(bounded: Server) -> None:
         assert statuses(replies(received(connection))) == [200]
 
 
-def test_headers_that_come_slowly_are_served(bounded: Server) -> None:
+def test_headers_that_come_slowly_are_served(one_worker: Server) -> None:
     """Headers that arrive byte by byte within the time are served."""
     asked = request("GET", "/health")
-    assert statuses(exchange(bounded.address, *(bytes([byte]) for byte in asked))) == [200]
-
-
-def test_headers_that_do_not_end_are_refused(late: Late) -> None:
-    """Headers that do not arrive within 10 s of their first byte are a 408, and end."""
-    ends = {name: replies(received(connection)) for name, connection in late.connections.items()}
-    waited_s = time.monotonic() - late.started_s
-    last = {name: answers[-1].status for name, answers in ends.items()}
-    assert last == dict.fromkeys(ends, 408)
-    assert {answers[-1].headers["connection"] for answers in ends.values()} == {"close"}
-    assert {answers[-1].error["code"] for answers in ends.values()} == {"request_timeout"}
-    assert waited_s >= HEADERS_TIMEOUT_S - 0.1
+    assert statuses(exchange(one_worker.address, *(bytes([byte]) for byte in asked))) == [200]

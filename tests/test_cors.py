@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from conftest import PAGE
 from http_api.cors import EXPOSED, OPERATORS_PATHS
-from tests.server import running_server
+from tests.server import Server
 from tests.wire import CHAT_PATH, chat, headers
 
-PAGE = "https://page.example"
 ORIGIN = {"Origin": PAGE}
 ASKED = {
     "Access-Control-Request-Method": "POST",
@@ -19,23 +19,16 @@ ALLOWED = "access-control-allow-origin"
 
 
 @pytest.fixture(scope="module")
-def narrowed(local_only: None) -> Iterator[httpx.Client]:  # noqa: ARG001 - skips
+def narrowed(other_server: Server) -> Iterator[httpx.Client]:
     """Yield a client of a server that lets the pages of two origins in."""
-    origins = f"cors_origins={PAGE}, http://localhost:5173"
-    with (
-        running_server("--arg", "workers=1", "--arg", origins) as server,
-        httpx.Client(base_url=server.url, trust_env=False) as client,
-    ):
+    with httpx.Client(base_url=other_server.url, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def closed(local_only: None) -> Iterator[httpx.Client]:  # noqa: ARG001 - skips
-    """Yield a client of a server that lets no page of another origin in, and limits requests."""
-    with (
-        running_server("--arg", "workers=1", "--arg", "cors_origins=") as server,
-        httpx.Client(base_url=server.url, trust_env=False) as client,
-    ):
+def closed(lenient_server: Server) -> Iterator[httpx.Client]:
+    """Yield a client of a server that lets no page of another origin in."""
+    with httpx.Client(base_url=lenient_server.url, trust_env=False) as client:
         yield client
 
 

@@ -1,12 +1,14 @@
 """What is around the API: unknown paths, the page at the root, faults of our own, the log."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 
 import httpx
 import pytest
 
-from tests.raw import exchange, request
+from http_api.connections import HEADERS_TIMEOUT_S
+from tests.raw import Ended, exchange, request
 from tests.server import REPOSITORY, Server, eventually, running_server
 from tests.wire import CHAT_PATH, chat, headers, post, stream
 
@@ -165,6 +167,19 @@ def test_log_is_printable(one_worker: Server) -> None:
     assert all(line.isprintable() for line in lines)
     assert not [line for line in lines if line.startswith("forged")]
     assert [line for line in lines if r"path=/v1/path\nforged\x1b[31m" in line]
+
+
+def test_headers_that_do_not_end_are_refused(
+    unended_headers: Mapping[str, Future[Ended]],
+) -> None:
+    """Headers that do not arrive within 10 s of their first byte are a 408, and end."""
+    ends = {name: future.result() for name, future in unended_headers.items()}
+    last = {name: end.replies[-1].status for name, end in ends.items()}
+    assert last == dict.fromkeys(ends, 408)
+    assert {end.replies[-1].headers["connection"] for end in ends.values()} == {"close"}
+    assert {end.replies[-1].error["code"] for end in ends.values()} == {"request_timeout"}
+    assert min(end.after_s for end in ends.values()) >= HEADERS_TIMEOUT_S - 0.1
+    assert max(end.after_s for end in ends.values()) < HEADERS_TIMEOUT_S + 10
 
 
 @pytest.mark.parametrize("name", ["X-TTFT-MS", "X-FAULT-KIND", "x-output-length"])

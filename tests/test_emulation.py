@@ -1,7 +1,7 @@
 """What headers say where they do not reach: in a body, and in a file of profiles."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,13 @@ import httpx
 import openai
 import pytest
 
+from conftest import PROFILES
 from http_api.header_fields import HEADERS_BY_FIELD
 from http_api.profiles import ProfilesError, read_profiles
 from schemas import EmulationHeaders
 from settings import Settings
 from tests.sdk import complete, text_of
-from tests.server import PLAIN, Server, running_server
+from tests.server import PLAIN, Server
 from tests.test_settings import failed_start
 from tests.wire import CHAT_PATH, chat, headers, stream, token_count
 
@@ -228,51 +229,24 @@ def test_header_in_fault_is_named_as_header(http: httpx.Client) -> None:
 # Profiles
 # --------------------------------------------------------------------------------------
 
-PROFILES = """\
-- model: slow-*
-  ttft_ms: 300
-  itl_ms: 20
-  output_length: 3
-- model: "*-talker"  # never for slow-talker
-  output_length: 9
-  itl_ms: 1
-  reasoning_length: 2
-  emulation_report: true
-- model: fast
-  ttft_ms: 0
-  itl_ms: 0
-  itl_jitter: normal:0.2
-  output_length: 300
-"""
 
-
-@pytest.fixture(scope="module")
-def profiled(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
-    """Yield a server that plays several models."""
-    path = tmp_path_factory.mktemp("profiles") / "profiles.yaml"
-    path.write_text(PROFILES)
-    settings = [f"profiles={path}", "ignore_eos=true", "workers=1", "max_output_length=302"]
-    with running_server(*(word for setting in settings for word in ("--arg", setting))) as started:
-        yield started
-
-
-def test_models_differ(profiled: Server) -> None:
+def test_models_differ(lenient_server: Server) -> None:
     """One server plays a slow and a fast model, each with its own length."""
-    slow, fast = (stream(profiled.address, model=model) for model in ("slow-talker", "fast"))
+    slow, fast = (stream(lenient_server.address, model=model) for model in ("slow-talker", "fast"))
     assert (len(slow.content), len(fast.content)) == (3, 300)
     assert slow.early(300, 20) == []
     assert fast.content[-1].arrival_s < 0.3
 
 
-def test_other_models_have_the_settings(profiled: Server) -> None:
+def test_other_models_have_the_settings(lenient_server: Server) -> None:
     """A model that no glob matches has the server's defaults."""
-    assert len(stream(profiled.address, model="gpt-4").content) == 20
+    assert len(stream(lenient_server.address, model="gpt-4").content) == 20
 
 
-def test_header_and_body_win_over_the_profile(profiled: Server) -> None:
+def test_header_and_body_win_over_the_profile(lenient_server: Server) -> None:
     """Headers and body count before the profile, field by field."""
     answer = stream(
-        profiled.address,
+        lenient_server.address,
         {"X-OUTPUT-LENGTH": "2"},
         model="slow-one",
         emulation={"ttft_ms": 10, "output_length": 5},
@@ -281,28 +255,30 @@ def test_header_and_body_win_over_the_profile(profiled: Server) -> None:
     assert 0.010 <= answer.content[0].arrival_s < 0.3
 
 
-def test_profile_sets_all_that_headers_set(profiled: Server) -> None:
+def test_profile_sets_all_that_headers_set(lenient_server: Server) -> None:
     """Reasoning and the report come from a profile too."""
-    answer = stream(profiled.address, model="a-talker", stream_options={"include_usage": True})
+    answer = stream(
+        lenient_server.address, model="a-talker", stream_options={"include_usage": True}
+    )
     details = answer.chunks[-1]["usage"]["completion_tokens_details"]
     assert details["reasoning_tokens"] == 2
     assert answer.report["ttft_ms"]["asked"] == 102
 
 
-def test_profile_is_named_in_errors(profiled: Server) -> None:
+def test_profile_is_named_in_errors(lenient_server: Server) -> None:
     """An error that comes of a profile's field names it."""
     response = PLAIN.post(
-        profiled.url + CHAT_PATH,
+        lenient_server.url + CHAT_PATH,
         json=chat(model="a-talker"),
         headers={"X-OUTPUT-LENGTH": "301"},
     )
     assert response.json()["error"]["param"] == "profile.reasoning_length"
 
 
-def test_ignore_eos_for_every_request(profiled: Server) -> None:
+def test_ignore_eos_for_every_request(lenient_server: Server) -> None:
     """With the setting a limit alone lengthens the answer, unless the request says otherwise."""
     lengths = [
-        len(stream(profiled.address, model="gpt-4", max_tokens=30, itl_ms=0, **extra).content)
+        len(stream(lenient_server.address, model="gpt-4", max_tokens=30, itl_ms=0, **extra).content)
         for extra in (
             {"emulation": QUICK},
             {"emulation": QUICK, "ignore_eos": False},

@@ -3,10 +3,8 @@
 import json
 import re
 import statistics
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +12,13 @@ import pytest
 from faults.kinds import APART_S, KINDS
 from http_api.connection import Connection, NoConnectionError
 from tests.cut_wire import CHAT, ENDPOINTS, WHOLE_ENDPOINTS, Endpoint, Exchange, exchange
-from tests.server import Server, eventually, running_server
-from tests.test_shortcut import CORS, configured
-from tests.wire import CHAT_PATH, headers, post, token_count
+from tests.server import Server, eventually
+from tests.wire import headers, post, token_count
 
 ROOM_MS = 60  # what a busy machine may add
 ENDS_PROPERLY = ("error", "eof", "no-done", "malformed", "empty", "slice")
 CUTS = ("close", "reset")
-QUIET_S = 0.4
-ENGINE = "llm-d-8b-h100"
+QUIET_S = 0.25
 
 every_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=str)
 every_whole_endpoint = pytest.mark.parametrize("endpoint", WHOLE_ENDPOINTS, ids=str)
@@ -554,42 +550,20 @@ def test_report_tells_the_failure(one_worker: Server, kind: str, told: str) -> N
 
 
 # --------------------------------------------------------------------------------------
-# Servers of their own
+# Servers with other settings
 # --------------------------------------------------------------------------------------
-
-
-def test_silence_ends_with_the_timeout(local_only: None) -> None:  # noqa: ARG001 - skips
-    """The kind stall ends with FIN, and no last chunk, when the server's timeout is over."""
-    with running_server("--arg", "workers=1", "--arg", "timeout_s=1") as server:
-        for ask in (stream, whole):
-            came = exchange(
-                server.address,
-                CHAT_PATH,
-                CHAT.body(ask is stream),
-                headers() | fail("stall", after_tokens=2),
-                quiet_s=5,
-            )
-            assert came.end == "FIN"
-            assert 1.0 <= came.ended_s < 1.0 + 5 * ROOM_MS / 1000
-            assert came.raw == b"" or not came.is_complete
-
-
-@pytest.fixture(scope="module")
-def cors(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
-    """Yield a server whose answers pass through middleware of the operator's."""
-    yield from configured(tmp_path_factory.mktemp("cors"), CORS)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
 @pytest.mark.parametrize(("kind", "end"), [("close", "FIN"), ("reset", "RST"), ("stall", "open")])
 def test_connections_are_cut_behind_middleware(
-    cors: Server, kind: str, end: str, is_stream: bool
+    behind_middleware: Server, kind: str, end: str, is_stream: bool
 ) -> None:
     """Where middleware wraps the connection, close, reset and stall act on it all the same."""
     ask = stream if is_stream else whole
-    came = ask(cors, CHAT, headers() | fail(kind, after_tokens=2))
+    came = ask(behind_middleware, CHAT, headers() | fail(kind, after_tokens=2))
     assert came.end == end
-    assert "Traceback" not in cors.log()
+    assert "Traceback" not in behind_middleware.log()
     if is_stream:
         assert (came.tokens(CHAT), came.is_complete) == (2, False)
 
@@ -604,27 +578,15 @@ def test_connection_of_another_server_is_refused() -> None:
         Connection.of({}, receive, 1)
 
 
-def test_headers_can_be_refused(local_only: None, tmp_path: Path) -> None:  # noqa: ARG001 - skips
+def test_headers_can_be_refused(other_server: Server) -> None:
     """With fault_headers=false a header is a 400, and rules still hold."""
-    rules = tmp_path / "faults.yaml"
-    rules.write_text("- match: {model: gpt-4-busy}\n  status: 429\n  retry_after_ms: 1500\n")
-    settings = ["workers=1", "fault_headers=false", f"faults={rules}"]
-    arguments = [word for setting in settings for word in ("--arg", setting)]
-    with running_server(*arguments) as server:
-        refused = stream(server, CHAT, headers() | fail("eof"))
-        ruled = stream(server, CHAT, headers(), model="gpt-4-busy")
-        free = stream(server, CHAT, headers())
+    refused = stream(other_server, CHAT, headers() | fail("eof"))
+    ruled = stream(other_server, CHAT, headers(), model="gpt-4-busy")
+    free = stream(other_server, CHAT, headers())
     assert (refused.status, ruled.status, free.status) == (400, 429, 200)
     assert json.loads(refused.body)["error"]["param"] == "X-FAULT-KIND"
     assert (ruled.headers["retry-after-ms"], ruled.headers["retry-after"]) == ("1500", "2")
     assert "gpt-4-busy" in json.loads(ruled.body)["error"]["message"]
-
-
-@pytest.fixture(scope="module")
-def engine(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
-    """Yield a server whose times an engine makes, which nobody knows in advance."""
-    with running_server("--arg", "workers=1", "--arg", f"engine={ENGINE}") as server:
-        yield server
 
 
 LENGTH = {"X-OUTPUT-LENGTH": "6"}
@@ -633,59 +595,43 @@ LENGTH = {"X-OUTPUT-LENGTH": "6"}
 @pytest.mark.parametrize("batch", ["1", "4"])
 @pytest.mark.parametrize("kind", ["error", "eof", "close", "reset"])
 @pytest.mark.parametrize("k", [0, 3, 99])
-def test_engines_streams_fail(engine: Server, kind: str, k: int, batch: str) -> None:
+def test_engines_streams_fail(paper: Server, kind: str, k: int, batch: str) -> None:
     """Where an engine makes the times too, a stream fails after k tokens; it leaves the engine."""
     asked = LENGTH | {"X-SSE-BATCH-SIZE": batch}
-    came = stream(engine, CHAT, asked | fail(kind, after_tokens=k))
+    came = stream(paper, CHAT, asked | fail(kind, after_tokens=k))
     events = came.events[:-1] if kind == "error" else came.events
     chunks = [json.loads(event.removeprefix(b"data: ")) for event in events]
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
     assert token_count(text, "cl100k_base") == min(k, 6)
     running = "vllm:num_requests_running"
-    assert eventually(lambda: engine.metrics().total(running) == 0)
+    assert eventually(lambda: paper.metrics().total(running) == 0)
 
 
 @pytest.mark.parametrize("kind", ["status", "eof", "close", "malformed", "slice"])
-def test_engines_whole_answers_fail(engine: Server, kind: str) -> None:
+def test_engines_whole_answers_fail(paper: Server, kind: str) -> None:
     """Where an engine makes the times too, a whole answer fails, and leaves the engine."""
-    came = whole(engine, CHAT, LENGTH | fail(kind))
+    came = whole(paper, CHAT, LENGTH | fail(kind))
     assert came.headers["x-fault-injected"] == kind
     assert came.status == (500 if kind == "status" else 200)
     assert (came.end, len(came.body) > 100) == ("FIN", True)
     running = "vllm:num_requests_running"
-    assert eventually(lambda: engine.metrics().total(running) == 0)
+    assert eventually(lambda: paper.metrics().total(running) == 0)
 
 
-def test_engines_report_is_json(engine: Server) -> None:
+def test_engines_report_is_json(paper: Server) -> None:
     """The report of an error in an engine's stream has null for what the engine had not reached."""
     asked = LENGTH | fail("error", after_tokens=2) | {"X-EMULATION-REPORT": "true"}
-    last = stream(engine, CHAT, asked).events[-1].removeprefix(b"data: ")
+    last = stream(paper, CHAT, asked).events[-1].removeprefix(b"data: ")
     report = json.loads(last, parse_constant=pytest.fail)["emulation"]
     assert (report["fault"], report["total_ms"]["asked"]) == ("error@2", None)
 
 
-def test_engine_foresees_no_time(engine: Server) -> None:
+def test_engine_foresees_no_time(paper: Server) -> None:
     """A failure at a time is refused where an engine makes the times, and is not with own ones."""
-    refused = stream(engine, CHAT, LENGTH | fail("eof", after_ms=5))
+    refused = stream(paper, CHAT, LENGTH | fail("eof", after_ms=5))
     assert (refused.status, json.loads(refused.body)["error"]["param"]) == (400, "X-FAULT-AFTER-MS")
-    assert stream(engine, CHAT, headers() | fail("eof", after_ms=5)).status == 200
-    assert stream(engine, CHAT, LENGTH | fail("status", after_ms=5)).status == 500
-
-
-@pytest.fixture(scope="module")
-def two_workers(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
-    """Yield a server with two workers and rules."""
-    rules = tmp_path_factory.mktemp("rules") / "faults.yaml"
-    rules.write_text(
-        "- match: {model: '*-flaky', stream: true}\n"
-        "  kind: error\n"
-        "  after_tokens: {min: 1, max: 3}\n"
-        "- match: {model: 'twice'}\n"
-        "  status: 503\n"
-        "  attempts: 2\n"
-    )
-    with running_server("--arg", "workers=2", "--arg", f"faults={rules}") as server:
-        yield server
+    assert stream(paper, CHAT, headers() | fail("eof", after_ms=5)).status == 200
+    assert stream(paper, CHAT, LENGTH | fail("status", after_ms=5)).status == 500
 
 
 def at_once(server: Server, count: int, asked: dict[str, str], **body: object) -> list[Exchange]:

@@ -149,11 +149,15 @@ def test_many_mutated_requests_are_answered(logged_server: Server) -> None:
 
 # Far below what each of these attacks did before there was a defence, and above what noise does.
 GENEROUS = Bounds(quiet_s=0.5, attack_s=0.3, p99_ms=25, largest_ms=100)
-TELLING = ("empty-messages-3mb", "unknown-key-6mb", "model-stream", "leaving", "prompt-1mb")
+TELLING = ("empty-messages-3mb", "leaving")  # a large body, and many clients
+MORE = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("unknown-key-6mb", "model-stream", "prompt-1mb")
+]
 TRIES = 2
 
 
-@pytest.mark.parametrize("name", TELLING)
+@pytest.mark.parametrize("name", [*TELLING, *MORE])
 def test_one_attack_costs_nobody_else_anything(one_worker: Server, name: str) -> None:
     """Streams, a neighbour and the worker's memory are as without the attack."""
     pids = tuple(worker.pid for worker in one_worker.workers)

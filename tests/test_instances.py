@@ -500,20 +500,28 @@ schemas: st.SearchStrategy[Schema] = st.builds(
 )
 
 
-@given(schemas, st.integers(0, 2**32))
-@settings(
-    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
-def test_generated_schemas_have_valid_instances_or_raise(schema: Schema, seed: int) -> None:
+@pytest.mark.parametrize("examples", [200, pytest.param(600, marks=pytest.mark.slow)])
+def test_generated_schemas_have_valid_instances_or_raise(examples: int) -> None:
     """Any schema of the supported keywords gives a valid instance or a SchemaError."""
-    try:
-        made = instance(schema, random.Random(seed))
-    except SchemaError:
-        return
-    try:
-        assert is_valid(schema, made), made
-    except RecursionError:
-        assume(False)  # the reference follows a reference to itself without end
+
+    @given(schemas, st.integers(0, 2**32))
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=True,
+    )
+    def is_valid_or_raises(schema: Schema, seed: int) -> None:
+        try:
+            made = instance(schema, random.Random(seed))
+        except SchemaError:
+            return
+        try:
+            assert is_valid(schema, made), made
+        except RecursionError:
+            assume(False)  # the reference follows a reference to itself without end
+
+    is_valid_or_raises()
 
 
 # --------------------------------------------------------------------------------------
@@ -763,18 +771,28 @@ _any_keywords: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@given(_any_schema, _any_schema)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_any_schema_ends_soon(schema: Schema, shared: Schema) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(25, marks=pytest.mark.slow)])
+def test_any_schema_ends_soon(examples: int) -> None:
     """Schemas put together from what is costly end within the same bound."""
-    started_s = time.thread_time()
-    try:
-        made = instance({**schema, "$defs": {"a": shared}}, random.Random(1))
-    except SchemaError as error:
-        made = str(error)
 
-    assert time.thread_time() - started_s < 2 * MAX_INSTANCE_S
-    assert len(dumps(made)) < 640_000
+    @given(_any_schema, _any_schema)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+    )
+    def ends_soon(schema: Schema, shared: Schema) -> None:
+        started_s = time.thread_time()
+        try:
+            made = instance({**schema, "$defs": {"a": shared}}, random.Random(1))
+        except SchemaError as error:
+            made = str(error)
+
+        assert time.thread_time() - started_s < 2 * MAX_INSTANCE_S
+        assert len(dumps(made)) < 640_000
+
+    ends_soon()
 
 
 def test_limits_are_told() -> None:

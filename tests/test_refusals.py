@@ -10,7 +10,7 @@ from openai.types.responses import Response
 from conftest import sdk_client
 from http_api.refusals import is_reasoning_model
 from tests.sdk import complete, message_of, refused
-from tests.server import running_server
+from tests.server import Server
 from tests.wire import chat, headers
 
 HI = {"role": "user", "content": "hi"}
@@ -166,12 +166,9 @@ REFUSED: dict[str, tuple[dict[str, object], str, str | None, str]] = {
 
 
 @pytest.fixture(scope="module")
-def lenient(local_only: None) -> Iterator[openai.OpenAI]:  # noqa: ARG001 - skips
+def lenient(lenient_server: Server) -> Iterator[openai.OpenAI]:
     """Yield the client of a lenient server."""
-    with (
-        running_server("--arg", "lenient=true", "--arg", "workers=1") as server,
-        sdk_client(server.url) as client,
-    ):
+    with sdk_client(lenient_server.url) as client:
         yield client
 
 

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -51,7 +50,7 @@ def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
 )
 def test_runs_as_a_script(script: str, test: str, base_url: str) -> None:
     """``python test_api.py`` and ``python test_multimodal.py`` run their tests with pytest."""
-    environment = {**os.environ, "EMULATOR_URL": base_url}
+    environment = clean_environment({"EMULATOR_URL": base_url})
     assert "1 passed" in run(environment, script, "-k", test, "-p", "no:cacheprovider")
 
 

@@ -1,18 +1,22 @@
 """What the operator sets with ``--arg``, at the start and at the end of a real server."""
 
+import atexit
 import json
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.cut_wire import exchange
 from tests.server import (
     PLAIN,
     REPOSITORY,
@@ -30,6 +34,7 @@ from tests.wire import CHAT_PATH, DONE, chat, headers, stream, token_count
 pytestmark = pytest.mark.usefixtures("local_only")
 
 MAX_BODY = 10_000
+ROOM_S = 0.3  # what a busy machine may add
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def custom() -> Iterator[Server]:
         "models": "alpha,org/beta",
         "strict_models": "true",
         "workers": "1",
-        "timeout_s": "1",
+        "timeout_s": "0.5",
         "max_body_mb": str(MAX_BODY / 1_000_000),
     }
     arguments = [word for pair in settings.items() for word in ("--arg", "=".join(pair))]
@@ -123,31 +128,31 @@ def test_unlisted_model_is_refused(http: httpx.Client, flag: object) -> None:
 def test_too_long_whole_answer_is_refused_at_once(http: httpx.Client) -> None:
     """A whole answer longer than the timeout is a 400 that names it, not a wait."""
     started_s = time.monotonic()
-    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=1000))
+    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=500))
     assert time.monotonic() - started_s < 0.5
     assert response.status_code == 400
-    assert "1 s" in response.json()["error"]["message"]
+    assert "0.5 s" in response.json()["error"]["message"]
 
 
 def test_long_whole_answer_is_served(http: httpx.Client) -> None:
     """A whole answer that is due shortly before the timeout is not cut off."""
-    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=800))
+    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=300))
     assert response.status_code == 200
 
 
 def test_stream_outlasts_the_timeout(custom: Server) -> None:
     """A stream may take longer than the timeout, which is for the first byte."""
-    answer = stream(custom.address, headers(itl_ms=300, output_length=6), model="alpha")
+    answer = stream(custom.address, headers(itl_ms=150, output_length=6), model="alpha")
     assert len(answer.content) == 6
     assert answer.events[-1].data == DONE
-    assert answer.events[-1].arrival_s >= 1.5
+    assert answer.events[-1].arrival_s >= 0.75
 
 
 def test_late_first_token_outlasts_the_timeout(custom: Server) -> None:
     """A stream's first token too may be due after the timeout: its headers leave at once."""
-    answer = stream(custom.address, headers(ttft_ms=1500, output_length=2), model="alpha")
+    answer = stream(custom.address, headers(ttft_ms=750, output_length=2), model="alpha")
     assert len(answer.content) == 2
-    assert answer.content[0].arrival_s >= 1.5
+    assert answer.content[0].arrival_s >= 0.75
 
 
 def test_longest_answer_is_set(http: httpx.Client) -> None:
@@ -205,6 +210,18 @@ def test_body_that_does_not_arrive_is_refused(custom: Server) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_silence_ends_with_the_timeout(custom: Server, is_stream: bool) -> None:
+    """The failure stall ends with FIN, and no last chunk, when the server's timeout is over."""
+    body = chat(model="alpha", stream=is_stream)
+    asked = headers() | {"X-FAULT-KIND": "stall", "X-FAULT-AFTER-TOKENS": "2"}
+    came = exchange(custom.address, CHAT_PATH, body, asked, quiet_s=5)
+    assert came.end == "FIN"
+    assert 0.5 <= came.ended_s < 0.5 + ROOM_S
+    assert (came.raw != b"") == is_stream
+    assert came.raw == b"" or not came.is_complete
+
+
 def test_workers_are_set(custom: Server) -> None:
     """As many workers start as were asked for."""
     started = re.findall(r"openai_emulator:(\d+)\] Service openai_emulator init", custom.log())
@@ -216,20 +233,52 @@ def test_workers_are_set(custom: Server) -> None:
 # --------------------------------------------------------------------------------------
 
 
+SERVE = ("serve", "service.py:OpenAIEmulator", "--port", "0")
+
+
+@cache
+def starter() -> "subprocess.Popen[str]":
+    """Return the program that starts what fails, which ends with this process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.starter"],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(process.communicate)
+    return process
+
+
 def failed_start(*arguments: str, **environment: str) -> str:
     """Return what ``bentoml serve`` says when it ends by itself, and not with success."""
+    process = starter()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked = [[*SERVE, *arguments], clean_environment(environment), int(START_TIMEOUT_S)]
+    process.stdin.write(json.dumps(asked) + "\n")
+    process.stdin.flush()
+    code, said = json.loads(process.stdout.readline())
+    assert code > 0, said
+    return str(said)
+
+
+def test_failed_starts_are_those_of_an_operator() -> None:
+    """A process of its own ends with the same words as the fork that the tests look at."""
+    setting = ("--arg", "ttft_ms=-1")
     ended = subprocess.run(  # noqa: S603 - our own command line
-        bentoml("serve", "service.py:OpenAIEmulator", "--port", "0", *arguments),
+        bentoml(*SERVE, *setting),
         cwd=REPOSITORY,
-        env=clean_environment(environment),
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=START_TIMEOUT_S,
         check=False,
     )
-    assert ended.returncode not in (0, None), ended.stdout
-    return ended.stdout
+    assert ended.returncode > 0
+    assert ended.stdout == failed_start(*setting)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +349,7 @@ def test_sigterm_lets_streams_finish() -> None:
             "POST",
             server.url + CHAT_PATH,
             json=chat(stream=True),
-            headers=headers(itl_ms=100, output_length=16),
+            headers=headers(itl_ms=50, output_length=16),
         )
         with request as response:
             pieces = response.iter_text()
@@ -312,11 +361,13 @@ def test_sigterm_lets_streams_finish() -> None:
         assert server.process.wait(STOP_TIMEOUT_S) == 0
 
 
-def test_waiting_server_ends_promptly() -> None:
-    """A server with nothing to do ends within seconds of SIGTERM, and frees its port."""
-    with running_server("--arg", "workers=1") as server:
-        assert server.process is not None
-        server.process.terminate()
-        assert eventually(lambda: server.process is None or server.process.poll() == 0, 10)
-        with pytest.raises(httpx.ConnectError):
-            PLAIN.get(f"{server.url}/livez")
+def test_waiting_server_ends_promptly(custom: Server) -> None:
+    """A server with nothing to do ends within seconds of SIGTERM, and frees its port.
+
+    It is the last test here: the others ask the same server.
+    """
+    assert custom.process is not None
+    custom.process.terminate()
+    assert eventually(lambda: custom.process is None or custom.process.poll() == 0, 10)
+    with pytest.raises(httpx.ConnectError):
+        PLAIN.get(f"{custom.url}/livez")

@@ -1,44 +1,19 @@
 """What an operator configures in BentoML holds for completions too."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.server import PLAIN, Server, running_server
+from tests.server import PLAIN, Server, configured
 from tests.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream, unread
 
 pytestmark = pytest.mark.usefixtures("local_only")
 
-CORS = """
-    http:
-      cors:
-        enabled: true
-        access_control_allow_origins: ["https://chat.example"]
-        access_control_allow_methods: ["POST"]
-"""
 LIMIT = """
     traffic:
       max_concurrency: 2
 """
 ORIGIN = {"Origin": "https://chat.example"}
-
-
-def configured(folder: Path, text: str) -> Iterator[Server]:
-    """Yield a server with one worker and a configuration of BentoML's.
-
-    The file tells no version: BentoML 1.4 reads it as one of version 1 and then of version 2.
-    """
-    file = folder / "bentoml.yaml"
-    file.write_text(f"services:\n  openai_emulator:{text}")
-    with running_server("--arg", "workers=1", env={"BENTOML_CONFIG": str(file)}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def cors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Yield a server that lets one web page in."""
-    yield from configured(tmp_path_factory.mktemp("cors"), CORS)
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +22,19 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from configured(tmp_path_factory.mktemp("limit"), LIMIT)
 
 
-def test_cors_of_answers(cors: Server) -> None:
+def test_cors_of_answers(behind_middleware: Server) -> None:
     """With CORS configured, answers, streams and errors carry its header."""
     posts = [chat(), chat(stream=True), chat(n=0)]
-    answers = [post(cors.address, body, {**headers(), **ORIGIN}) for body in posts]
+    answers = [post(behind_middleware.address, body, {**headers(), **ORIGIN}) for body in posts]
     allowed = [answer.headers.get("access-control-allow-origin") for answer in answers]
     assert [answer.status for answer in answers] == [200, 200, 400]
     assert allowed == [ORIGIN["Origin"]] * 3
 
 
-def test_cors_of_preflights(cors: Server) -> None:
+def test_cors_of_preflights(behind_middleware: Server) -> None:
     """With CORS configured a browser's question before the request is answered."""
     asked = {**ORIGIN, "Access-Control-Request-Method": "POST"}
-    answer = PLAIN.options(cors.url + CHAT_PATH, headers=asked)
+    answer = PLAIN.options(behind_middleware.url + CHAT_PATH, headers=asked)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN["Origin"]
 
@@ -72,7 +47,7 @@ def test_limit_of_concurrency(limited: Server) -> None:
         assert post(limited.address, chat(), headers()).status == 429
 
 
-@pytest.mark.parametrize("name", ["cors", "limited"])
+@pytest.mark.parametrize("name", ["behind_middleware", "limited"])
 def test_answers_without_the_shortcut(request: pytest.FixtureRequest, name: str) -> None:
     """On BentoML's own way answers, times and metrics are those of the shortcut."""
     server: Server = request.getfixturevalue(name)
