@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
+import hypothesis
 import openai
 import pytest
 
@@ -16,6 +17,10 @@ from tests.raw import Ended, ended, request
 from tests.server import REPOSITORY, TLS, Server, args, configured, running_server
 
 EMULATOR_URL = os.environ.get("EMULATOR_URL", "").rstrip("/")
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # The tests count tokens with tiktoken too; it must not try to download a vocabulary.
 os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(REPOSITORY / "tiktoken_cache"))

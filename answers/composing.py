@@ -37,6 +37,7 @@ OPENING = 64
 MAX_REDRAWS = 4096
 SUMMARY = 24  # tokens of a summary of the reasoning, at the most
 MAX_VALUES_OF_ALL_CHOICES = 2**16  # in JSON; they take about 2 s
+MAX_CALLS_OF_ALL_CHOICES = 1024
 MAX_INSTANCES_S = 5  # CPU time
 
 MAX_TOKENS_PLAIN = 16_384
@@ -150,9 +151,17 @@ class Composer:
         """Refuse what all choices would take too long to hold, before any of them is made.
 
         Raises:
-            APIError: Their instances have more values than ``MAX_VALUES_OF_ALL_CHOICES``.
+            APIError: There are more calls than ``MAX_CALLS_OF_ALL_CHOICES``, or the instances have
+                more values than ``MAX_VALUES_OF_ALL_CHOICES``.
         """
         n = self._request.choices
+        if n * len(calls) > MAX_CALLS_OF_ALL_CHOICES:
+            raise APIError(
+                f"Invalid 'n': expected at most {MAX_CALLS_OF_ALL_CHOICES} tool calls in all "
+                f"choices, but got {n * len(calls)}.",
+                param="n",
+                code="integer_above_max_value",
+            )
         most = MAX_VALUES_OF_ALL_CHOICES // n
         if n * max(len(calls), 1) == 1:
             return  # one instance has a limit of its own

@@ -36,7 +36,7 @@ class Embedded:
     ``pieces`` are what stands between the brackets of an array of embeddings, in parts.
     """
 
-    pieces: Sequence[bytes | memoryview]
+    pieces: Sequence[bytes | bytearray | memoryview]
     tokens: int
 
 

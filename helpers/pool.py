@@ -8,10 +8,10 @@ import signal
 import socket
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeAlias
 
 from helpers.helper import Work
 from helpers.nursery import FORK, KILL, fork_nursery
@@ -30,6 +30,9 @@ MAX_JOB_S = 20.0
 
 # What the kernel ends a helper with when its job is to blame.
 _OF_THE_JOB = (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
+
+
+Pieces: TypeAlias = Sequence[bytearray]
 
 
 class BusyError(Exception):
@@ -54,7 +57,7 @@ class Lane(Enum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Some work, and its results as they come; each is an object and some bytes.
+    """Some work, and its results as they come; each is an object, and bytes in pieces.
 
     Args:
         content: What is asked for: small plain data.
@@ -65,11 +68,11 @@ class Job:
     content: object
     body: bytes | bytearray | Spool
     lane: Lane
-    results: asyncio.Queue[tuple[Any, bytearray] | Exception] = field(default_factory=asyncio.Queue)
+    results: asyncio.Queue[tuple[Any, Pieces] | Exception] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     has_result: bool = False
 
-    async def next(self) -> tuple[Any, bytearray]:
+    async def next(self) -> tuple[Any, Pieces]:
         """Wait for the next result.
 
         Raises:
@@ -391,10 +394,12 @@ async def _send(connection: socket.socket, job: Job) -> None:
         await loop.sock_sendall(connection, view[at : at + PIECE])
 
 
-async def _receive(connection: socket.socket) -> tuple[Kind, Any, bytearray]:
+async def _receive(connection: socket.socket) -> tuple[Kind, Any, Pieces]:
     kind, pickled_size, size = HEAD.unpack(await _exactly(connection, HEAD.size))
     content = pickle.loads(await _exactly(connection, pickled_size))  # noqa: S301 - of our helpers
-    return Kind(kind), content, await _exactly(connection, size)
+    # In one piece they would take a while: the kernel takes up to 10 us for each page that is new.
+    sizes = (min(PIECE, size - at) for at in range(0, size, PIECE))
+    return Kind(kind), content, [await _exactly(connection, piece) for piece in sizes]
 
 
 async def _exactly(connection: socket.socket, size: int) -> bytearray:

@@ -13,7 +13,7 @@ from typing import Any
 from helpers.spool import read_spool
 
 HEAD = struct.Struct("!BQQ")
-PIECE = 1 << 18
+PIECE = 1 << 16
 
 
 class Kind(IntEnum):

@@ -187,7 +187,9 @@ def _finish(
     return elapsed_s
 
 
-def _pieces(asked: EmbeddingRequest, embedded: Embedded, report: str) -> list[bytes | memoryview]:
+def _pieces(
+    asked: EmbeddingRequest, embedded: Embedded, report: str
+) -> list[bytes | bytearray | memoryview]:
     """Return the answer as JSON, in parts."""
     tokens = embedded.tokens
     usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from embeddings.embedder import Embedded
-from helpers.pool import BusyError, FailedError, HelperPool, Job, Lane, TooMuchError
+from helpers.pool import BusyError, FailedError, HelperPool, Job, Lane, Pieces, TooMuchError
 from helpers.spool import Spool
 from http_api.counting import MAX_BYTES_COUNTED_INLINE, known
 from http_api.embedding import Embeddings
@@ -29,8 +29,6 @@ from http_api.prompt_ids import EnginePrompt
 from http_api.reading import MAX_BYTES_KEPT, Asked, BodyReader, is_light, named_model
 from http_api.sending import ended_by_disconnect
 from schemas import APIError
-
-PIECE = 1 << 18
 
 T = TypeVar("T")
 
@@ -121,7 +119,7 @@ class Desk:
             _, ((embedding, asked, tokens), vectors) = await self._ask(
                 request, Order(EMBEDDINGS, given), body
             )
-            found = Embeddings(embedding, asked, Embedded(in_pieces(vectors), tokens))
+            found = Embeddings(embedding, asked, Embedded(vectors, tokens))
         _note(request, embedding.model, asked)
         return found
 
@@ -151,7 +149,7 @@ class Desk:
 
     async def _ask(
         self, request: Request, order: Order, body: bytes | bytearray | Spool
-    ) -> tuple[Job, tuple[Any, bytearray]]:
+    ) -> tuple[Job, tuple[Any, Pieces]]:
         """Have a helper do it; return its first result."""
         try:
             job = self._pool.submit(
@@ -195,13 +193,7 @@ def _note(request: Request, model: str, asked: Asked) -> None:
         scope["fault_headers"] = asked.faults
 
 
-def in_pieces(blob: bytearray) -> list[memoryview]:
-    """Return bytes in parts none of which takes long to write."""
-    view = memoryview(blob)
-    return [view[at : at + PIECE] for at in range(0, len(view), PIECE)]
-
-
-async def _next(job: Job) -> tuple[Any, bytearray]:
+async def _next(job: Job) -> tuple[Any, Pieces]:
     """Return the next result of a job.
 
     Raises:

@@ -17,6 +17,7 @@ import metrics
 from http_api.errors import server_error
 from metrics import TALLY
 from schemas import ErrorBody
+from timing.clock import running_clock
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
@@ -64,9 +65,11 @@ def json_response(
 
 
 class PiecesResponse(JSONResponse):
-    """JSON in pieces: each is a write that waits for the client, and none is copied."""
+    """JSON in pieces: each is a write that waits for the client and for its turn."""
 
-    def __init__(self, pieces: Sequence[bytes | memoryview], headers: RawHeaders) -> None:
+    def __init__(
+        self, pieces: Sequence[bytes | bytearray | memoryview], headers: RawHeaders
+    ) -> None:
         super().__init__(b"", 200, headers)
         self.raw_headers[0] = (b"content-length", b"%d" % sum(map(len, pieces)))
         self._pieces = pieces
@@ -77,6 +80,7 @@ class PiecesResponse(JSONResponse):
         *rest, last = self._pieces
         for piece in rest:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await running_clock().turn()
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
 

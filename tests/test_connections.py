@@ -3,6 +3,7 @@
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 
 import psutil
@@ -169,6 +170,33 @@ def test_offer_with_a_chunked_body_is_ignored(one_worker: Server) -> None:
 # --------------------------------------------------------------------------------------
 # What is no request
 # --------------------------------------------------------------------------------------
+
+
+def test_tiny_chunks_are_put_together(one_worker: Server) -> None:
+    """A body in chunks of a byte, fed in many turns, is whole, and so is the request after it."""
+    body = json.dumps(chat("word " * 12_000, max_tokens=1)).encode()
+    head = request("POST", CHAT_PATH, *CHUNKED, close=False)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    answers = exchange(one_worker.address, head + chunks + chat_request(close=True))
+    assert statuses(answers) == [200, 200]
+    assert json.loads(answers[0].body)["usage"]["prompt_tokens"] > 12_000
+
+
+def test_tiny_chunks_cost_nobody_anything(one_worker: Server) -> None:
+    """While 2 MB come in chunks of a byte, a stream has no gap as long as they take to parse."""
+    head = request("POST", CHAT_PATH, *CHUNKED)
+    data = head + b"1\r\n \r\n" * 2_000_000
+    with ThreadPoolExecutor(1) as pool:
+        watched = pool.submit(stream, one_worker.address, headers(0, 10, 100))
+        with socket.create_connection(one_worker.address, TIMEOUT_S) as connection:
+            while not watched.done():
+                connection.settimeout(0.1)
+                with suppress(TimeoutError):
+                    data = data[connection.send(data[: 1 << 20]) :]
+        arrivals = [event.arrival_s for event in watched.result().content]
+    assert len(data) < 11_000_000  # a part of it has arrived
+    gaps_s = [later - earlier for earlier, later in pairwise(arrivals)]
+    assert max(gaps_s) < 0.06
 
 
 def test_trailers_are_no_headers(one_worker: Server) -> None:

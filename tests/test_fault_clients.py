@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -212,9 +213,13 @@ def resources(server: Server) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_failures_disturb_nobody(watched: Server) -> None:
-    """Beside 100 connections that fail in every kind, 200 good streams keep time; nothing leaks."""
+    """Beside 100 connections that fail in every kind, 200 good streams keep time; nothing leaks.
+
+    Whoever asks for failures gives way to whoever reads the good streams: what is asked of the
+    server is watched, not how the clients share two cores.
+    """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    with context.Pool(1, os.nice, (10,)) as pool:
         pool.apply(fail_again_and_again, (watched.address, 2))  # warms up
         quiet_s = gap_error_p99_s(watched, QUIET_SOAK_S)
         before = resources(watched)
@@ -230,6 +235,5 @@ def test_failures_disturb_nobody(watched: Server) -> None:
     print(before, after)  # noqa: T201 - pytest -s
     assert count > 1000
     assert after["descriptors"] <= before["descriptors"]
-    assert (after["memory_mb"] - before["memory_mb"]) * 1e6 < count * 1000
-    if loud_s - quiet_s >= 0.002:
-        pytest.xfail("issue 11 asks for 2 ms, which two cores with the clients on them do not hold")
+    assert after["memory_mb"] - before["memory_mb"] < 10
+    assert loud_s - quiet_s < 0.002
