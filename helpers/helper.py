@@ -12,7 +12,7 @@ from helpers.wire import Kind, receive, send
 
 # What a job may take, beside what the process has when it begins.
 MAX_CPU_S = 8
-MAX_MEMORY = 400_000_000
+MAX_MEMORY = 350_000_000
 # A helper that keeps more than this after a job ends, and a fresh one takes its place.
 MAX_KEPT = 64_000_000
 

@@ -57,14 +57,17 @@ def server_error() -> APIError:
     )
 
 
-def overloaded() -> APIError:
-    """Refuse a request that there is no room for, or no time."""
+def overloaded(*, in_body: bool = False) -> APIError:
+    """Refuse a request that there is no room for, or no time.
+
+    What is left of its body would be read, and thrown away: the connection ends.
+    """
     return APIError(
         "The server is currently overloaded. Please try again later.",
         status=503,
         type="service_unavailable_error",
         code="server_is_overloaded",
-        headers={"retry-after": str(RETRY_AFTER_S)},
+        headers={"retry-after": str(RETRY_AFTER_S)} | ({"connection": "close"} if in_body else {}),
     )
 
 

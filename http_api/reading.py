@@ -123,7 +123,7 @@ class BodyReader:
         self._held += size
         request.scope[_HELD] = request.scope.get(_HELD, 0) + size
         if self._held > MAX_BYTES_HELD:
-            raise overloaded()
+            raise overloaded(in_body=True)
 
 
 def _too_large(limit: int, size: int) -> APIError:
