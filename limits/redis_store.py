@@ -147,9 +147,12 @@ class RedisStore:
         self._client = redis.asyncio.Redis.from_url(
             url,
             retry=Retry(NoBackoff(), 0),  # a script that ran must not run again
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
         )
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self._script = self._client.register_script(SCRIPT)
+        self._asking: set[asyncio.Task[list[int]]] = set()
         self._probe: asyncio.Task[None] | None = None
         self._log_next_s = 0.0
         self._unlimited = 0
@@ -170,14 +173,26 @@ class RedisStore:
 
     async def _run(self, digest: bytes, limits: Limits, tokens: int) -> Verdict | None:
         if self._probe is None:
+            asking = asyncio.create_task(self._ask(digest, limits, tokens))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
             try:
-                async with asyncio.timeout(TIMEOUT_S), self._turns:
-                    answer = await self._script([_name(digest)], _arguments(limits, tokens))
-                return _verdict(limits, cast(list[int], answer), tokens)
+                # Nobody waits for what was given up: to close its connection may take seconds.
+                await asyncio.wait([asking], timeout=TIMEOUT_S)
+                if not asking.done():
+                    raise TimeoutError
+                return _verdict(limits, asking.result(), tokens)
             except (RedisError, OSError) as error:
                 self._lose(error)
+            finally:
+                asking.cancel()
         self._pass(tokens)
         return None
+
+    async def _ask(self, digest: bytes, limits: Limits, tokens: int) -> list[int]:
+        async with self._turns:
+            answer = await self._script([_name(digest)], _arguments(limits, tokens))
+        return cast(list[int], answer)
 
     def _pass(self, tokens: int) -> None:
         if tokens < 0:
