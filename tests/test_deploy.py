@@ -173,6 +173,7 @@ def stream(url: str, ttft_ms: float, itl_ms: float, length: int) -> list[float]:
     return arrivals_s
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
 def test_nginx_passes_tokens_on_and_loses_none(
     tmp_path: Path, two_emulators: tuple[Server, Server]

@@ -480,6 +480,7 @@ def test_legacy_prompts(small: Server) -> None:
 # --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_metrics_agree_with_the_clients() -> None:
     """After 400 requests over two workers the metrics are what the clients counted."""
     with running_server(

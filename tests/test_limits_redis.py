@@ -255,6 +255,7 @@ def post_to_both(servers: Sequence[Server], count: int, **parameters: object) ->
         return [answer for some in answers for answer in some]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_only")
 def test_two_emulators_share_a_limit_through_redis(port: int) -> None:
     """Of requests to two emulators at once the limit passes, plus what refilled."""

@@ -338,6 +338,7 @@ def test_damaged_vocabulary_stops_the_start(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sigterm_lets_streams_finish() -> None:
     """After SIGTERM a running stream goes on to [DONE], and then the server ends."""
     with (

@@ -266,6 +266,7 @@ def stub() -> Iterator[Stub]:
         yield started
 
 
+@pytest.mark.slow
 def test_each_request_is_sent_once_by_one_of_the_workers(tmp_path: Path, stub: Stub) -> None:
     """At its recorded time by the speed, though nothing was answered yet, and then the run ends."""
     path = trace(tmp_path, mooncake(*range(0, 4000, 50))).path
@@ -294,6 +295,7 @@ def test_a_server_that_refuses_ignore_eos_is_not_sent_it(tmp_path: Path) -> None
     assert not any("ignore_eos" in body for body in stub.bodies)
 
 
+@pytest.mark.slow
 def test_the_emulator_answers_with_the_recorded_lengths(tmp_path: Path, one_worker: Server) -> None:
     """In one row, whatever the lengths are, and as long as recorded by the emulator's own count."""
     found = trace(tmp_path, MOONCAKE)

@@ -147,6 +147,7 @@ def read_to_end(connection: socket) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_slow_readers(one_worker: Server) -> None:
     """Readers that stop cost little memory and nobody else's time, and miss no token later.
 
