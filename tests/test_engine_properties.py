@@ -40,7 +40,7 @@ loads = st.lists(
 )
 
 # A busy machine is no fault of the model's.
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 
 
 class Both:

@@ -99,6 +99,7 @@ def test_late_steps_do_not_drift() -> None:
     run_simulated(main())
 
 
+@pytest.mark.slow
 def test_an_hour_of_load() -> None:
     """Under an hour's load each of 9,000 requests gets its tokens as the simulation says."""
 

@@ -500,7 +500,7 @@ schemas: st.SearchStrategy[Schema] = st.builds(
 )
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [100, pytest.param(600, marks=pytest.mark.slow)])
 def test_generated_schemas_have_valid_instances_or_raise(examples: int) -> None:
     """Any schema of the supported keywords gives a valid instance or a SchemaError."""
 

@@ -231,6 +231,7 @@ def interpreted() -> Iterator[list[str] | None]:
     yield [sys.executable, "-m", "benchmarks.timerfd_server"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="timerfd is Linux's")
 @pytest.mark.parametrize("program", [c_program, interpreted])
 def test_timerfd_programs(

@@ -284,6 +284,7 @@ def test_each_request_is_sent_once_by_one_of_the_workers(tmp_path: Path, stub: S
     assert answers == {(4, True)}
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_ignore_eos_is_not_sent_it(tmp_path: Path) -> None:
     """OpenAI's own API knows no such parameter."""
     path = trace(tmp_path, MOONCAKE).path
