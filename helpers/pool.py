@@ -109,32 +109,30 @@ class _Lanes:
     def __init__(self, places: int) -> None:
         self._free = places
         self._free_for_long = max(places - 1, 1)
-        self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
-        self._later: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], Lane]] = deque()
+        self._later: deque[tuple[asyncio.Future[None], Lane]] = deque()
+
+    def _queue(self, lane: Lane) -> deque[tuple[asyncio.Future[None], Lane]]:
+        return self._later if lane is Lane.LATER else self._waiting
 
     def is_full(self, lane: Lane) -> bool:
         """Whether as many wait as may."""
-        return len(self._later if lane is Lane.LATER else self._waiting) >= MAX_WAITING
+        return len(self._queue(lane)) >= MAX_WAITING
 
     async def enter(self, lane: Lane) -> None:
         """Wait for a place."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if lane is Lane.LATER:
-            self._later.append(turn)
-        else:
-            self._waiting.append((turn, lane is Lane.LONG))
+        queue, entry = self._queue(lane), (turn, lane)
+        queue.append(entry)
         self._admit()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.leave(lane)
-            elif lane is Lane.LATER:
-                with contextlib.suppress(ValueError):
-                    self._later.remove(turn)
             else:
                 with contextlib.suppress(ValueError):
-                    self._waiting.remove((turn, lane is Lane.LONG))
+                    queue.remove(entry)
             raise
 
     def leave(self, lane: Lane) -> None:
@@ -144,23 +142,19 @@ class _Lanes:
         self._admit()
 
     def _admit(self) -> None:
-        passed: list[tuple[asyncio.Future[None], bool]] = []
-        while self._free and self._waiting:
-            turn, is_long = self._waiting.popleft()
-            if turn.done():
-                continue
-            if is_long and not self._free_for_long:
-                passed.append((turn, is_long))
-                continue
-            self._free -= 1
-            self._free_for_long -= is_long
-            turn.set_result(None)
-        self._waiting.extendleft(reversed(passed))
-        while self._free and self._later:
-            turn = self._later.popleft()
-            if not turn.done():
+        for queue in (self._waiting, self._later):
+            passed: list[tuple[asyncio.Future[None], Lane]] = []
+            while self._free and queue:
+                turn, lane = queue.popleft()
+                if turn.done():
+                    continue
+                if lane is Lane.LONG and not self._free_for_long:
+                    passed.append((turn, lane))
+                    continue
                 self._free -= 1
+                self._free_for_long -= lane is Lane.LONG
                 turn.set_result(None)
+            queue.extendleft(reversed(passed))
 
 
 class HelperPool:

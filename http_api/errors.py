@@ -60,7 +60,7 @@ def server_error() -> APIError:
 def overloaded(*, in_body: bool = False) -> APIError:
     """Refuse a request that there is no room for, or no time.
 
-    What is left of its body would be read, and thrown away: the connection ends.
+    With `in_body`, before its body has arrived, the connection ends: the rest would be thrown away.
     """
     return APIError(
         "The server is currently overloaded. Please try again later.",

@@ -20,6 +20,7 @@ from http_api.preparing import (
     EMBEDDINGS,
     INPUT_TOKENS,
     TOKENIZE,
+    Given,
     Order,
     Prepared,
     Preparer,
@@ -65,7 +66,7 @@ class Desk:
             APIError: It is refused, or takes too much, or there is no time for it.
             ClientDisconnect: The client went away.
         """
-        body, given = await self._reader.read(request), given_headers(request.scope["headers"])
+        body, given = await self._take(request)
         prepared = None
         if is_light(body):
             prepared = self._here(request, body, partial(self._preparer.read, path, given))
@@ -81,6 +82,15 @@ class Desk:
             prepared.job = job
         _note(request, prepared.request.model, prepared.asked)
         return prepared
+
+    async def _take(self, request: Request) -> tuple[bytes | bytearray | Spool, Given]:
+        """Return the body of a request, and its X-* headers."""
+        body = await self._reader.read(request)
+        try:
+            return body, given_headers(request.scope["headers"])
+        except APIError:
+            self._reader.give_up(request)
+            raise
 
     def count(self, prepared: Prepared) -> asyncio.Future[int]:
         """Start to count the tokens of a prompt, or return the count that is under way.
@@ -110,7 +120,7 @@ class Desk:
             APIError: It is refused, or takes too much, or there is no time for it.
             ClientDisconnect: The client went away.
         """
-        body, given = await self._reader.read(request), given_headers(request.scope["headers"])
+        body, given = await self._take(request)
         if is_light(body):
             read = partial(self._preparer.embeddings, given)
             embedding, asked = self._here(request, body, read)

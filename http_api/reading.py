@@ -66,20 +66,20 @@ class BodyReader:
         try:
             with self._deadline:
                 body = await self._read(request)
+            request.scope["size"] = len(body)
+            if MAX_BYTES_SURELY_LIGHT < len(body) <= MAX_BYTES_READ_INLINE:
+                # Of many that come at once, as many are read in one go as take a millisecond.
+                await running_clock().turn()
         except TimeoutError:
-            self._give_up(request)
+            self.give_up(request)
             raise APIError(
                 f"The request body did not arrive within {self._timeout_s:g} s.",
                 status=408,
                 code="request_timeout",
             ) from None
         except BaseException:
-            self._give_up(request)
+            self.give_up(request)
             raise
-        request.scope["size"] = len(body)
-        if MAX_BYTES_SURELY_LIGHT < len(body) <= MAX_BYTES_READ_INLINE:
-            # Of many that come at once, as many are read in one go as take a millisecond.
-            await running_clock().turn()
         return body
 
     def release(self, request: Request) -> None:
@@ -112,8 +112,8 @@ class BodyReader:
                 return body
             self._hold(request, len(part))
 
-    def _give_up(self, request: Request) -> None:
-        """Let go of what has come of a body."""
+    def give_up(self, request: Request) -> None:
+        """Let go of what has come of a body that nobody will read."""
         self.release(request)
         spool = request.scope.get(_SPOOL)
         if spool is not None:

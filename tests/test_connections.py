@@ -5,6 +5,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +17,7 @@ from http_api.connections import (
     MAX_WAITING,
 )
 from tests.raw import TIMEOUT_S, Reply, exchange, received, replies, request, statuses
-from tests.server import Server
+from tests.server import Server, eventually
 from tests.wire import CHAT_PATH, chat, headers, stream
 
 # What takes long begins here; test_edges.py looks at how it ends.
@@ -180,6 +181,22 @@ def test_tiny_chunks_are_put_together(one_worker: Server) -> None:
     answers = exchange(one_worker.address, head + chunks + chat_request(close=True))
     assert statuses(answers) == [200, 200]
     assert json.loads(answers[0].body)["usage"]["prompt_tokens"] > 12_000
+
+
+def test_body_that_is_not_read_leaves_nothing(one_worker: Server) -> None:
+    """A large body whose headers are refused leaves no descriptor in the worker."""
+    [worker] = one_worker.workers
+
+    def spools() -> int:
+        names = []
+        for fd in Path(f"/proc/{worker.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # it was closed meanwhile
+                names.append(fd.readlink().name)
+        return sum(name.startswith("memfd:request") for name in names)
+
+    large = request("POST", CHAT_PATH, NO_TIME, NO_TIME, body=b" " * 2_000_000)
+    assert [statuses(exchange(one_worker.address, large)) for _ in range(5)] == [[400]] * 5
+    assert eventually(lambda: spools() == 0)
 
 
 def test_tiny_chunks_cost_nobody_anything(one_worker: Server) -> None:
