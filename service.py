@@ -67,6 +67,7 @@ from schemas import (
     ModelList,
 )
 from settings import Settings
+from timing.clock import running_clock
 from timing.jitter import load_traces
 from tokenizer import TokenGenerator, VocabularyError, locate_vocabularies
 
@@ -254,6 +255,11 @@ class OpenAIEmulator:
         sys.setswitchinterval(0.0005)
         # No log line tells them, and each costs a look-up for each line.
         logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
+
+    @bentoml.on_startup
+    async def slacken_clock(self) -> None:
+        """Let tokens leave together that are due close to each other, if that is set."""
+        running_clock().slack_s = SETTINGS.timer_slack_us / 1e6
 
     @bentoml.on_startup
     async def start_helpers(self) -> None:

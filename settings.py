@@ -10,6 +10,7 @@ MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
 MAX_OUTPUT_LENGTH = 131_072
 MAX_RATE_LIMIT = 1_000_000_000
+MAX_TIMER_SLACK_US = 5000
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -95,6 +96,12 @@ class Settings(BaseModel):
     )
     fault_headers: bool = Field(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
+    )
+    timer_slack_us: int = Field(
+        0,
+        ge=0,
+        le=MAX_TIMER_SLACK_US,
+        description="how late a token may leave, so that it costs less, in us",
     )
     workers: int | None = Field(None, ge=1, description="worker processes; one a core by default")
     helpers: int = Field(2, ge=1, le=64, description="processes of each worker for what takes long")

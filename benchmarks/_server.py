@@ -27,6 +27,7 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 COMPILED = "C program"
 INTERPRETED = "Python timerfd"
+WITH_SETTINGS = "with settings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +222,8 @@ def reference() -> Iterator[Server | None]:
             yield None
 
 
-def add_checkout_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that `emulators` serves."""
+def add_emulator_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `emulators` serves."""
     parser.add_argument(
         "--checkout",
         type=Path,
@@ -231,19 +232,35 @@ def add_checkout_option(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="measure the emulator of this working tree too, in turn; may be repeated",
     )
+    parser.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="measure the emulator with this setting too, in turn; may be repeated",
+    )
 
 
 @contextmanager
-def emulators(checkouts: Sequence[Path], workers: int, own: bool = True) -> Iterator[list[Server]]:
-    """Start the emulators of other working trees and, if `own`, of this one; yield them all."""
+def emulators(
+    checkouts: Sequence[Path], settings: Sequence[str], workers: int, own: bool = True
+) -> Iterator[list[Server]]:
+    """Start the emulators that are measured, and yield them.
+
+    Args:
+        checkouts: The working trees of others.
+        settings: An operator's, of one more emulator of this working tree, if there are any.
+        workers: The worker processes of each.
+        own: Whether there is one of this working tree without settings.
+    """
     trees = {"emulator": ROOT} if own else {}
     for root in (checkout.resolve(strict=True) for checkout in checkouts):
         trees[str(root) if root.name in trees else root.name] = root
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(serving(name, emulator(workers), root))
-            for name, root in trees.items()
-        ]
+        servers = [serving(name, emulator(workers), root) for name, root in trees.items()]
+        if settings:
+            servers.append(serving(WITH_SETTINGS, emulator(workers, settings)))
+        yield [stack.enter_context(server) for server in servers]
 
 
 def _await_ready(process: subprocess.Popen[bytes], port: int) -> None:

@@ -12,9 +12,10 @@ and their TTFT is such that the last has started before the first token of any i
 than `--limit` tokens/s are left out: one worker is overloaded there, and tokens leave together.
 
 In each cell all servers have their turn, `--runs` times: the emulator, that of each `--checkout`,
-the server at `--compare`, and a minimal program on a timerfd, in C or, without a compiler, in
-Python. What that program is late, the machine is: of the emulator's gap error, the difference
-("over ref") says something. Figures are medians of the runs, lost tokens their most.
+the one with the settings of `--arg`, the server at `--compare`, and a minimal program on a timerfd,
+in C or, without a compiler, in Python. What that program is late, the machine is: of the emulator's
+gap error, the difference ("over ref") says something. Figures are medians of the runs, lost tokens
+their most.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from statistics import median
 from benchmarks._client import KERNEL_STAMPS, Chat, StreamResult, open_streams, run_streams
 from benchmarks._server import (
     Server,
-    add_checkout_option,
+    add_emulator_options,
     emulators,
     reference,
     running_server,
@@ -284,7 +285,7 @@ def measured_servers(options: argparse.Namespace) -> Iterator[list[Server]]:
     others = [running_server(url) for url in (options.url, options.compare) if url]
     with ExitStack() as stack:
         started = stack.enter_context(
-            emulators(options.checkout, options.workers, own=not options.url)
+            emulators(options.checkout, options.arg, options.workers, own=not options.url)
         )
         yield [*started, *others]
 
@@ -294,7 +295,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--url", help="measure this server instead of starting one")
     parser.add_argument("--compare", metavar="URL", help="measure this server too")
-    add_checkout_option(parser)
+    add_emulator_options(parser)
     parser.add_argument("--workers", type=int, default=1, help="of the servers that are started")
     parser.add_argument("--runs", type=int, default=1, help="of each cell on each server")
     parser.add_argument("--streams", type=int, nargs="+", default=STREAMS)

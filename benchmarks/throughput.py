@@ -11,7 +11,8 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
   streams are due at the same instants, so that every server wakes once for many, and the figures
   are those of its own work. "apart": at random instants; the bare app, whose timers have a grain of
   1 ms, then still wakes once for several tokens (waits/token) and is late (gap p99), where the
-  emulator and the C program wake a sleeping core for each.
+  emulator and the C program wake a sleeping core for each; `--arg timer_slack_us=2000` adds the
+  emulator that does not.
 * responses: the cost of a token, the TTFT's error and the gap's of streams of the Responses API,
   beside those of chats on the same server in the same run, 200 streams apart. The ratio is to chat.
 * streams: how many streams of 50 tokens/s a server holds with a p99 of the gap error under 5 ms;
@@ -39,10 +40,9 @@ from benchmarks._server import (
     COMPILED,
     Cpu,
     Server,
-    add_checkout_option,
+    add_emulator_options,
     bare,
     c_program,
-    emulator,
     emulators,
     serving,
     stop_servers_on_sigterm,
@@ -50,7 +50,6 @@ from benchmarks._server import (
 from benchmarks._steady import GAP_LIMIT_MS, Search, Steady, run_steady
 
 BARE = "bare app"
-WITH_SETTINGS = "with settings"
 COST_STREAMS = (100, 200)
 FIRST_STREAMS = 200
 MOST_STREAMS = 2000
@@ -253,10 +252,7 @@ def all_servers(
 ) -> Iterator[Servers]:
     """Start the emulators, the bare app and, if it can be compiled, the C program."""
     with ExitStack() as stack:
-        own = stack.enter_context(emulators(checkouts, workers))
-        if settings:
-            command = emulator(workers, settings)
-            own.append(stack.enter_context(serving(WITH_SETTINGS, command)))
+        own = stack.enter_context(emulators(checkouts, settings, workers))
         api = [*own, stack.enter_context(serving(BARE, bare(workers)))]
         program = stack.enter_context(c_program())
         if program:
@@ -275,14 +271,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--duration-s", type=float, default=3.0, help="of each run")
     parser.add_argument("--cost-streams", type=int, nargs="+", default=COST_STREAMS)
     parser.add_argument("--most-streams", type=int, default=MOST_STREAMS, help="to try")
-    add_checkout_option(parser)
-    parser.add_argument(
-        "--arg",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="measure the emulator with this setting too, in turn; may be repeated",
-    )
+    add_emulator_options(parser)
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
 

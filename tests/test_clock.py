@@ -128,6 +128,35 @@ def test_ten_thousand_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop])
     assert len(ended) == 10_000
 
 
+def test_slack_lets_sleeps_end_together(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slack of 20 ms sleeps end at its multiples, never early: a wake serves many."""
+    slack_s = 0.02
+    wakes_s: list[float] = []
+    late_s: list[float] = []
+    new_alarm = clock._alarm
+
+    def counted(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> clock._Alarm:
+        def wake() -> None:
+            wakes_s.append(time.monotonic())
+            ring()
+
+        return new_alarm(loop, wake)
+
+    async def main() -> None:
+        running_clock().slack_s = slack_s
+        start_s = time.monotonic()
+        sleeps = (lateness_s(start_s + random.uniform(0.001, 0.4)) for _ in range(500))
+        late_s.extend(await asyncio.gather(*sleeps))
+
+    monkeypatch.setattr(clock, "_alarm", counted)
+    with watched_machine() as machine:
+        run(main())
+    assert min(late_s) >= 0
+    assert len(wakes_s) <= 0.4 / slack_s + 2
+    beyond_s = statistics.median(wake_s % slack_s for wake_s in wakes_s)
+    assert beyond_s < machine.median_s + 0.002  # the loop's own timers have a grain of 1 ms
+
+
 def test_an_earlier_sleep_overtakes(run: Run) -> None:
     """A sleep that begins later and ends earlier is not held up by the one before it."""
 

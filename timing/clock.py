@@ -1,4 +1,7 @@
-"""One awaitable, "sleep until this instant", true to some 10 us where event loops round to 1 ms."""
+"""One awaitable, "sleep until this instant", true to some 10 us where event loops round to 1 ms.
+
+An operator whose machine is small may take that back, for a cheaper token: see `Clock.slack_s`.
+"""
 
 import asyncio
 import ctypes
@@ -71,6 +74,10 @@ class Clock:
     """The sleeps of one event loop: a heap of those to come, a queue of those that are behind.
 
     It refers to its loop only while somebody sleeps, so that a loop that is done can be collected.
+
+    With a ``slack_s`` it wakes only at multiples of it on ``time.monotonic()``, so that sleeps that
+    end close to each other end together, up to so many seconds late. It is Linux's timer slack, but
+    for the multiples: sleeps that are a multiple apart are late alike, and keep their distance.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -83,6 +90,7 @@ class Clock:
         self._turned_s = 0.0
         self._sleeps_per_turn = 1
         self._turn_was_full = False
+        self.slack_s = 0.0
         self._alarm = _alarm(loop, self._ring)
 
     def __len__(self) -> int:
@@ -96,8 +104,13 @@ class Clock:
         sleeps = self._sleeps
         heappush(sleeps, (instant_s, self._started, waiter))
         if sleeps[0][2] is waiter:
-            self._alarm.set(instant_s)
+            self._wake_at(instant_s)
         return waiter
+
+    def _wake_at(self, instant_s: float) -> None:
+        if self.slack_s:
+            instant_s = math.ceil(instant_s / self.slack_s) * self.slack_s
+        self._alarm.set(instant_s)
 
     def _new_future(self) -> asyncio.Future[None]:
         # asyncio.get_running_loop() would ask the system for the process's id each time.
@@ -128,7 +141,7 @@ class Clock:
             else:
                 waiter.set_result(None)
         if sleeps:
-            self._alarm.set(sleeps[0][0])
+            self._wake_at(sleeps[0][0])
         else:
             self._alarm.clear()
 
