@@ -1,7 +1,6 @@
 """A client that means no good: sends what it is told, reads at most the answer, and is nice'd."""
 
 import json
-import os
 import select
 import socket
 import time
@@ -10,9 +9,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from threading import Thread
 
+from tests.process import step_back
+
 Address = tuple[str, int]
 
-NICENESS = 10
 UNANSWERED = -1
 CUT = 0
 _PIECE_BYTES = 1 << 18
@@ -191,7 +191,7 @@ def attack(
     """
     from benchmarks._attacks import ATTACKS  # noqa: PLC0415 - it builds on this module
 
-    os.nice(NICENESS)
+    step_back()
     calls = ATTACKS[name].calls()
     pipe.send("ready")
     pipe.recv()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
+from helpers.free_memory import Held
 from helpers.helper import Work
 from helpers.nursery import FORK, KILL, fork_nursery
 from helpers.spool import Spool
@@ -170,6 +171,7 @@ class HelperPool:
         self._work = work
         self._prepare = prepare
         self._lanes = _Lanes(helpers)
+        self._held = Held()
         self._idle: list[_Helper] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: dict[int, asyncio.Future[int]] = {}
@@ -222,6 +224,8 @@ class HelperPool:
         return job
 
     async def _do(self, job: Job) -> None:
+        size = len(job.body)
+        self._held.add(size)
         try:
             while not await self._attempt(job):
                 job.lane = Lane.LONG
@@ -233,6 +237,7 @@ class HelperPool:
         finally:
             close(job.body)
             job.body = b""
+            self._held.remove(size)
 
     async def _attempt(self, job: Job) -> bool:
         """Do a job; return false if it only looked short and took its helper too long."""

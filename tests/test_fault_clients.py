@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import pytest
 
 from faults.kinds import KINDS
 from tests.cut_wire import CHAT, exchange
+from tests.process import step_back
 from tests.server import Server, eventually, running_server
 from tests.test_faults import fail, stream, whole
 from tests.wire import Post, chat, headers, post_together
@@ -225,7 +225,7 @@ def test_failures_disturb_nobody(watched: Server) -> None:
     server is watched, not how the clients share two cores.
     """
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1, os.nice, (10,)) as pool:
+    with context.Pool(1, step_back) as pool:
         pool.apply(fail_again_and_again, (watched.address, 2))  # warms up
         quiet_s = gap_error_p99_s(watched, QUIET_SOAK_S)
         before = resources(watched)

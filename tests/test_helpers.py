@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import platform
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import uvloop
 
 from helpers import helper, pool
+from helpers.free_memory import Held
 from helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
 from helpers.spool import Spool
 from tests.server import Server, eventually, is_alive, running_server
@@ -354,3 +356,28 @@ def ask_for_json(server: Server) -> None:
     }
     url = f"{server.url}/v1/chat/completions"
     httpx.post(url, json=body, trust_env=False).raise_for_status()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps less")
+def test_memory_of_a_crowd_is_given_back() -> None:
+    """What many jobs held is the system's again, though small pieces of it are still in use."""
+
+    size, count = 70_000, 1000
+
+    def resident() -> int:
+        return int(psutil.Process().memory_info().rss)
+
+    async def main() -> None:
+        held = Held()
+        pairs = [(b"x" * size, b"y" * (size // 35)) for _ in range(count)]
+        for _ in pairs:
+            held.add(size)
+        full, pieces = resident(), [piece for _, piece in pairs]
+        del pairs
+        for _ in pieces:
+            held.remove(size)
+        async with asyncio.timeout(10):
+            while full - resident() < 0.7 * size * count:
+                await asyncio.sleep(0.05)  # noqa: ASYNC110 - nothing tells when
+
+    asyncio.run(main())
