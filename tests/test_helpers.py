@@ -361,7 +361,6 @@ def ask_for_json(server: Server) -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps less")
 def test_memory_of_a_crowd_is_given_back() -> None:
     """What many jobs held is the system's again, though small pieces of it are still in use."""
-
     size, count = 70_000, 1000
 
     def resident() -> int:
@@ -377,7 +376,7 @@ def test_memory_of_a_crowd_is_given_back() -> None:
         for _ in pieces:
             held.remove(size)
         async with asyncio.timeout(10):
-            while full - resident() < 0.7 * size * count:
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - nothing tells when
+            while full - resident() < 0.7 * size * count:  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.05)
 
     asyncio.run(main())
