@@ -3,7 +3,7 @@
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from http_api.connections import (
+    MAX_CLOSED_AT_ONCE,
     MAX_HEADER_BYTES,
     MAX_HEADERS_BYTES,
     MAX_URL_BYTES,
@@ -69,6 +70,15 @@ def test_longer_header_is_refused(one_worker: Server, before: bytes) -> None:
         f"at most {MAX_HEADER_BYTES} bytes, but got {MAX_HEADER_BYTES + 1}"
         in answer.error["message"]
     )
+
+
+def test_many_tiny_headers_are_served(one_worker: Server) -> None:
+    """More headers than are parsed at once are all taken, and so are the body and what follows."""
+    many = [f"{i:x}:" for i in range(6000)]
+    asked = chat_request(*many)
+    whole, after = exchange(one_worker.address, asked + request("GET", "/health"))
+    assert json.loads(whole.body)["usage"]["completion_tokens"] == 1
+    assert after.status == 200
 
 
 def test_more_headers_are_refused(one_worker: Server) -> None:
@@ -252,6 +262,33 @@ def test_junk_in_host_is_no_fault_of_the_server(one_worker: Server) -> None:
     """A Host that is none does not break the answer of an unknown path."""
     asked = b"GET /v1/x HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n"
     assert statuses(exchange(one_worker.address, asked)) == [404]
+
+
+# --------------------------------------------------------------------------------------
+# Ends
+# --------------------------------------------------------------------------------------
+
+
+def test_crowd_that_leaves_is_let_go(one_worker: Server) -> None:
+    """Of more clients than are let go at once every connection is closed, and every stream ends."""
+    [worker] = one_worker.workers
+    before = worker.num_fds()
+    asked = request(
+        "POST", CHAT_PATH, "X-TTFT-MS: 60000", body=json.dumps(chat("Hello", stream=True)).encode()
+    )
+
+    def active_streams() -> float:
+        return one_worker.metrics().total("openai_emulator_active_streams")
+
+    with ExitStack() as stack:
+        for i in range(2 * MAX_CLOSED_AT_ONCE):
+            client = stack.enter_context(socket.create_connection(one_worker.address, TIMEOUT_S))
+            if i % 2:
+                client.sendall(asked)
+        assert eventually(lambda: worker.num_fds() >= before + 2 * MAX_CLOSED_AT_ONCE)
+        assert eventually(lambda: active_streams() >= MAX_CLOSED_AT_ONCE)
+    assert eventually(lambda: active_streams() == 0)
+    assert eventually(lambda: worker.num_fds() <= before + 1)
 
 
 # --------------------------------------------------------------------------------------
