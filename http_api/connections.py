@@ -11,13 +11,8 @@ from time import monotonic
 from typing import NoReturn
 
 import httptools
-from starlette.types import Message
-from uvicorn.protocols.http import auto, httptools_impl
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http import auto
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 import metrics
 from metrics import TALLY
@@ -44,8 +39,6 @@ MAX_CLOSED_AT_ONCE = 64
 LINGER_S = 1.0
 
 _FRAMING = (b"content-length", b"transfer-encoding")
-_IN_HEADERS = b"\t\r\n" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
-_WITHOUT_BODY = (204, 304)
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -115,6 +108,12 @@ class BoundedProtocol(HttpToolsProtocol):
     _unproductive = 0  # bytes since the last that were headers or body
     _chunks = 0  # since the loop had its turn
     _rest = b""  # what has come, and waits for its turn
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to serve a client."""
+        super().connection_made(transport)
+        # uvicorn asks whether its log has handlers, and makes lines of a level that none takes.
+        self.access_log = self.access_logger.isEnabledFor(logging.INFO)
 
     # ----------------------------------------------------------------------------------
     # Bytes
@@ -361,56 +360,9 @@ class _Turn:
         self._connection.transport.close()
 
 
-class QuickCycle(RequestResponseCycle):
-    """uvicorn's request and its answer, whose headers are checked all at once: each took 1 us."""
-
-    async def send(self, message: Message) -> None:  # type: ignore[override]
-        """Write a part of the answer, when the client has taken what was written before."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if not self.response_started and not self.access_log:
-            self._start(message)
-        elif self.chunked_encoding and not self.response_complete and message.get("more_body"):
-            if body := message["body"]:
-                self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
-        else:
-            await super().send(message)  # type: ignore[arg-type]
-
-    def _start(self, message: Message) -> None:
-        """Write the head."""
-        if message["type"] != "http.response.start":
-            raise RuntimeError(f"Expected http.response.start, but got {message['type']}.")
-        status, headers = message["status"], [*self.default_headers, *message.get("headers", ())]
-        lines = [b"%b: %b\r\n" % (name, value) for name, value in headers]
-        head = b"".join(lines)
-        if head.translate(None, _IN_HEADERS) or not (
-            head.count(b"\r") == head.count(b"\n") == len(headers)
-        ):
-            raise RuntimeError("A header of the answer holds a control character.")
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        fields = {name.lower(): value for name, value in headers}
-        if b"close" in fields.get(b"connection", b"").lower():
-            self.keep_alive = False
-        elif not self.keep_alive:
-            head += b"connection: close\r\n"
-        if b"content-length" in fields:
-            self.expected_content_length = int(fields[b"content-length"])
-            self.chunked_encoding = False
-        elif b"transfer-encoding" in fields:
-            self.chunked_encoding = True
-        elif self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
-            self.chunked_encoding = True
-            head += b"transfer-encoding: chunked\r\n"
-        self.transport.write(b"%b%b\r\n" % (STATUS_LINE[status], head))
-
-
 def bound_connections() -> None:
-    """Make the server that is about to start in this process use the classes of this module."""
+    """Make the server that is about to start in this process use `BoundedProtocol`."""
     auto.AutoHTTPProtocol = BoundedProtocol
-    httptools_impl.RequestResponseCycle = QuickCycle  # type: ignore[misc]
 
 
 def _check_sizes(headers: list[tuple[bytes, bytes]]) -> None:

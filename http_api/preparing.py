@@ -17,6 +17,7 @@ from answers.corpus import Corpus
 from embeddings.embedder import Embedder
 from engine.config import EngineConfig
 from helpers.pool import Job
+from helpers.wire import Blob
 from http_api.chat_events import ChatRenderer
 from http_api.embedding import embed
 from http_api.errors import placed
@@ -355,7 +356,7 @@ class Work:
             DETOKENIZE: preparer.detokenize,
         }
 
-    def __call__(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
+    def __call__(self, order: Order, body: bytearray) -> Iterator[tuple[object, Blob]]:
         """Yield the results of one order; an error is one of them."""
         try:
             if order.path in self._simple:
@@ -386,11 +387,11 @@ class Work:
         yield prepared, b""
         yield 0 if count is None else count(), b""
 
-    def _embed(self, order: Order, body: bytearray) -> tuple[object, bytes]:
+    def _embed(self, order: Order, body: bytearray) -> tuple[object, Blob]:
         embedding, asked = self._preparer.embeddings(order.given, body)
         embedded = embed(self._embedder, embedding)
         light = lightened(embedding).model_copy(update={"input": [""] * len(embedding.inputs)})
-        return (light, asked, embedded.tokens), b"".join(embedded.pieces)
+        return (light, asked, embedded.tokens), embedded.pieces
 
 
 def _pack(prepared: Prepared) -> None:
