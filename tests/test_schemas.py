@@ -394,5 +394,6 @@ def test_default_settings() -> None:
         "timeout_s": 300,
         "max_body_mb": 50,
         "helpers": 2,
+        "timer_slack_us": 0,
         "cors_origins": ("*",),
     }
