@@ -31,7 +31,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of a request's inputs as JSON, and how many tokens the inputs have.
+    """The vectors of some inputs as JSON, and how many tokens the inputs have.
 
     ``pieces`` are what stands between the brackets of an array of embeddings, in parts.
     """
@@ -48,8 +48,8 @@ class Embedder:
 
     def embed(
         self, inputs: Sequence[Input], model: str, dimensions: int, *, as_base64: bool
-    ) -> Embedded:
-        """Return the vectors of inputs.
+    ) -> Iterator[Embedded]:
+        """Yield the vectors of inputs, some at a time.
 
         Raises:
             InputError: An input, or all of them, have too many tokens, or one has a token id that
@@ -57,7 +57,6 @@ class Embedder:
         """
         table = self._table(model)
         write = base64_rows if as_base64 else json_rows
-        pieces: list[bytes] = []
         total = 0
         for first, texts in _batches(_texts(inputs, model)):
             words = table.look_up(texts)
@@ -71,8 +70,7 @@ class Embedder:
             if total > MAX_TOKENS_OF_ALL_INPUTS:
                 raise _too_many(total)
             vectors = write(bags_of_words(words, model, dimensions))
-            pieces.append(_piece(vectors, first))
-        return Embedded(pieces, total)
+            yield Embedded([_piece(vectors, first)], sum(counts))
 
     def _table(self, model: str) -> WordTable:
         name = encoding_name(model)

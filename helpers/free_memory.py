@@ -3,10 +3,11 @@
 import asyncio
 import ctypes
 from collections.abc import Callable
+from time import monotonic
 
-# A crowd that has held as much leaves enough behind; and how long after it has gone.
-_CROWD_BYTES = 1 << 25
-_AFTER_S = 1.0
+# What has passed by, so that what it has left behind is worth a look, and the quiet before that.
+_PASSED_BYTES = 1 << 25
+_QUIET_S = 1.0
 
 
 def _trim() -> None:
@@ -16,23 +17,29 @@ def _trim() -> None:
         trim(0)
 
 
-class Held:
-    """Counts the bytes that many jobs hold together, and gives back their memory after a crowd."""
+class FreeMemory:
+    """Looks at how many bytes pass by, and gives back what they took as soon as there are no more.
+
+    Where they go on to come they take the same memory again.
+    """
 
     def __init__(self) -> None:
-        self._bytes = 0
-        self._most = 0
+        self._passed = 0
+        self._latest_s = 0.0
+        self._is_watching = False
 
-    def add(self, size: int) -> None:
-        """Note that a job holds so many bytes."""
-        self._bytes += size
-        self._most = max(self._most, self._bytes)
+    def note(self, size: int) -> None:
+        """Note that so many bytes have come, or are gone."""
+        self._passed += size
+        self._latest_s = monotonic()
+        if self._passed > _PASSED_BYTES and not self._is_watching:
+            self._is_watching = True
+            asyncio.get_running_loop().call_later(_QUIET_S, self._watch)
 
-    def remove(self, size: int) -> None:
-        """Note that a job has let go of so many bytes."""
-        self._bytes -= size
-        if not self._bytes:
-            if self._most > _CROWD_BYTES:
-                loop = asyncio.get_running_loop()
-                loop.call_later(_AFTER_S, loop.run_in_executor, None, _trim)
-            self._most = 0
+    def _watch(self) -> None:
+        loop, quiet_s = asyncio.get_running_loop(), monotonic() - self._latest_s
+        if quiet_s < _QUIET_S:
+            loop.call_later(_QUIET_S - quiet_s, self._watch)
+            return
+        self._passed, self._is_watching = 0, False
+        loop.run_in_executor(None, _trim)

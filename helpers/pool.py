@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
-from helpers.free_memory import Held
+from helpers.free_memory import FreeMemory
 from helpers.helper import Work
 from helpers.nursery import FORK, KILL, fork_nursery
 from helpers.spool import Spool
@@ -171,7 +171,7 @@ class HelperPool:
         self._work = work
         self._prepare = prepare
         self._lanes = _Lanes(helpers)
-        self._held = Held()
+        self._memory = FreeMemory()
         self._idle: list[_Helper] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: dict[int, asyncio.Future[int]] = {}
@@ -225,7 +225,7 @@ class HelperPool:
 
     async def _do(self, job: Job) -> None:
         size = len(job.body)
-        self._held.add(size)
+        self._memory.note(size)
         try:
             while not await self._attempt(job):
                 job.lane = Lane.LONG
@@ -237,7 +237,7 @@ class HelperPool:
         finally:
             close(job.body)
             job.body = b""
-            self._held.remove(size)
+            self._memory.note(size)
 
     async def _attempt(self, job: Job) -> bool:
         """Do a job; return false if it only looked short and took its helper too long."""
@@ -281,6 +281,7 @@ class HelperPool:
             await _send(helper.connection, job)
             while True:
                 kind, content, blob = await _receive(helper.connection)
+                self._memory.note(sum(map(len, blob)))
                 match kind:
                     case Kind.RESULT:
                         if not job.has_result:

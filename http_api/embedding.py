@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -53,19 +53,30 @@ class Embeddings:
         )
 
 
-def embed(embedder: Embedder, asked: EmbeddingRequest) -> Embedded:
-    """Return the vectors of a request.
+def embed(embedder: Embedder, asked: EmbeddingRequest) -> Iterator[Embedded]:
+    """Yield the vectors of a request, those of some inputs at a time.
 
     Raises:
         APIError: There are too many tokens, or ones that do not exist.
     """
     try:
-        return embedder.embed(
+        yield from embedder.embed(
             asked.inputs, asked.model, dimensions_of(asked), as_base64=asked.wants_base64
         )
     except InputError as error:
         param = "input" if error.index is None else asked.param(error.index)
         raise APIError(str(error), param=param, code=error.code) from None
+
+
+def embed_all(embedder: Embedder, asked: EmbeddingRequest) -> Embedded:
+    """Return the vectors of a request.
+
+    Raises:
+        APIError: There are too many tokens, or ones that do not exist.
+    """
+    parts = list(embed(embedder, asked))
+    pieces = [piece for part in parts for piece in part.pieces]
+    return Embedded(pieces, sum(part.tokens for part in parts))
 
 
 def dimensions_of(asked: EmbeddingRequest) -> int:
@@ -111,7 +122,7 @@ class EmbeddingEndpoint:
             try:
                 if embedded is None:
                     embedded = await asyncio.get_running_loop().run_in_executor(
-                        self._thread, embed, self._embedder, asked
+                        self._thread, embed_all, self._embedder, asked
                     )
                 if fault is None:
                     await sleep_until(start_s + plan.total_s)

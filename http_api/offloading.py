@@ -126,10 +126,18 @@ class Desk:
             embedding, asked = self._here(request, body, read)
             found = Embeddings(embedding, asked)
         else:
-            _, ((embedding, asked, tokens), vectors) = await self._ask(
-                request, Order(EMBEDDINGS, given), body
-            )
-            found = Embeddings(embedding, asked, Embedded(vectors, tokens))
+            job, (result, vectors) = await self._ask(request, Order(EMBEDDINGS, given), body)
+            pieces = [*vectors]
+            try:
+                async with ended_by_disconnect(request.receive):
+                    while result is None:
+                        result, vectors = await _next(job)
+                        pieces += vectors
+            except BaseException:
+                job.cancel()
+                raise
+            embedding, asked, tokens = _unless_refused(request, result)
+            found = Embeddings(embedding, asked, Embedded(pieces, tokens))
         _note(request, embedding.model, asked)
         return found
 
@@ -177,10 +185,19 @@ class Desk:
             raise
         finally:
             self._reader.release(request)
-        if isinstance(result, Refused):
-            request.scope["model"] = result.model
-            raise result.error()
-        return job, (result, blob)
+        return job, (_unless_refused(request, result), blob)
+
+
+def _unless_refused(request: Request, result: Any) -> Any:  # noqa: ANN401 - what was asked for
+    """Return a helper's result.
+
+    Raises:
+        APIError: It says that the request is refused.
+    """
+    if isinstance(result, Refused):
+        request.scope["model"] = result.model
+        raise result.error()
+    return result
 
 
 async def _counted(prepared: Prepared) -> int:

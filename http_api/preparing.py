@@ -362,7 +362,7 @@ class Work:
             if order.path in self._simple:
                 yield self._simple[order.path](body), b""
             elif order.path == EMBEDDINGS:
-                yield self._embed(order, body)
+                yield from self._embed(order, body)
             else:
                 yield from self._generation(order, body)
         except APIError as error:
@@ -387,11 +387,15 @@ class Work:
         yield prepared, b""
         yield 0 if count is None else count(), b""
 
-    def _embed(self, order: Order, body: bytearray) -> tuple[object, Blob]:
+    def _embed(self, order: Order, body: bytearray) -> Iterator[tuple[object, Blob]]:
+        """Yield the vectors piece by piece, which together are large, and then what they are of."""
         embedding, asked = self._preparer.embeddings(order.given, body)
-        embedded = embed(self._embedder, embedding)
+        tokens = 0
+        for part in embed(self._embedder, embedding):
+            tokens += part.tokens
+            yield None, part.pieces
         light = lightened(embedding).model_copy(update={"input": [""] * len(embedding.inputs)})
-        return (light, asked, embedded.tokens), embedded.pieces
+        yield (light, asked, tokens), b""
 
 
 def _pack(prepared: Prepared) -> None:

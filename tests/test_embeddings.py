@@ -128,7 +128,7 @@ def test_the_same_on_every_start(client: openai.OpenAI) -> None:
     """Another process, whose hashes of texts differ, makes the same vectors."""
     code = (
         "from embeddings.embedder import Embedder; "
-        f"e = Embedder().embed([{CATS!r}], {MODEL!r}, 1536, as_base64=True); "
+        f"[e] = Embedder().embed([{CATS!r}], {MODEL!r}, 1536, as_base64=True); "
         "print(e.pieces[0].decode())"
     )
     made = subprocess.run(  # noqa: S603 - our own code
@@ -298,15 +298,24 @@ def texts_of_100_tokens(count: int) -> Sequence[str]:
     return ["".join(corpus.write(100)) for _ in range(count)]
 
 
+def test_last_of_many_inputs_is_too_long(client: openai.OpenAI) -> None:
+    """A fault that a helper finds when it has made most of the vectors is told like any other."""
+    with pytest.raises(openai.BadRequestError, match="requested 9000 tokens"):
+        client.embeddings.create(model=MODEL, input=["a"] * 2000 + ["word" + " word" * 8999])
+    made = client.embeddings.create(model=MODEL, input=["a"] * 2000 + ["b"])
+    assert [item.index for item in made.data] == list(range(2001))
+    assert made.usage.prompt_tokens == 2001
+
+
 def test_cost_of_many_inputs() -> None:
     """2,048 inputs of 100 tokens take about 70 ms of CPU: the machine may be half as fast."""
     embedder, texts = Embedder(), texts_of_100_tokens(2048)
     costs_s = []
     for _ in range(3):
         before_s = time.process_time()
-        embedded = embedder.embed(texts, MODEL, 1536, as_base64=True)
+        parts = list(embedder.embed(texts, MODEL, 1536, as_base64=True))
         costs_s.append(time.process_time() - before_s)
-    assert embedded.tokens == 204_800
+    assert sum(part.tokens for part in parts) == 204_800
     assert min(costs_s) < 0.2
 
 

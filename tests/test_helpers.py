@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from helpers import helper, pool
-from helpers.free_memory import Held
+from helpers.free_memory import FreeMemory
 from helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
 from helpers.spool import Spool
 from tests.server import Server, eventually, is_alive, running_server
@@ -367,14 +367,14 @@ def test_memory_of_a_crowd_is_given_back() -> None:
         return int(psutil.Process().memory_info().rss)
 
     async def main() -> None:
-        held = Held()
+        memory = FreeMemory()
         pairs = [(b"x" * size, b"y" * (size // 35)) for _ in range(count)]
         for _ in pairs:
-            held.add(size)
+            memory.note(size)
         full, pieces = resident(), [piece for _, piece in pairs]
         del pairs
         for _ in pieces:
-            held.remove(size)
+            memory.note(size)
         async with asyncio.timeout(10):
             while full - resident() < 0.7 * size * count:  # noqa: ASYNC110 - nothing tells when
                 await asyncio.sleep(0.05)
