@@ -259,7 +259,8 @@ class OpenAIEmulator:
     @bentoml.on_startup
     async def slacken_clock(self) -> None:
         """Let tokens leave together that are due close to each other, if that is set."""
-        running_clock().slack_s = SETTINGS.timer_slack_us / 1e6
+        if SETTINGS.timer_slack_us:
+            running_clock().slacken(SETTINGS.timer_slack_us / 1e6)
 
     @bentoml.on_startup
     async def start_helpers(self) -> None:

@@ -31,7 +31,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of some inputs as JSON, and how many tokens the inputs have.
+    """The vectors of a request's inputs as JSON, and how many tokens the inputs have.
 
     ``pieces`` are what stands between the brackets of an array of embeddings, in parts.
     """
@@ -48,8 +48,8 @@ class Embedder:
 
     def embed(
         self, inputs: Sequence[Input], model: str, dimensions: int, *, as_base64: bool
-    ) -> Iterator[Embedded]:
-        """Yield the vectors of inputs, some at a time.
+    ) -> Iterator[tuple[bytes, int]]:
+        """Yield the vectors of inputs, some at a time: a piece of JSON, and its inputs' tokens.
 
         Raises:
             InputError: An input, or all of them, have too many tokens, or one has a token id that
@@ -70,7 +70,7 @@ class Embedder:
             if total > MAX_TOKENS_OF_ALL_INPUTS:
                 raise _too_many(total)
             vectors = write(bags_of_words(words, model, dimensions))
-            yield Embedded([_piece(vectors, first)], sum(counts))
+            yield _piece(vectors, first), sum(counts)
 
     def _table(self, model: str) -> WordTable:
         name = encoding_name(model)

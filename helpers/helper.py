@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from helpers.wire import Blob, Kind, receive, send
+from helpers.wire import Kind, receive, send
 
 # What a job may take, beside what the process has when it begins.
 MAX_CPU_S = 8
@@ -18,7 +18,7 @@ MAX_KEPT = 64_000_000
 
 _PAGE = resource.getpagesize()
 
-Work: TypeAlias = Callable[[Any, bytearray], Iterator[tuple[object, Blob]]]
+Work: TypeAlias = Callable[[Any, bytearray], Iterator[tuple[object, bytes]]]
 """Does a job: takes an object and bytes, and yields results of the same form."""
 
 

@@ -224,7 +224,7 @@ class HelperPool:
         return job
 
     async def _do(self, job: Job) -> None:
-        size = len(job.body)
+        size = 0 if isinstance(job.body, Spool) else len(job.body)
         self._memory.note(size)
         try:
             while not await self._attempt(job):

@@ -7,14 +7,10 @@ many, and travel in pieces.
 import pickle
 import socket
 import struct
-from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 from helpers.spool import read_spool
-
-Blob: TypeAlias = bytes | Sequence[bytes | bytearray | memoryview]
-"""Bytes, or pieces of them: to join many would take their memory twice."""
 
 HEAD = struct.Struct("!BQQ")
 PIECE = 1 << 16
@@ -38,12 +34,10 @@ def pack(kind: Kind, content: object, size: int = 0) -> bytes:
     return HEAD.pack(kind, len(pickled), size) + pickled
 
 
-def send(connection: socket.socket, kind: Kind, content: object, blob: Blob = b"") -> None:
+def send(connection: socket.socket, kind: Kind, content: object, blob: bytes = b"") -> None:
     """Send a message, and wait until it has left."""
-    pieces = [blob] if isinstance(blob, bytes) else blob
-    connection.sendall(pack(kind, content, sum(map(len, pieces))))
-    for piece in pieces:
-        connection.sendall(piece)
+    connection.sendall(pack(kind, content, len(blob)))
+    connection.sendall(blob)
 
 
 def receive(connection: socket.socket) -> tuple[Any, bytearray] | None:

@@ -53,8 +53,8 @@ class Embeddings:
         )
 
 
-def embed(embedder: Embedder, asked: EmbeddingRequest) -> Iterator[Embedded]:
-    """Yield the vectors of a request, those of some inputs at a time.
+def embed(embedder: Embedder, asked: EmbeddingRequest) -> Iterator[tuple[bytes, int]]:
+    """Yield the vectors of a request, some at a time: a piece of JSON, and its inputs' tokens.
 
     Raises:
         APIError: There are too many tokens, or ones that do not exist.
@@ -74,9 +74,8 @@ def embed_all(embedder: Embedder, asked: EmbeddingRequest) -> Embedded:
     Raises:
         APIError: There are too many tokens, or ones that do not exist.
     """
-    parts = list(embed(embedder, asked))
-    pieces = [piece for part in parts for piece in part.pieces]
-    return Embedded(pieces, sum(part.tokens for part in parts))
+    pieces, tokens = zip(*embed(embedder, asked), strict=True)
+    return Embedded(pieces, sum(tokens))
 
 
 def dimensions_of(asked: EmbeddingRequest) -> int:

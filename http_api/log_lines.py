@@ -53,17 +53,21 @@ class LogLines:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, line: str) -> None:
         """Add a line of level INFO."""
-        if not self._lines:
-            asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
         self._lines.append(line)
         if len(self._lines) >= _LINES_KEPT:
             self.flush()
 
     def flush(self) -> None:
         """Hand over the lines."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         lines, self._lines = self._lines, []
         if not lines:
             return

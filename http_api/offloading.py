@@ -128,15 +128,10 @@ class Desk:
         else:
             job, (result, vectors) = await self._ask(request, Order(EMBEDDINGS, given), body)
             pieces = [*vectors]
-            try:
-                async with ended_by_disconnect(request.receive):
-                    while result is None:
-                        result, vectors = await _next(job)
-                        pieces += vectors
-            except BaseException:
-                job.cancel()
-                raise
-            embedding, asked, tokens = _unless_refused(request, result)
+            while result is None:
+                result, vectors = await _result(request, job)
+                pieces += vectors
+            embedding, asked, tokens = result
             found = Embeddings(embedding, asked, Embedded(pieces, tokens))
         _note(request, embedding.model, asked)
         return found
@@ -178,26 +173,28 @@ class Desk:
             raise overloaded() from None
         del body
         try:
-            async with ended_by_disconnect(request.receive):
-                result, blob = await _next(job)
-        except BaseException:
-            job.cancel()
-            raise
+            return job, await _result(request, job)
         finally:
             self._reader.release(request)
-        return job, (_unless_refused(request, result), blob)
 
 
-def _unless_refused(request: Request, result: Any) -> Any:  # noqa: ANN401 - what was asked for
-    """Return a helper's result.
+async def _result(request: Request, job: Job) -> tuple[Any, Pieces]:
+    """Return the next result of a request's job, which ends when the client goes away.
 
     Raises:
-        APIError: It says that the request is refused.
+        APIError: The request is refused, or takes too much, or there is no time for it.
+        ClientDisconnect: The client went away.
     """
+    try:
+        async with ended_by_disconnect(request.receive):
+            result, blob = await _next(job)
+    except BaseException:
+        job.cancel()
+        raise
     if isinstance(result, Refused):
         request.scope["model"] = result.model
         raise result.error()
-    return result
+    return result, blob
 
 
 async def _counted(prepared: Prepared) -> int:

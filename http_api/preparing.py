@@ -17,7 +17,6 @@ from answers.corpus import Corpus
 from embeddings.embedder import Embedder
 from engine.config import EngineConfig
 from helpers.pool import Job
-from helpers.wire import Blob
 from http_api.chat_events import ChatRenderer
 from http_api.embedding import embed
 from http_api.errors import placed
@@ -356,7 +355,7 @@ class Work:
             DETOKENIZE: preparer.detokenize,
         }
 
-    def __call__(self, order: Order, body: bytearray) -> Iterator[tuple[object, Blob]]:
+    def __call__(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
         """Yield the results of one order; an error is one of them."""
         try:
             if order.path in self._simple:
@@ -387,13 +386,13 @@ class Work:
         yield prepared, b""
         yield 0 if count is None else count(), b""
 
-    def _embed(self, order: Order, body: bytearray) -> Iterator[tuple[object, Blob]]:
+    def _embed(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
         """Yield the vectors piece by piece, which together are large, and then what they are of."""
         embedding, asked = self._preparer.embeddings(order.given, body)
         tokens = 0
-        for part in embed(self._embedder, embedding):
-            tokens += part.tokens
-            yield None, part.pieces
+        for piece, counted in embed(self._embedder, embedding):
+            tokens += counted
+            yield None, piece
         light = lightened(embedding).model_copy(update={"input": [""] * len(embedding.inputs)})
         yield (light, asked, tokens), b""
 

@@ -143,7 +143,7 @@ def test_slack_lets_sleeps_end_together(run: Run, monkeypatch: pytest.MonkeyPatc
         return new_alarm(loop, wake)
 
     async def main() -> None:
-        running_clock().slack_s = slack_s
+        running_clock().slacken(slack_s)
         start_s = time.monotonic()
         sleeps = (lateness_s(start_s + random.uniform(0.001, 0.4)) for _ in range(500))
         late_s.extend(await asyncio.gather(*sleeps))

@@ -1,6 +1,6 @@
 """One awaitable, "sleep until this instant", true to some 10 us where event loops round to 1 ms.
 
-An operator whose machine is small may take that back, for a cheaper token: see `Clock.slack_s`.
+An operator whose machine is small may take that back, for a cheaper token: see `Clock.slacken`.
 """
 
 import asyncio
@@ -74,10 +74,6 @@ class Clock:
     """The sleeps of one event loop: a heap of those to come, a queue of those that are behind.
 
     It refers to its loop only while somebody sleeps, so that a loop that is done can be collected.
-
-    With a ``slack_s`` it wakes only at multiples of it on ``time.monotonic()``, so that sleeps that
-    end close to each other end together, up to so many seconds late. It is Linux's timer slack, but
-    for the multiples: sleeps that are a multiple apart are late alike, and keep their distance.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -90,12 +86,20 @@ class Clock:
         self._turned_s = 0.0
         self._sleeps_per_turn = 1
         self._turn_was_full = False
-        self.slack_s = 0.0
         self._alarm = _alarm(loop, self._ring)
 
     def __len__(self) -> int:
         """Return how many sleeps are kept, with those that were cancelled and not yet purged."""
         return len(self._sleeps) + len(self._behind)
+
+    def slacken(self, slack_s: float) -> None:
+        """Wake only at multiples of `slack_s` on ``time.monotonic()`` from now on.
+
+        Sleeps that end close to each other then end together, up to so many seconds late. It is
+        Linux's timer slack, but for the multiples: sleeps that are a multiple apart are late alike,
+        and keep their distance.
+        """
+        self._alarm = _SlackAlarm(self._alarm, slack_s)
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
@@ -104,13 +108,8 @@ class Clock:
         sleeps = self._sleeps
         heappush(sleeps, (instant_s, self._started, waiter))
         if sleeps[0][2] is waiter:
-            self._wake_at(instant_s)
+            self._alarm.set(instant_s)
         return waiter
-
-    def _wake_at(self, instant_s: float) -> None:
-        if self.slack_s:
-            instant_s = math.ceil(instant_s / self.slack_s) * self.slack_s
-        self._alarm.set(instant_s)
 
     def _new_future(self) -> asyncio.Future[None]:
         # asyncio.get_running_loop() would ask the system for the process's id each time.
@@ -141,7 +140,7 @@ class Clock:
             else:
                 waiter.set_result(None)
         if sleeps:
-            self._wake_at(sleeps[0][0])
+            self._alarm.set(sleeps[0][0])
         else:
             self._alarm.clear()
 
@@ -248,6 +247,19 @@ class _LoopAlarm:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _SlackAlarm:
+    """Another alarm, which rings at multiples of `slack_s` only."""
+
+    def __init__(self, alarm: _Alarm, slack_s: float) -> None:
+        self._alarm = alarm
+        self._slack_s = slack_s
+        self.clear = alarm.clear
+
+    def set(self, instant_s: float) -> None:
+        """Ring at the first multiple that is not before `instant_s`."""
+        self._alarm.set(math.ceil(instant_s / self._slack_s) * self._slack_s)
 
 
 class _TimerfdAlarm:
