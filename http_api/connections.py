@@ -11,10 +11,11 @@ from time import monotonic
 from typing import NoReturn
 
 import httptools
-from uvicorn.protocols.http import auto
+from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 import metrics
+from http_api.cycle import Cycle
 from metrics import TALLY
 from schemas import APIError, ErrorEnvelope
 from timing.clock import running_clock
@@ -361,7 +362,8 @@ class _Turn:
 
 
 def bound_connections() -> None:
-    """Make the server that is about to start in this process use `BoundedProtocol`."""
+    """Make the server that is about to start use `BoundedProtocol` and `Cycle`."""
+    httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
     auto.AutoHTTPProtocol = BoundedProtocol
 
 

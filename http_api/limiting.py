@@ -2,18 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from prometheus_client import Gauge
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 import metrics
 from http_api.counting import start_counting
 from http_api.embedding import Embeddings
 from http_api.sending import ended_by_disconnect
 from limits.buckets import Verdict
-from limits.gate import Gate
+from limits.gate import Account, Gate
 from limits.keys import Caller
 from limits.words import Refusal, headers, too_many
 from metrics import TALLY
@@ -44,12 +44,9 @@ class Limiter:
 
         async def guarded(request: Request) -> Response:
             scope = request.scope
-            authorization = None
-            for name, value in scope["headers"]:
-                if name == b"authorization":
-                    authorization = value.decode("latin-1")
-                    break
-            caller = self._gate.identify(authorization)
+            # The first, if there are several, as Starlette's own headers have it.
+            authorization = dict(reversed(scope["headers"])).get(b"authorization")
+            caller = self._gate.identify(authorization and authorization.decode("latin-1"))
             if isinstance(caller, Refusal):
                 raise _error(caller)
             scope["caller"] = caller
@@ -73,13 +70,13 @@ class Limiter:
             verdict = await self._gate.look(account)
             scope["limit_headers"] = headers(account.limits, verdict)
 
-    def admit(
+    async def admit(
         self,
         request: Request,
         parsed: GenerationRequest,
         plan: GenerationPlan,
         count: Callable[[], asyncio.Future[int]],
-    ) -> Awaitable[asyncio.Future[int] | None]:
+    ) -> asyncio.Future[int] | None:
         """Count a request against its limits.
 
         Its tokens are its own limit on them where it has one, else those of its prompt and the
@@ -92,8 +89,23 @@ class Limiter:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
-        planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
-        return self._charge(request, parsed.model, parsed.token_limit[1] or 0, planned, count)
+        scope = request.scope
+        account = self._gate.account(scope["caller"], parsed.model)
+        if account is None:
+            return None
+        counted, tokens = None, 0
+        if account.limits.tokens is not None:
+            tokens = parsed.token_limit[1] or 0
+            if not tokens:
+                counted = count()
+                if not counted.done():
+                    await _known(request, counted)
+                planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
+                tokens = counted.result() + planned
+        taken = self._gate.take(account, tokens)
+        verdict = taken if isinstance(taken, Verdict) else await taken
+        self._tell(scope, account, parsed.model, verdict)
+        return counted
 
     async def admit_embeddings(self, request: Request, wanted: Embeddings) -> None:
         """Count a request for embeddings against its limits: its tokens are those of its inputs.
@@ -102,44 +114,38 @@ class Limiter:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
-        size = request.scope["size"] if wanted.embedded is None else 0
-        count = partial(start_counting, size, wanted.count)
-        await self._charge(request, wanted.request.model, 0, 0, count)
-
-    async def _charge(
-        self,
-        request: Request,
-        model: str,
-        tokens: int,
-        planned: int,
-        count: Callable[[], asyncio.Future[int]],
-    ) -> asyncio.Future[int] | None:
-        """Take `tokens`, or if there are none those of the prompt and the planned ones."""
-        caller: Caller = request.scope["caller"]
-        account = self._gate.account(caller, model)
+        model = wanted.request.model
+        account = self._gate.account(request.scope["caller"], model)
         if account is None:
-            request.scope["limit_headers"] = ()
-            return None
-        counted = None
-        if account.limits.tokens and not tokens:
-            counted = count()
-            if not counted.done():
-                async with ended_by_disconnect(request.receive):
-                    await asyncio.wait([counted])
-            tokens = counted.result() + planned
+            return
+        tokens = 0
+        if account.limits.tokens is not None:
+            size = request.scope["size"] if wanted.embedded is None else 0
+            counted = start_counting(size, wanted.count)
+            await _known(request, counted)
+            tokens = counted.result()
         taken = self._gate.take(account, tokens)
         verdict = taken if isinstance(taken, Verdict) else await taken
-        request.scope["limit_headers"] = headers(account.limits, verdict)
-        if verdict is not None:
-            if caller.name is not None:
-                self._tell(caller.name, model, verdict)
-            refusal = too_many(verdict, model)
-            if refusal is not None:
-                TALLY.add(metrics.RATE_LIMITED[refusal.type])
-                raise _error(refusal)
-        return counted
+        self._tell(request.scope, account, model, verdict)
 
-    def _tell(self, name: str, model: str, verdict: Verdict) -> None:
+    def _tell(self, scope: Scope, account: Account, model: str, verdict: Verdict | None) -> None:
+        """Tell what is left in the headers of the answer; refuse a request that has to wait.
+
+        Raises:
+            APIError: It is refused.
+        """
+        scope["limit_headers"] = headers(account.limits, verdict)
+        if verdict is None:
+            return
+        caller: Caller = scope["caller"]
+        if caller.name is not None:
+            self._gauge(caller.name, model, verdict)
+        if verdict.refused is not None:
+            refusal = too_many(verdict, verdict.refused, model)
+            TALLY.add(metrics.RATE_LIMITED[refusal.type])
+            raise _error(refusal)
+
+    def _gauge(self, name: str, model: str, verdict: Verdict) -> None:
         """Tell what is left to a key with a name, of a model that is known."""
         gauges = self._gauges.get((name, model))
         if gauges is None:
@@ -147,12 +153,18 @@ class Limiter:
                 return
             gauges = self._gauges[name, model] = [
                 metrics.RATE_LIMIT_REMAINING.labels(name, model, kind)
-                for kind, left in zip(("requests", "tokens"), verdict[:2], strict=True)
+                for kind, left in zip(("requests", "tokens"), verdict.left, strict=True)
                 if left is not None
             ]
-        known = (left for left in verdict[:2] if left is not None)
+        known = (left for left in verdict.left if left is not None)
         for gauge, left in zip(gauges, known, strict=True):
             TALLY.set(gauge, left)
+
+
+async def _known(request: Request, counted: asyncio.Future[int]) -> None:
+    """Return when a count is known, unless the client goes away."""
+    async with ended_by_disconnect(request.receive):
+        await asyncio.wait([counted])
 
 
 def _error(refusal: Refusal) -> APIError:

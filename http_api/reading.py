@@ -23,7 +23,7 @@ from http_api.header_fields import (
 from http_api.profiles import Profiles
 from http_api.sending import Deadline
 from prompts.attachments import shorten_attachments
-from schemas import APIError, EmulationHeaders, ModelRequest, RequestModel
+from schemas import MAX_MODEL_LENGTH, APIError, EmulationHeaders, ModelRequest, RequestModel
 from settings import Settings
 from timing.clock import running_clock
 
@@ -220,13 +220,13 @@ def is_light(body: bytes | bytearray | Spool) -> TypeGuard[bytes | bytearray]:
 
 
 def named_model(body: bytes | bytearray) -> str:
-    """Return the model of a body that was refused; empty if it names none or is large."""
+    """Return the model of a body that was refused; empty if it names none or either is large."""
     try:
         data = from_json(body) if is_light(body) else None
     except ValueError:
         return ""
     name = data.get("model") if isinstance(data, dict) else None
-    return name if isinstance(name, str) else ""
+    return name if isinstance(name, str) and len(name) <= MAX_MODEL_LENGTH else ""
 
 
 # --------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ stride of time takes away its limit. All are integers below 2**53 (the highest l
 day of 8.64e6 strides is 8.64e15), so that Lua counts as exactly as Python.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias, final
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias, final
 
 TICK_NS = 10_000
 TICKS_PER_MS = 100
@@ -55,11 +56,17 @@ class Bucket:
 
     def debt_at(self, debt: int, since: int, now: int) -> int:
         """Return the debt at `now`, which was `debt` at `since`; a clock set back refills none."""
-        passed = now // self.stride - since // self.stride
-        debt = min(debt, self.capacity)  # the limit may have been higher when it was made
+        stride = self.stride
+        passed = now // stride - since // stride
+        if debt > self.capacity:  # noqa: PLR1730 - min() and max() would take half of a take
+            debt = self.capacity  # the limit was higher when it was made
         if passed > 0:
             debt -= passed * self.limit
-        return max(0, debt)
+        return debt if debt > 0 else 0  # noqa: FURB136
+
+    def full_at(self, debt: int, now: int) -> int:
+        """Return a tick at which no `debt` is left; it may be late by a stride."""
+        return now + (debt // self.limit + 1) * self.stride
 
     def tick_of_debt(self, debt: int, now: int, at_most: int) -> int:
         """Return the first tick from `now` on at which `debt` has come down to `at_most`."""
@@ -88,21 +95,29 @@ class Bucket:
         return -(-time // self.limit) if round_up else time // self.limit
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """The two buckets that a request takes from: None where nothing is limited."""
 
     requests: Bucket | None = None
     tokens: Bucket | None = None
 
+    def __iter__(self) -> Iterator[Bucket | None]:
+        """Iterate over both."""
+        yield self.requests
+        yield self.tokens
 
-# What is kept of a pair of buckets: when it was last touched, the debts of requests and tokens, and
-# the turns that were last promised to refused requests. Promises bind nobody: they only spread the
+
+# What is kept of a pair of buckets: a tick from which on it says no more than that both are full,
+# late by a stride at most; when they were last touched, the debts of requests and tokens, and the
+# turns that were last promised to refused requests. Promises bind nobody: they only spread the
 # requests that come back, which would otherwise all be told the same moment.
-State: TypeAlias = tuple[int, int, int, int, int]
-FULL: State = (0, 0, 0, 0, 0)
+State: TypeAlias = tuple[int, int, int, int, int, int]
+FULL: State = (0, 0, 0, 0, 0, 0)
 
 
-class Verdict(NamedTuple):
+@dataclass(slots=True)  # to freeze it would take each request 1 us
+class Verdict:
     """What a request was told; what is left is None where nothing is limited."""
 
     requests_left: int | None
@@ -111,11 +126,16 @@ class Verdict(NamedTuple):
     retry_ms: int = 0  # until it is this request's turn; 0: waiting does not help
     cost: int = 0  # what the request asked of the bucket that refused it
 
+    @property
+    def left(self) -> tuple[int | None, int | None]:
+        """What is left of requests and of tokens."""
+        return self.requests_left, self.tokens_left
+
 
 def look(limits: Limits, state: State, now: int) -> Verdict:
     """Return what is left, and take nothing."""
-    at, requests_debt, tokens_debt, _, _ = state
-    requests, tokens = limits
+    _, at, requests_debt, tokens_debt, _, _ = state
+    requests, tokens = limits.requests, limits.tokens
     return Verdict(
         requests and requests.remaining(requests.debt_at(requests_debt, at, now)),
         tokens and tokens.remaining(tokens.debt_at(tokens_debt, at, now)),
@@ -128,63 +148,50 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
     Returns:
         The state to keep, and what the request is told.
     """
-    requests, metered = limits
-    at, requests_debt, tokens_debt, requests_promised, tokens_promised = state
-    requests_after = tokens_after = 0
+    requests, metered = limits.requests, limits.tokens
+    full_at, at, requests_debt, tokens_debt, requests_promised, tokens_promised = state
+    if full_at <= now:
+        requests_debt = tokens_debt = 0
+    full_at = now
     requests_left = tokens_left = None
-    passes = True
     if requests is not None:
         if requests_debt:
             requests_debt = requests.debt_at(requests_debt, at, now)
-        unit = requests.unit
-        requests_after = requests_debt + unit
-        requests_left = (requests.capacity - requests_after) // unit
-        passes = requests_left >= 0
+        requests_debt += requests.unit
+        requests_left = (requests.capacity - requests_debt) // requests.unit
+        if requests_left < 0:
+            return _refuse(limits, state, tokens, now)
+        full_at = requests.full_at(requests_debt, now)
     if metered is not None:
         if tokens_debt:
             tokens_debt = metered.debt_at(tokens_debt, at, now)
-        unit = metered.unit
-        tokens_after = tokens_debt + tokens * unit
-        tokens_left = (metered.capacity - tokens_after) // unit
-        passes = passes and tokens_left >= 0
-    if passes:
-        kept = (now, requests_after, tokens_after, requests_promised, tokens_promised)
-        return kept, Verdict(requests_left, tokens_left)
-    settled = (now, requests_debt, tokens_debt, requests_promised, tokens_promised)
-    return _refuse(limits, settled, tokens)
+        tokens_debt += tokens * metered.unit
+        tokens_left = (metered.capacity - tokens_debt) // metered.unit
+        if tokens_left < 0:
+            return _refuse(limits, state, tokens, now)
+        full_at = max(full_at, metered.full_at(tokens_debt, now))
+    kept = (full_at, now, requests_debt, tokens_debt, requests_promised, tokens_promised)
+    return kept, Verdict(requests_left, tokens_left)
 
 
-def _refuse(limits: Limits, state: State, tokens: int) -> tuple[State, Verdict]:
-    """Promise a turn at each bucket that has too little; `state` has been brought up to now."""
-    now, requests_debt, tokens_debt, *promised = state
-    claims = zip(limits, (requests_debt, tokens_debt), (1, tokens), strict=True)
+def _refuse(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Verdict]:
+    """Promise a turn at each bucket that has too little."""
+    _, at, *debts = state
+    debts, promised, full_at = debts[:2], debts[2:], now
+    verdict = look(limits, state, now)
     turns: list[tuple[int, Bucket, int]] = []
-    for index, (bucket, debt, cost) in enumerate(claims):
+    for index, (bucket, cost) in enumerate(zip(limits, (1, tokens), strict=True)):
         if bucket is None:
             continue
         if cost > bucket.limit:
-            return state, look(limits, state, now)._replace(refused=bucket, cost=cost)
+            return state, replace(verdict, refused=bucket, cost=cost)
+        debt = debts[index] = bucket.debt_at(debts[index], at, now)
+        full_at = max(full_at, bucket.full_at(debt, now))
         fits_at = bucket.tick_of_debt(debt, now, bucket.capacity - cost * bucket.unit)
         if fits_at > now:
             promised[index] = bucket.turn(fits_at, promised[index], cost, now)
             turns.append((promised[index], bucket, cost))
     last, bucket, cost = max(turns, key=lambda turn: turn[0])
     retry_ms = -(-(last - now) // TICKS_PER_MS)
-    verdict = look(limits, state, now)._replace(refused=bucket, retry_ms=retry_ms, cost=cost)
-    return (now, requests_debt, tokens_debt, promised[0], promised[1]), verdict
-
-
-def full_at(limits: Limits, state: State) -> int:
-    """Return a tick from which on the state says no more than that both buckets are full.
-
-    It is late by a stride at most. What was promised is over by then, or was no more than advice.
-    """
-    at, requests_debt, tokens_debt, _, _ = state
-    requests, tokens = limits
-    full = at
-    if requests:
-        full = at + (requests_debt // requests.limit + 1) * requests.stride
-    if tokens:
-        other = at + (tokens_debt // tokens.limit + 1) * tokens.stride
-        full = max(full, other)
-    return full
+    kept = (full_at, now, debts[0], debts[1], promised[0], promised[1])
+    return kept, replace(verdict, refused=bucket, retry_ms=retry_ms, cost=cost)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from limits.buckets import Limits, Verdict
 from limits.keys import Caller, Keys, anyone
@@ -17,7 +17,6 @@ from settings import Settings
 TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
 MEMORY = "memory"
 MAX_REMEMBERED = 1024
-MAX_LENGTH_REMEMBERED = 256
 
 
 class Store(Protocol):
@@ -35,7 +34,8 @@ class Store(Protocol):
         """Return what is left in both buckets."""
 
 
-class Account(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Account:
     """What a caller may ask of a model, and the name of the buckets that are kept of it."""
 
     limits: Limits
@@ -117,22 +117,15 @@ Identify: TypeAlias = Callable[[str | None], Caller | Refusal]
 class Gate:
     """Lets requests through, or not.
 
-    ``identify`` returns who sends an Authorization header, or a 401.
+    ``identify`` returns who sends an Authorization header, or a 401. ``account`` returns what is
+    kept of a caller and a model, None if nothing is limited; the latest are remembered.
     """
 
     def __init__(self, policy: Policy, store: Store) -> None:
         self._policy = policy
         self._store = store
         self.identify: Identify = anyone if policy.keys is None else policy.keys.identify
-        self._remembered = lru_cache(maxsize=MAX_REMEMBERED)(self._account)
-
-    def account(self, caller: Caller, model: str) -> Account | None:
-        """Return what is kept of a caller and a model; None if nothing is limited.
-
-        The latest are remembered, if their names are short.
-        """
-        is_short = len(model) + len(caller.bucket) <= MAX_LENGTH_REMEMBERED
-        return (self._remembered if is_short else self._account)(caller, model)
+        self.account = lru_cache(MAX_REMEMBERED)(self._account)
 
     def _account(self, caller: Caller, model: str) -> Account | None:
         limits = self._policy.rules.limits_of(caller.name, model)

@@ -13,12 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from limits.buckets import FULL, TICK_NS, Limits, Verdict, full_at, look, take
+from limits.buckets import FULL, TICK_NS, Limits, Verdict, look, take
 
 # A slot holds the digest of a key and a model, when it may be reused, and the state.
 _SLOT = struct.Struct("=16s6q")
-_STATE = struct.Struct("=5q")
+_STATE = struct.Struct("=6q")
 _STATE_AT = _SLOT.size - _STATE.size
+_pack_slot, _unpack_state = _SLOT.pack, _STATE.unpack_from
 _SLOTS_PER_SET = 16
 _SETS = 2048
 _SLOT_BYTES = _SLOT.size
@@ -48,6 +49,8 @@ class SharedTable:
 
     A slot whose buckets are full again says nothing, and is the next to be reused; if none of a set
     is, the one that is full the soonest gives way.
+
+    ``take`` takes a request of so many tokens from both buckets, or nothing from either.
     """
 
     def __init__(self, path: str, *, alone: bool = False) -> None:
@@ -56,28 +59,28 @@ class SharedTable:
         Raises:
             OSError: It is not there.
         """
-        self._alone = alone
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._memory = mmap.mmap(self._file, TABLE_BYTES)
+        self.take = self._take if alone else self._take_locked
 
-    def take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
-        """Take a request of `tokens` from both buckets, or nothing from either."""
-        memory, start = self._memory, _start(digest)
-        # The lock excludes other processes; in this one the event loop does one at a time.
-        if not self._alone:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+    def _take_locked(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
+        """Take while no other process does; in this one the event loop does one at a time."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            now = time.monotonic_ns() // TICK_NS
-            slot = memory.find(digest, start, start + _SET_BYTES)
-            old = _STATE.unpack_from(memory, slot + _STATE_AT) if slot >= 0 else FULL
-            state, verdict = take(limits, old, tokens, now)
-            if slot < 0:
-                slot = self._reusable_slot(start, now)
-            # One copy of 64 aligned bytes: a process that is killed leaves the old or the new.
-            memory[slot : slot + _SLOT_BYTES] = _SLOT.pack(digest, full_at(limits, state), *state)
+            return self._take(digest, limits, tokens)
         finally:
-            if not self._alone:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
+        memory, start = self._memory, _start(digest)
+        now = time.monotonic_ns() // TICK_NS
+        slot = memory.find(digest, start, start + _SET_BYTES)
+        old = _unpack_state(memory, slot + _STATE_AT) if slot >= 0 else FULL
+        state, verdict = take(limits, old, tokens, now)
+        if slot < 0:
+            slot = self._reusable_slot(start, now)
+        # One copy of 64 aligned bytes: a process that is killed leaves the old or the new.
+        memory[slot : slot + _SLOT_BYTES] = _pack_slot(digest, *state)
         return verdict
 
     def look(self, digest: bytes, limits: Limits) -> Verdict:
@@ -86,7 +89,7 @@ class SharedTable:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             slot = self._memory.find(digest, start, start + _SET_BYTES)
-            state = _STATE.unpack_from(self._memory, slot + _STATE_AT) if slot >= 0 else FULL
+            state = _unpack_state(self._memory, slot + _STATE_AT) if slot >= 0 else FULL
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         return look(limits, state, time.monotonic_ns() // TICK_NS)

@@ -11,10 +11,10 @@ _KEYS_PAGE = "https://platform.openai.com/account/api-keys"
 
 Headers = list[tuple[bytes, bytes]]
 
-_NAMES = {
-    kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
-    for kind in ("requests", "tokens")
-}
+_REQUESTS, _TOKENS = (
+    (b"x-ratelimit-limit-" + kind, b"x-ratelimit-remaining-" + kind, b"x-ratelimit-reset-" + kind)
+    for kind in (b"requests", b"tokens")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,8 @@ def masked(key: str) -> str:
     return key[:head] + "*" * (len(key) - head - tail) + key[-tail:]
 
 
-def too_many(verdict: Verdict, model: str) -> Refusal | None:
-    """Refuse a request that the buckets did not let through; None if they did."""
-    bucket = verdict.refused
-    if bucket is None:
-        return None
+def too_many(verdict: Verdict, bucket: Bucket, model: str) -> Refusal:
+    """Refuse a request that a bucket did not let through."""
     where = f"for {model} in organization {ORGANIZATION} on {_unit(bucket)}: Limit {bucket.limit}"
     if not verdict.retry_ms:
         message = (
@@ -94,26 +91,28 @@ def headers(limits: Limits, verdict: Verdict | None) -> Headers:
     """
     if verdict is None:
         return []
-    requests, tokens = limits
-    requests_left, tokens_left, _, retry_ms, _ = verdict
     lines: Headers = []
-    if requests is not None and requests_left is not None:
-        lines += _left(requests, requests_left)
-    if tokens is not None and tokens_left is not None:
-        lines += _left(tokens, tokens_left)
+    requests, left = limits.requests, verdict.requests_left
+    if requests is not None and left is not None:
+        lines += _left(_REQUESTS, requests, left)
+    tokens, left = limits.tokens, verdict.tokens_left
+    if tokens is not None and left is not None:
+        lines += _left(_TOKENS, tokens, left)
+    retry_ms = verdict.retry_ms
     if retry_ms:
         lines.append((b"retry-after", b"%d" % -(-retry_ms // 1000)))
         lines.append((b"retry-after-ms", b"%d" % retry_ms))
     return lines
 
 
-def _left(bucket: Bucket, left: int) -> Headers:
+def _left(names: tuple[bytes, bytes, bytes], bucket: Bucket, left: int) -> Headers:
     """Return the headers of one bucket."""
-    limit, remaining, reset = _NAMES[bucket.kind]
+    limit_name, remaining_name, reset_name = names
+    limit = bucket.limit
     return [
-        (limit, b"%d" % bucket.limit),
-        (remaining, b"%d" % left),
-        (reset, _reset(bucket.refill_ms(bucket.limit - left))),
+        (limit_name, b"%d" % limit),
+        (remaining_name, b"%d" % left),
+        (reset_name, _reset(bucket.refill_ms(limit - left))),
     ]
 
 

@@ -23,7 +23,6 @@ from limits.buckets import (
     State,
     Verdict,
     Window,
-    full_at,
     look,
     take,
 )
@@ -51,9 +50,8 @@ def told(limits: Limits, verdict: Verdict) -> dict[str, str]:
 
 def message(verdict: Verdict, model: str = "gpt-4o") -> str:
     """Return the words of a refusal."""
-    refusal = too_many(verdict, model)
-    assert refusal is not None
-    return refusal.message
+    assert verdict.refused is not None
+    return too_many(verdict, verdict.refused, model).message
 
 
 # --------------------------------------------------------------------------------------
@@ -115,9 +113,9 @@ def test_recorded_refusal() -> None:
     state = drained(limits, 1, tokens=14_567)
 
     _, verdict = take(limits, state, 24_754, NOW)
-    refusal = too_many(verdict, "gpt-4o")
+    assert verdict.refused is not None
+    refusal = too_many(verdict, verdict.refused, "gpt-4o")
 
-    assert refusal is not None
     assert (refusal.status, refusal.type, refusal.code) == (429, "tokens", "rate_limit_exceeded")
     assert refusal.message == (
         "Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): "
@@ -271,12 +269,13 @@ def test_a_request_passes_if_both_buckets_let_it(
         before = look(limits, state, now)
         state, verdict = take(limits, state, tokens, now)
         enough = all(
-            left is None or left >= cost for left, cost in zip(before[:2], (1, tokens), strict=True)
+            left is None or left >= cost
+            for left, cost in zip(before.left, (1, tokens), strict=True)
         )
         assert (verdict.refused is None) == enough
-        assert verdict[:2] == tuple(
+        assert verdict.left == tuple(
             left if left is None or not enough else left - cost
-            for left, cost in zip(before[:2], (1, tokens), strict=True)
+            for left, cost in zip(before.left, (1, tokens), strict=True)
         )
 
 
@@ -299,15 +298,15 @@ def test_waiting_as_told_is_enough(
 def test_a_state_that_is_full_again_can_be_forgotten(
     limits: Limits, requests: list[tuple[int, int]]
 ) -> None:
-    """From full_at() on a new state says what the old one says."""
+    """From the tick that a state begins with a new one says what it says."""
     state, now = FULL, NOW
     for wait, tokens in requests:
         now += wait
         state, _ = take(limits, state, tokens, now)
 
-    later = max(now, full_at(limits, state))
+    later = max(now, state[0])
 
-    assert take(limits, state, 1, later)[1] == take(limits, FULL, 1, later)[1]
+    assert look(limits, state, later) == look(limits, FULL, later)
 
 
 @pytest.mark.parametrize("latency_ms", [0, 3, 40])
