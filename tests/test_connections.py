@@ -17,7 +17,7 @@ from http_api.connections import (
     MAX_URL_BYTES,
     MAX_WAITING,
 )
-from tests.raw import TIMEOUT_S, Reply, exchange, received, replies, request, statuses
+from tests.raw import TIMEOUT_S, Reply, ended, exchange, received, replies, request, statuses
 from tests.server import Server, eventually
 from tests.wire import CHAT_PATH, chat, headers, stream
 
@@ -25,8 +25,11 @@ from tests.wire import CHAT_PATH, chat, headers, stream
 pytestmark = pytest.mark.usefixtures("local_only", "unended_headers")
 
 BODY = json.dumps(chat("Hello", max_tokens=1)).encode()
+COMPLETIONS = "openai_emulator_completions_total"
+BODY_OF_MANY = json.dumps(chat("Hello")).encode()
 HEALTH = request("GET", "/health", close=False)
-NO_TIME = "X-TTFT-MS: 0"
+NO_TIME, ITL, LONG = "X-TTFT-MS: 0", "X-ITL-MS: 0", "X-OUTPUT-LENGTH: 131072"
+KEEP_ALIVE_S = 5.0  # uvicorn's own
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA")
 CHUNKED = ("Transfer-Encoding: chunked", NO_TIME)
 
@@ -289,6 +292,45 @@ def test_crowd_that_leaves_is_let_go(one_worker: Server) -> None:
         assert eventually(lambda: active_streams() >= MAX_CLOSED_AT_ONCE)
     assert eventually(lambda: active_streams() == 0)
     assert eventually(lambda: worker.num_fds() <= before + 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (chat_request(close=True), 200),
+        (request("POST", CHAT_PATH, f"Content-Length: {10**9}", close=False), 413),
+    ],
+    ids=["the client's wish", "a body that is not read"],
+)
+def test_whole_answer_is_the_last(one_worker: Server, asked: bytes, status: int) -> None:
+    """An answer after which the connection closes says so once, and ends it at once."""
+    answer = ended(one_worker.address, asked)
+    assert answer.after_s < KEEP_ALIVE_S / 2
+    assert statuses(answer.replies) == [status]
+    with socket.create_connection(one_worker.address, TIMEOUT_S) as connection:
+        connection.sendall(asked)
+        assert received(connection).count(b"connection: close\r\n") == 1
+
+
+def test_answers_wait_for_a_client_that_does_not_read(one_worker: Server) -> None:
+    """Whole answers that nobody takes are not made, but for some that fill the buffers."""
+    before = one_worker.metrics().total(COMPLETIONS)
+    asked, closing = (
+        request("POST", CHAT_PATH, NO_TIME, ITL, LONG, body=BODY_OF_MANY, close=last)
+        for last in (False, True)
+    )
+    count = MAX_WAITING - 1
+
+    def all_are_made() -> bool:
+        return one_worker.metrics().total(COMPLETIONS) - before == count
+
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.connect(one_worker.address)
+        connection.sendall(asked * (count - 1) + closing)  # 9 MB of answers
+        assert not eventually(all_are_made, timeout_s=1)
+        assert statuses(replies(received(connection))) == [200] * count
+        assert eventually(all_are_made)
 
 
 # --------------------------------------------------------------------------------------

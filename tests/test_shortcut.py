@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.server import PLAIN, Server, configured
+from tests.server import PLAIN, Server, args, configured, eventually, running_server
 from tests.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream, unread
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -64,3 +64,12 @@ def test_answers_without_the_shortcut(request: pytest.FixtureRequest, name: str)
     for metric in ("total", "duration_seconds_count"):
         name = f"bentoml_service_request_{metric}"
         assert after.total(name, **labels) - before.total(name, **labels) == 2
+
+
+def test_access_lines() -> None:
+    """Where uvicorn's access log is on, whole answers and streams have a line in it."""
+    with running_server(*args(workers=1), "--debug") as server:
+        post(server.address, chat(), headers())
+        stream(server.address, headers())
+        line = f'"POST {CHAT_PATH} HTTP/1.1" 200'
+        assert eventually(lambda: server.log_file.read_text().count(line) == 2)
