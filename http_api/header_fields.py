@@ -1,6 +1,7 @@
 """The X-* headers by name, those of failures too, and what says the same in a body or a file."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -33,17 +34,21 @@ def given_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     Raises:
         APIError: One of them comes more than once.
     """
-    given: dict[str, str] = {}
-    for name, value in raw:
-        if name in HEADER_NAMES:
-            header = HEADER_NAMES[name]
-            if header in given:
-                times = [other for other, _ in raw].count(name)
-                raise invalid_header(
-                    header, f"expected one value, but got {times} headers of this name"
-                )
-            given[header] = value.decode("latin-1")
-    return given
+    fields = dict(raw)
+    if len(fields) < len(raw):
+        _refuse_repeated(name for name, _ in raw if name in HEADER_NAMES)
+    return {
+        HEADER_NAMES[name]: fields[name].decode("latin-1")
+        for name in HEADER_NAMES.keys() & fields.keys()
+    }
+
+
+def _refuse_repeated(names: Iterable[bytes]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise invalid_header(
+                HEADER_NAMES[name], f"expected one value, but got {times} headers of this name"
+            )
 
 
 def check_headers(given: Mapping[str, str]) -> EmulationHeaders:

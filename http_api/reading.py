@@ -91,7 +91,7 @@ class BodyReader:
 
     async def _read(self, request: Request) -> bytes | bytearray | Spool:
         scope, limit = request.scope, self._limit
-        declared = next((int(v) for k, v in scope["headers"] if k == b"content-length"), 0)
+        declared = int(dict(scope["headers"]).get(b"content-length", 0))
         if declared > limit:
             raise _too_large(limit, declared)
         body: bytearray | Spool = bytearray()

@@ -232,8 +232,12 @@ class EventStream(Response):
 
     async def _play(self, send: Send) -> None:
         """Send the blocks as they come, and what comes after them."""
+        cycle = short_way(send)
         async with aclosing(self.blocks):
             async for block in self.blocks:
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                if cycle is not None and not cycle.flow.write_paused:
+                    cycle.send_part(block)
+                else:
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
         end = await self.stream.end()
         await send({"type": "http.response.body", "body": end, "more_body": True})

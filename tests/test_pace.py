@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from answers.answer import Answer, Segment
 from http_api.chat_events import ChatRenderer
@@ -15,7 +17,7 @@ from http_api.generation import Generation
 from schemas import ChatCompletionRequest
 from tests.wire import chat
 from timing.pace import Pace
-from timing.plan import GenerationPlan
+from timing.plan import GenerationPlan, due_each
 
 START_S = 1000.0
 TTFT_S, ITL_S = 0.5, 0.1
@@ -165,3 +167,21 @@ def test_report() -> None:
     }
     assert report["total_ms"] == {"asked": 40_400, "actual": pytest.approx(50_000, abs=1000)}
     assert report["worst_lag_ms"] == 50
+
+
+@given(
+    ttft_s=st.floats(0, 600),
+    itl_s=st.floats(0, 60),
+    hidden=st.integers(0, 1000),
+    first=st.integers(0, 1000),
+    stride=st.integers(1, 10),
+)
+def test_due_times_are_the_same_one_by_one(
+    ttft_s: float, itl_s: float, hidden: int, first: int, stride: int
+) -> None:
+    """All due times at once are those of each token, to the last bit; drawn ones too."""
+    plan = GenerationPlan(20, "stop", ttft_s, itl_s, reasoning_tokens=hidden, hidden_tokens=hidden)
+    tokens = range(first, first + 50 * stride, stride)
+    assert due_each(plan, tokens).tolist() == [plan.due_s(token) for token in tokens]
+    drawn = plan.timed_at([index / 7 for index in range(hidden + tokens[-1] + 1)])
+    assert due_each(drawn, tokens).tolist() == [drawn.due_s(token) for token in tokens]

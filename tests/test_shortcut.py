@@ -72,4 +72,4 @@ def test_access_lines() -> None:
         post(server.address, chat(), headers())
         stream(server.address, headers())
         line = f'"POST {CHAT_PATH} HTTP/1.1" 200'
-        assert eventually(lambda: server.log_file.read_text().count(line) == 2)
+        assert eventually(lambda: server.log().count(line) == 2)

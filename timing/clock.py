@@ -268,37 +268,21 @@ class _TimerfdAlarm:
     It is never read: to set or to clear it takes back that it has expired. The descriptor is
     closed when the loop is collected.
 
+    ``set(instant_s)`` makes it ring at that instant, rounded up to 1 ns, or at once if it has
+    passed; ``clear()`` keeps it from ringing.
+
     Raises:
         OSError: The system gives no timerfd.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> None:
-        fd, self._set_ns = _timerfd()
+        fd, self.set, self.clear = _timerfd()
         weakref.finalize(loop, os.close, fd)
         loop.add_reader(fd, ring)
 
-    def set(self, instant_s: float) -> None:
-        """Ring at `instant_s`, rounded up to 1 ns; at once if it has passed."""
-        self._set_ns(int(instant_s * 1e9) + 1)
 
-    def clear(self) -> None:
-        """Do not ring."""
-        self._set_ns(0)
-
-
-class _Itimerspec(ctypes.Structure):
-    """struct itimerspec of timerfd_settime(2), without its inner structs."""
-
-    _fields_ = (
-        ("interval_s", ctypes.c_long),
-        ("interval_ns", ctypes.c_long),
-        ("value_s", ctypes.c_long),
-        ("value_ns", ctypes.c_long),
-    )
-
-
-def _timerfd() -> tuple[int, Callable[[int], None]]:
-    """Return a timerfd and what sets it to an instant in ns, or stops it if that is 0.
+def _timerfd() -> tuple[int, Callable[[float], None], Callable[[], None]]:
+    """Return a timerfd, what sets it to the ns after an instant, and what stops it.
 
     To set it keeps the interpreter's lock, which os.timerfd_settime_ns() of Python 3.13 lets go of:
     another thread would take it, and the clock wait for it.
@@ -308,14 +292,25 @@ def _timerfd() -> tuple[int, Callable[[int], None]]:
     fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "timerfd_create failed")
-    settime = ctypes.PyDLL(None).timerfd_settime
-    settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-    spec = _Itimerspec()
-    address = ctypes.addressof(spec)
+    # struct itimerspec of timerfd_settime(2): s and ns of the interval, s and ns of the instant.
+    spec = (ctypes.c_long * 4)()
+    words = memoryview(spec).cast("B").cast("l")
     absolute = 1  # TFD_TIMER_ABSTIME
+    settime = ctypes.PyDLL(None).timerfd_settime
+    # To convert them at each call would take a third of it.
+    arguments = (
+        ctypes.c_int(fd),
+        ctypes.c_int(absolute),
+        ctypes.c_void_p(ctypes.addressof(spec)),
+        ctypes.c_void_p(),
+    )
 
-    def set_ns(instant_ns: int) -> None:
-        spec.value_s, spec.value_ns = divmod(instant_ns, 1_000_000_000)
-        settime(fd, absolute, address, None)
+    def set_to(instant_s: float) -> None:
+        words[2], words[3] = divmod(int(instant_s * 1e9) + 1, 1_000_000_000)
+        settime(*arguments)
 
-    return fd, set_ns
+    def stop() -> None:
+        words[2] = words[3] = 0
+        settime(*arguments)
+
+    return fd, set_to, stop

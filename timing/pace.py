@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from timing.plan import Schedule
+from timing.plan import Schedule, due_each
 
 # Up to so many events are marked one by one; numpy takes as long for as many.
 _FEW = 16
@@ -132,8 +132,8 @@ class Pace:
     def _mark_each(self, times_s: NDArray[np.float64]) -> None:
         """Do what `_mark` does, for many events that left one by one."""
         elapsed_s, stride = times_s - self._start_s, self._tokens_per_event
-        slots = range(self.passed * stride, (self.passed + len(times_s)) * stride, stride)
-        due_s = np.fromiter(map(self._schedule.due_s, slots), np.float64, len(times_s))
+        firsts = range(self.passed * stride, (self.passed + len(times_s)) * stride, stride)
+        due_s = due_each(self._schedule, firsts)
         lags_s = elapsed_s - np.maximum(due_s, self._taken_s)
         self.worst_lag_s = max(self.worst_lag_s, float(lags_s.max()))
         if not self.events:

@@ -5,6 +5,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
@@ -104,6 +107,14 @@ class GenerationPlan:
     def total_s(self) -> float:
         """When the last token is due, in seconds after the start."""
         return self.due_s(max(self.output_tokens - 1, -self.hidden_tokens))
+
+
+def due_each(schedule: Schedule, tokens: range) -> NDArray[np.float64]:
+    """Return when each of some tokens is due, as `due_s` does; of a steady plan in one step."""
+    if isinstance(schedule, GenerationPlan) and schedule.offsets is None:
+        indices = np.arange(tokens.start, tokens.stop, tokens.step, dtype=np.float64)
+        return schedule.ttft_s + (schedule.hidden_tokens + indices) * schedule.itl_s
+    return np.fromiter(map(schedule.due_s, tokens), np.float64, len(tokens))
 
 
 @dataclass(frozen=True, slots=True)
