@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from conftest import TRACE
+from tests.reference import watched_machine
 from tests.server import PLAIN, Server
-from tests.wire import CHAT_PATH, Post, chat, headers, post, post_together
+from tests.wire import CHAT_PATH, Answer, Post, chat, headers, post, post_together
 from timing.jitter import Jitter, due_offsets
 
 KINDS = ["normal:0.3", "lognormal:0.8", "uniform:1", "exponential", "trace:burst"]
@@ -39,15 +40,29 @@ def schedule(kind: str, seed: int) -> Sequence[float]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_keep_the_drawn_schedule(one_worker: Server, kind: str) -> None:
-    """No token is earlier than was drawn for the seed; the median is 5 ms late at most."""
+    """No token is earlier than was drawn for the seed; the median is 5 ms late at most.
+
+    That is beside what the machine takes to bring the request to the server.
+    """
     due_s = schedule(kind, 7)
-    (answer,) = post_together(one_worker.address, [asked(kind, 7)])
+    with watched_machine() as machine:
+        (answer,) = post_together(one_worker.address, [asked(kind, 7)])
     late_s = [e.arrival_s - due for e, due in zip(answer.content, due_s, strict=True)]
 
+    ttft_ms = answer.report["ttft_ms"]
     assert min(late_s) >= 0
-    assert statistics.median(late_s) < 0.005
+    assert statistics.median(late_s) - min(late_s) < 0.005
+    assert ttft_ms["actual"] - ttft_ms["asked"] < 5 + machine.worst_s * 1000
     assert answer.report["ttft_ms"]["asked"] == round(due_s[0] * 1000, 3)
     assert answer.report["total_ms"]["asked"] == round(due_s[-1] * 1000, 3)
+
+
+def gaps_apart_s(one: Answer, other: Answer) -> float:
+    """Return by how much the gaps of two streams differ, at the median."""
+    gaps_s = [
+        [b.arrival_s - a.arrival_s for a, b in pairwise(answer.content)] for answer in (one, other)
+    ]
+    return float(np.median(np.abs(np.subtract(gaps_s[0], gaps_s[1]))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,12 +76,10 @@ def test_same_seed_same_gaps(one_worker: Server, kind: str) -> None:
     ]
     same, again, whole, *others = post_together(one_worker.address, posts)
     totals_ms = [answer.report["total_ms"]["asked"] for answer in (same, again, whole)]
-    apart_s = [
-        abs(a.arrival_s - b.arrival_s) for a, b in zip(same.content, again.content, strict=True)
-    ]
 
     assert len(set(totals_ms)) == 1
-    assert statistics.median(apart_s) < 0.005
+    assert gaps_apart_s(same, again) < 0.001
+    assert all(gaps_apart_s(same, other) > 0.001 for other in others)
     assert whole.blocks[-1].arrival_s * 1000 >= totals_ms[0] - 0.001
     assert {other.report["total_ms"]["asked"] for other in others} - {totals_ms[0]}
 

@@ -14,8 +14,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
+from itertools import count
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 # How long sleeps that are behind may keep the loop before those in time get it again.
 TURN_S = 0.001
@@ -77,9 +78,11 @@ class Clock:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+        # It is there for all who ask: they run in it. asyncio.get_running_loop() would ask the
+        # system for the process's id each time.
+        self._loop = cast("Callable[[], asyncio.AbstractEventLoop]", weakref.ref(loop))
         self._sleeps: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._started = 0
+        self._order = count()
         self._cancelled = 0
         self._behind: deque[Waiter] = deque()
         self._taking_turns = False
@@ -103,20 +106,11 @@ class Clock:
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
-        waiter = self._new_future()
-        self._started += 1
-        sleeps = self._sleeps
-        heappush(sleeps, (instant_s, self._started, waiter))
+        waiter, sleeps = self._loop().create_future(), self._sleeps
+        heappush(sleeps, (instant_s, next(self._order), waiter))
         if sleeps[0][2] is waiter:
             self._alarm.set(instant_s)
         return waiter
-
-    def _new_future(self) -> asyncio.Future[None]:
-        # asyncio.get_running_loop() would ask the system for the process's id each time.
-        loop = self._loop()
-        if loop is None:
-            raise RuntimeError("the clock's event loop is gone")
-        return loop.create_future()
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
         """Note that a sleep was cancelled. At most half of the sleeps kept are such garbage."""
@@ -158,7 +152,7 @@ class Clock:
 
     def turn(self) -> asyncio.Future[None]:
         """Return a future that is done when a task that is behind may go on."""
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._loop().create_future()
         self._behind.append(waiter)
         if not self._taking_turns:
             self._begin_to_take_turns()
@@ -173,7 +167,7 @@ class Clock:
     def _begin_to_take_turns(self) -> None:
         self._taking_turns = True
         self._turned_s = monotonic()
-        asyncio.get_running_loop().call_soon(self._take_turns)
+        self._loop().call_soon(self._take_turns)
 
     def _take_turns(self) -> None:
         """Let the tasks that have been behind for longest go on: as many as fill a turn."""
@@ -191,7 +185,7 @@ class Clock:
             waiter = self._behind.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-        asyncio.get_running_loop().call_soon(self._take_turns)
+        self._loop().call_soon(self._take_turns)
 
 
 _clocks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = weakref.WeakKeyDictionary()
