@@ -141,7 +141,7 @@ def test_jitter_of_batches_and_hidden_tokens(one_worker: Server) -> None:
     answer = post(one_worker.address, request.body, extra)
     late_s = [e.arrival_s - due for e, due in zip(answer.content, due_s, strict=True)]
     assert min(late_s) >= 0
-    assert statistics.median(late_s) < 0.005
+    assert statistics.median(late_s) - min(late_s) < 0.005
 
 
 @pytest.mark.parametrize("name", ["X-TTFT-JITTER", "X-ITL-JITTER"])
