@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import socket
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -91,10 +92,11 @@ def words(tokens: int, word: str = " a") -> list[str]:
 
 @dataclass(frozen=True)
 class Played:
-    """A request that was sent: when, and what came of it, on one clock for all."""
+    """A request that was sent: when, and what came of it or when it left, on one clock for all."""
 
     sent_s: float
     answer: Answer | None
+    left_s: float = math.inf
 
     @property
     def first_s(self) -> float:
@@ -118,7 +120,7 @@ async def _play(address: tuple[str, int], load: Load, starts_s: float) -> Played
         transport.write(request)
         if load.leaves_ms is not None:
             await asyncio.sleep(starts_s + load.leaves_ms / 1000 - time.monotonic())
-            return Played(sent_s - starts_s, None)
+            return Played(sent_s - starts_s, None, time.monotonic() - starts_s)
         await asyncio.wait_for(recorder.ended, 60)
     finally:
         transport.abort()
@@ -141,21 +143,20 @@ def play(server: Server, loads: Sequence[Load]) -> list[Played]:
 
 
 def on_paper(
-    config: EngineConfig, loads: Sequence[Load], sent_s: Sequence[float]
+    config: EngineConfig, loads: Sequence[Load], played: Sequence[Played]
 ) -> list[TimedSequence]:
     """Return the requests with the times that their tokens are to have."""
     scheduler = Scheduler[TimedSequence](config)
-    sequences = [load.sequence(config, at_s) for load, at_s in zip(loads, sent_s, strict=True)]
+    sequences = [load.sequence(config, one.sent_s) for load, one in zip(loads, played, strict=True)]
     coming = sorted(sequences, key=lambda sequence: sequence.arrival_s)
-    leaving = [(s, load.leaves_ms) for s, load in zip(sequences, loads, strict=True)]
     while coming or scheduler.next_start_s is not None:
         start_s = scheduler.next_start_s
         if start_s is None:
             start_s = max(coming[0].arrival_s, scheduler.end_s)
         while coming and coming[0].arrival_s <= start_s:
             scheduler.submit([coming.pop(0)])
-        for sequence, leaves_ms in leaving:
-            if leaves_ms is not None and leaves_ms / 1000 <= start_s:
+        for sequence, one in zip(sequences, played, strict=True):
+            if one.left_s <= start_s:
                 scheduler.leave(sequence)
         step = scheduler.start_step(start_s)
         if step is not None:
@@ -169,7 +170,7 @@ def errors_ms(config: EngineConfig, loads: Sequence[Load], played: Sequence[Play
 
     Requests that are all alike are told apart by nothing but the order in which they are served.
     """
-    expected = on_paper(config, loads, [one.sent_s for one in played])
+    expected = on_paper(config, loads, played)
     stayed = [
         (one, sequence)
         for one, sequence, load in zip(played, expected, loads, strict=True)
@@ -225,7 +226,7 @@ def test_full_cache_and_preemptions(small: Server, small_file: Path) -> None:
     config = read_engine(small_file)
     preempted = small.metrics().total("vllm:num_preemptions_total")
     loads = [Load(5 * at, words(100, word), 25) for at, word in enumerate((" b", " c", " d", " e"))]
-    expected = on_paper(config, loads, [0.005 * at for at in range(4)])
+    expected = on_paper(config, loads, [Played(0.005 * at, None) for at in range(4)])
     assert sum(sequence.preemptions for sequence in expected) > 0
     check(small, config, loads)
     assert small.metrics().total("vllm:num_preemptions_total") > preempted

@@ -131,25 +131,30 @@ class Pace:
 
     def _mark_each(self, times_s: NDArray[np.float64]) -> None:
         """Do what `_mark` does, for many events that left one by one."""
-        elapsed_s, stride = times_s - self._start_s, self._tokens_per_event
-        firsts = range(self.passed * stride, (self.passed + len(times_s)) * stride, stride)
-        due_s = due_each(self._schedule, firsts)
-        lags_s = elapsed_s - np.maximum(due_s, self._taken_s)
+        count, stride, began = len(times_s), self._tokens_per_event, self.events > 0
+        firsts = range(self.passed * stride, (self.passed + count) * stride, stride)
+        # Each begins with the one before, so that differences are gaps.
+        elapsed_s, due_s = np.empty(count + 1), np.empty(count + 1)
+        np.subtract(times_s, self._start_s, out=elapsed_s[1:])
+        due_s[1:] = due_each(self._schedule, firsts)
+        if began:
+            elapsed_s[0], due_s[0] = self.last_s, self._last_due_s
+        else:
+            self.first_s, self.first_due_s = float(elapsed_s[1]), float(due_s[1])
+            elapsed_s[0], due_s[0], self._first = self.first_s, self.first_due_s, self.passed
+        lags_s = elapsed_s[1:] - np.maximum(due_s[1:], self._taken_s)
         self.worst_lag_s = max(self.worst_lag_s, float(lags_s.max()))
-        if not self.events:
-            self.first_s, self.first_due_s = float(elapsed_s[0]), float(due_s[0])
-            self.last_s, self._last_due_s, self._first = self.first_s, self.first_due_s, self.passed
-        gaps_s = np.diff(elapsed_s, prepend=self.last_s)
-        asked_s = np.diff(due_s, prepend=self._last_due_s)
+        gaps_s, asked_s = elapsed_s[1:] - elapsed_s[:-1], due_s[1:] - due_s[:-1]
         if self._taken_s:
             asked_s[0] = max(asked_s[0], self._taken_s - self.last_s)
-        own_gaps = slice(0 if self.events else 1, None)
-        self.largest_gap_s = max(self.largest_gap_s, float(gaps_s[own_gaps].max()))
-        self.itl_lag_s = max(self.itl_lag_s, float((gaps_s - asked_s)[own_gaps].max()))
+        own_gaps = gaps_s if began else gaps_s[1:]
+        own_lags = gaps_s - asked_s if began else gaps_s[1:] - asked_s[1:]
+        self.largest_gap_s = max(self.largest_gap_s, float(own_gaps.max()))
+        self.itl_lag_s = max(self.itl_lag_s, float(own_lags.max()))
         if self.gaps_s is not None:
-            self.gaps_s.frombytes(gaps_s[own_gaps].tobytes())
-        self.events += len(times_s)
-        self.passed += len(times_s)
+            self.gaps_s.frombytes(own_gaps.tobytes())
+        self.events += count
+        self.passed += count
         self._last = self.passed - 1
         self.last_s, self._last_due_s = float(elapsed_s[-1]), float(due_s[-1])
 
