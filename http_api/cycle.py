@@ -35,6 +35,7 @@ class Cycle(RequestResponseCycle):
         elif not self.keep_alive:
             head += _CLOSES
         self.transport.write(b"".join([STATUS_LINE[status], head, b"\r\n", body]))
+        self.waiting_for_100_continue = False
         self.response_started = self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
