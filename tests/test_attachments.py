@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from test_multimodal import data_url, image, png
 from tests.wire import CHAT_PATH, chat, headers
 
 BIG = "A" * (KEPT + 400_000)
+LETTERS = re.compile(rb"[A-Za-z0-9+/=]+")
 
 
 def body(url: str, key: str = "url", **more: object) -> bytearray:
@@ -109,10 +111,12 @@ PIECES = [
 @given(pieces=st.lists(st.sampled_from([*PIECES, BIG]), max_size=12))
 @settings(max_examples=50, deadline=None)
 def test_nothing_but_base64_is_lost(pieces: list[str]) -> None:
-    """Whatever comes, only letters of base64 are cut, and never from a body without attachments."""
+    """Whatever comes, only the ends of long base64 are cut, and none without attachments."""
     raw = bytearray("".join(pieces).encode())
     cut = bytes(shorten_attachments(raw))
-    assert cut.replace(b"A", b"") == bytes(raw).replace(b"A", b"")
+    for before, after in zip(LETTERS.findall(raw), LETTERS.findall(cut), strict=True):
+        assert before == after or (before.startswith(after) and len(after) >= KEPT)
+    assert LETTERS.sub(b"", cut) == LETTERS.sub(b"", raw)
     if b'"url"' not in raw and b'"data"' not in raw:
         assert cut == raw
 
