@@ -122,7 +122,8 @@ class Limiter:
         if account.limits.tokens is not None:
             size = request.scope["size"] if wanted.embedded is None else 0
             counted = start_counting(size, wanted.count)
-            await _known(request, counted)
+            if not counted.done():
+                await _known(request, counted)
             tokens = counted.result()
         taken = self._gate.take(account, tokens)
         verdict = taken if isinstance(taken, Verdict) else await taken
