@@ -1,9 +1,11 @@
 """A short way out for whole answers and for parts of streams, past uvicorn's `send`."""
 
+from typing import TypeAlias
+
 from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-Headers = list[tuple[bytes, bytes]]
+RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 _CLOSES = b"connection: close\r\n"
 _as_line = b"%b: %b\r\n".__mod__  # a comprehension takes twice as long
@@ -16,7 +18,7 @@ class Cycle(RequestResponseCycle):
     twelfth of an answer, and asks for each part of a stream what it knows since the first.
     """
 
-    async def send_whole(self, status: int, headers: Headers, body: bytes | memoryview) -> None:
+    async def send_whole(self, status: int, headers: RawHeaders, body: bytes | memoryview) -> None:
         """Send an answer in one write, when the client has taken what was written before.
 
         Args:

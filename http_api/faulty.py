@@ -16,11 +16,11 @@ from answers.answer import Answer
 from faults.deciding import Fault
 from faults.kinds import split_events
 from http_api.connection import Connection
+from http_api.cycle import RawHeaders
 from http_api.generation import Generation
 from http_api.sending import (
     CLIENT_CLOSED_REQUEST,
     EventStream,
-    RawHeaders,
     ended_by_disconnect,
 )
 from schemas import ErrorBody, ErrorEnvelope

@@ -18,6 +18,7 @@ from faults.kinds import KINDS
 from faults.rules import Rule
 from faults.statuses import error_body
 from http_api.connection import Connection, NoConnectionError
+from http_api.cycle import RawHeaders
 from http_api.errors import header_error, invalid_header
 from http_api.faulty import (
     Failure,
@@ -30,7 +31,7 @@ from http_api.faulty import (
     wait_until,
 )
 from http_api.generation import Generation
-from http_api.sending import RawHeaders, ended_by_disconnect, openai_headers
+from http_api.sending import ended_by_disconnect, openai_headers
 from limits.keys import key_of
 from metrics import TALLY
 from schemas import APIError

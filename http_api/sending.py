@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
@@ -14,15 +14,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 import metrics
-from http_api.cycle import short_way
+from http_api.cycle import RawHeaders, short_way
 from http_api.errors import server_error
 from metrics import TALLY
 from schemas import ErrorBody
 from timing.clock import running_clock
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
-
-RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 logger = logging.getLogger("bentoml.openai_emulator")
 

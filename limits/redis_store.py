@@ -254,7 +254,7 @@ def _verdict(limits: Limits, answer: list[int], tokens: int) -> Verdict:
     return Verdict(
         requests_left if limits.requests else None,
         tokens_left if limits.tokens else None,
-        (limits.requests, limits.tokens)[refused - 1] if refused else None,
+        tuple(limits)[refused - 1] if refused else None,
         retry_ms,
         (1, tokens)[refused - 1] if refused else 0,
     )

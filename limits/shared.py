@@ -15,7 +15,8 @@ from pathlib import Path
 
 from limits.buckets import FULL, TICK_NS, Limits, Verdict, look, take
 
-# A slot holds the digest of a key and a model, when it may be reused, and the state.
+# A slot holds the digest of a key and a model, and the state, which begins with when it may be
+# reused.
 _SLOT = struct.Struct("=16s6q")
 _STATE = struct.Struct("=6q")
 _STATE_AT = _SLOT.size - _STATE.size

@@ -147,12 +147,11 @@ class Pace:
         gaps_s, asked_s = elapsed_s[1:] - elapsed_s[:-1], due_s[1:] - due_s[:-1]
         if self._taken_s:
             asked_s[0] = max(asked_s[0], self._taken_s - self.last_s)
-        own_gaps = gaps_s if began else gaps_s[1:]
-        own_lags = gaps_s - asked_s if began else gaps_s[1:] - asked_s[1:]
-        self.largest_gap_s = max(self.largest_gap_s, float(own_gaps.max()))
-        self.itl_lag_s = max(self.itl_lag_s, float(own_lags.max()))
+        own = slice(0 if began else 1, None)
+        self.largest_gap_s = max(self.largest_gap_s, float(gaps_s[own].max()))
+        self.itl_lag_s = max(self.itl_lag_s, float((gaps_s - asked_s)[own].max()))
         if self.gaps_s is not None:
-            self.gaps_s.frombytes(own_gaps.tobytes())
+            self.gaps_s.frombytes(gaps_s[own].tobytes())
         self.events += count
         self.passed += count
         self._last = self.passed - 1
