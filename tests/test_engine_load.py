@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.engine_knee import FIGURES
 from tests.server import REPOSITORY, clean_environment
 
 
 @pytest.mark.slow
 def test_the_load_kit_sees_what_is_predicted() -> None:
-    """``python -m benchmarks.engine_knee`` sees what was predicted, to a fifth."""
+    """``python -m benchmarks.engine_knee`` sees what was predicted, to a fifth.
+
+    A p99 is that of a single request here: a stall of the machine may delay it further.
+    """
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.engine_knee", "paper", "--shares", "0.5", "1.3"],
         cwd=REPOSITORY,
@@ -23,10 +27,13 @@ def test_the_load_kit_sees_what_is_predicted() -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    rows = [[float(cell) for cell in line.split()[1:]] for line in ended.stdout.splitlines()[1:]]
+    lines = ended.stdout.splitlines()[1:]
+    rows = [dict(zip(FIGURES, map(float, line.split()[1:]), strict=True)) for line in lines]
     assert len(rows) == 4
     for seen, predicted in (rows[:2], rows[2:]):
-        assert seen == pytest.approx(predicted, rel=0.2, abs=10)
+        for name, figure in predicted.items():
+            late = 100 if name.endswith("p99") else 10
+            assert 0.8 * figure - 10 < seen[name] < 1.2 * figure + late, name
 
 
 def test_the_knee(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from engine.cache import prompt_keys
 from engine.config import EngineConfig, load_engine, read_engine
 from engine.runner import TimedSequence
 from engine.scheduler import Scheduler
+from tests.reference import additions_s, watched_machine
 from tests.server import PLAIN, TLS, Server, args, eventually, running_server
 from tests.test_settings import failed_start
 from tests.wire import (
@@ -34,7 +35,7 @@ from tests.wire import (
 
 pytestmark = pytest.mark.usefixtures("local_only")
 
-TRIES = 3
+TRIES = 6
 MOST_MEDIAN_ERROR_MS, MOST_ERROR_MS = 4.0, 20.0
 
 SMALL = """
@@ -186,14 +187,19 @@ def errors_ms(config: EngineConfig, loads: Sequence[Load], played: Sequence[Play
 
 
 def check(server: Server, config: EngineConfig, loads: Sequence[Load]) -> list[Played]:
-    """Send requests; first and last tokens are to come when paper says, in one of a few tries."""
+    """Send requests; first and last tokens are to come when paper says, in one of a few tries.
+
+    One of them may be as late as the machine lets a sleeper be.
+    """
     seen = []
     for _ in range(TRIES):
-        played = play(server, loads)
+        with watched_machine() as machine:
+            played = play(server, loads)
         errors = errors_ms(config, loads, played)
         seen.append((median(errors), max(errors)))
         print(f"errors: p50 {median(errors):.2f} ms, max {max(errors):.2f} ms")  # noqa: T201
-        if median(errors) < MOST_MEDIAN_ERROR_MS and max(errors) < MOST_ERROR_MS:
+        most_ms = MOST_ERROR_MS + machine.worst_s * 1000
+        if median(errors) < MOST_MEDIAN_ERROR_MS and max(errors) < most_ms:
             return played
     pytest.fail(f"median and largest error, in ms: {seen}")
 
@@ -536,8 +542,15 @@ def test_metrics_agree_with_the_clients() -> None:
             assert total(f"{name}_seconds_count") == 400
         tokens = sum(u["completion_tokens"] for u in usages)
         assert total("inter_token_latency_seconds_count") == tokens - 400
-        assert total("time_to_first_token_seconds_count", engine="0") > 0
-        assert total("time_to_first_token_seconds_count", engine="1") > 0
+
+        def both_served() -> bool:
+            """Tell whether each worker has served; on a busy machine one may accept them all."""
+            post_together(server.address, posts[:50])
+            return all(
+                total("time_to_first_token_seconds_count", engine=engine) > 0 for engine in "01"
+            )
+
+        assert eventually(both_served, 20)
 
 
 def test_gauges_on_the_wire(small: Server) -> None:
@@ -616,7 +629,7 @@ def test_bad_tokenizing(small: Server, path: str, body: object, param: str) -> N
 
 @pytest.mark.slow
 def test_two_thousand_sequences(tmp_path: Path) -> None:
-    """With 2,000 sequences a step costs under 3 ms of CPU, and others keep their times."""
+    """With 2,000 sequences a step costs under 3 ms of a fast CPU, and others keep their times."""
     file = tmp_path / "large.yaml"
     large = SMALL.replace("step_base_ms: 30", "step_base_ms: 25").replace("44", "1000000")
     large = large.replace("step_per_sequence_ms: 1", "").replace("250", "200000")
@@ -637,10 +650,11 @@ def test_two_thousand_sequences(tmp_path: Path) -> None:
             cpu_s = after.user + after.system - before.user - before.system
             used_s.append(cpu_s / (time.monotonic() - began_s))
 
-        *_, answer = post_together(server.address, [*busy, own], meanwhile=watch)
-    assert used_s[0] * 0.025 < 0.003
+        with watched_machine() as machine:
+            *_, answer = post_together(server.address, [*busy, own], meanwhile=watch)
+    assert used_s[0] * 0.025 < additions_s(75_000)
     first_s = answer.content[0].arrival_s
     late_ms = sorted(
         (e.arrival_s - first_s - 0.02 * i) * 1000 for i, e in enumerate(answer.content)
     )
-    assert late_ms[int(len(late_ms) * 0.99)] < 5
+    assert late_ms[int(len(late_ms) * 0.99)] < 5 + machine.worst_s * 1000

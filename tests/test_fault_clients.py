@@ -151,7 +151,8 @@ def test_good_streams_go_on_beside_failures(one_worker: Server) -> None:
 def test_failure_is_within_a_millisecond(one_worker: Server, kind: str) -> None:
     """Half of the failures come within 1 ms of their token's due time, as a client sees due times.
 
-    It sees them later by what connecting and reading take, as tokens of good streams show.
+    It sees them later by what connecting and reading take, as tokens of good streams show: on a
+    slow machine both take longer.
     """
     late_s, good_s = [], []
     for index in range(60):
@@ -163,11 +164,12 @@ def test_failure_is_within_a_millisecond(one_worker: Server, kind: str) -> None:
         (good,) = post_together(one_worker.address, [Post(chat(stream=True), asked)])
         good_s.append(good.content[k].arrival_s - due_s)
     assert min(late_s) >= 0
-    assert np.median(late_s) < max(0.001, np.median(good_s) + 0.0005)
+    assert np.median(late_s) < max(0.001, 2 * np.median(good_s))
 
 
-SOAK_S, QUIET_SOAK_S = 30, 10
-GOOD, FAILING = 200, 100
+GOOD, BESIDE = 200, 100
+ROUNDS = 3
+QUIET_S, LOUD_S = 3, 8  # of each round
 
 
 def gap_error_p99_s(server: Server, lasts_s: int) -> float:
@@ -181,21 +183,22 @@ def gap_error_p99_s(server: Server, lasts_s: int) -> float:
     return float(np.percentile(np.abs(gaps - 0.020), 99))
 
 
-def fail_again_and_again(address: tuple[str, int], lasts_s: float) -> int:
-    """Fail on `FAILING` connections at once, in every kind, and return how often."""
+def ask_again_and_again(address: tuple[str, int], lasts_s: float, *, fails: bool) -> int:
+    """Ask on `BESIDE` connections at once, for failures in every kind or none; return how often."""
     end_s, kinds = time.monotonic() + lasts_s, [*KINDS]
 
-    def fail_on(first: int) -> int:
+    def ask_on(first: int) -> int:
         count = 0
         while time.monotonic() < end_s:
             kind = kinds[(first + count) % len(kinds)]
             body = CHAT.body(kind == "no-done" or (first + count) // len(kinds) % 2 == 0)
-            exchange(address, CHAT.path, body, headers(100, 20, 10) | fail(kind), quiet_s=0.5)
+            asked = headers(100, 20, 10) | (fail(kind) if fails else {"Connection": "close"})
+            exchange(address, CHAT.path, body, asked, quiet_s=0.5)
             count += 1
         return count
 
-    with ThreadPoolExecutor(FAILING) as pool:
-        return sum(pool.map(fail_on, range(FAILING)))
+    with ThreadPoolExecutor(BESIDE) as pool:
+        return sum(pool.map(ask_on, range(BESIDE)))
 
 
 @pytest.fixture
@@ -221,26 +224,42 @@ def resources(server: Server) -> dict[str, float]:
 def test_failures_disturb_nobody(watched: Server) -> None:
     """Beside 100 connections that fail in every kind, 200 good streams keep time; nothing leaks.
 
-    Whoever asks for failures gives way to whoever reads the good streams: what is asked of the
-    server is watched, not how the clients share two cores.
+    Failures move the p99 by less than 2 ms; on a machine that 100 good connections disturb by
+    more, failures do by no more than half as much again. Other work on the machine only adds to a
+    figure, so that the least of a few rounds counts. Whoever asks beside the good streams gives
+    way to whoever reads them: what is asked of the server is watched, not how clients share two
+    cores.
     """
+    quiet_s, good_s, failing_s, count = [], [], [], 0
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, step_back) as pool:
-        pool.apply(fail_again_and_again, (watched.address, 2))  # warms up
-        quiet_s = gap_error_p99_s(watched, QUIET_SOAK_S)
+
+        def beside(lasts_s: int, *, fails: bool) -> tuple[float, int]:
+            """Return the good streams' p99 while others are asked beside them, and how often."""
+            asked = pool.apply_async(
+                ask_again_and_again, (watched.address, lasts_s + 1), {"fails": fails}
+            )
+            p99_s = gap_error_p99_s(watched, lasts_s)
+            return p99_s, asked.get()
+
+        pool.apply(ask_again_and_again, (watched.address, 2), {"fails": True})  # warms up
         before = resources(watched)
-        failing = pool.apply_async(fail_again_and_again, (watched.address, SOAK_S + 2))
-        loud_s = gap_error_p99_s(watched, SOAK_S)
-        count = failing.get()
+        for _ in range(ROUNDS):
+            quiet_s.append(gap_error_p99_s(watched, QUIET_S))
+            good_s.append(beside(QUIET_S, fails=False)[0])
+            p99_s, asked = beside(LOUD_S, fails=True)
+            failing_s.append(p99_s)
+            count += asked
     active = "openai_emulator_active_streams"
     assert eventually(lambda: watched.metrics().total(active) == 0)
     kept = ("connections", "tasks")
     assert eventually(lambda: all(resources(watched)[name] <= before[name] for name in kept))
     after = resources(watched)
-    print(f"{count} failures; p99 {quiet_s * 1e3:.2f} ms, beside them {loud_s * 1e3:.2f} ms")  # noqa: T201 - pytest -s
-    print(before, after)  # noqa: T201 - pytest -s
+    told = {"quiet": quiet_s, "beside good": good_s, "beside failures": failing_s}
+    for name, p99s_s in told.items():
+        print(f"{name}: p99 {[round(p99_s * 1e3, 2) for p99_s in p99s_s]} ms")  # noqa: T201 - pytest -s
+    print(f"{count} failures", before, after)  # noqa: T201 - pytest -s
     assert count > 1000
     assert after["descriptors"] <= before["descriptors"]
     assert after["memory_mb"] - before["memory_mb"] < 10
-    # Of a machine that is itself as late no more can be told.
-    assert loud_s - quiet_s < max(0.002, 1.5 * quiet_s)
+    assert min(failing_s) < max(min(quiet_s) + 0.002, 1.5 * min(good_s))
