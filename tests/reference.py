@@ -51,15 +51,19 @@ def watched_machine() -> Iterator[Machine]:
             machine.late_s += json.loads(late_s)
 
 
-def additions_s(count: int) -> float:
-    """Return the CPU seconds that so many additions in a loop take, the least of a few tries.
+# The CPU seconds that a fast machine takes for as many additions in a loop.
+_ADDITIONS, _FAST_S = 100_000, 0.004
 
-    A fast machine does 100,000 in 4 ms, a slow one in 10.
+
+def here_s(fast_s: float) -> float:
+    """Return the CPU seconds that work takes here which takes a fast machine `fast_s`.
+
+    They are as many times more as additions in a loop take here, by the least of a few tries.
     """
     tries_s = []
     for _ in range(5):
         start_s, total = time.process_time(), 0
-        for number in range(count):
+        for number in range(_ADDITIONS):
             total += number
         tries_s.append(time.process_time() - start_s)
-    return min(tries_s)
+    return fast_s * max(1, min(tries_s) / _FAST_S)
