@@ -7,8 +7,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
-_CLOSES = b"connection: close\r\n"
-_as_line = b"%b: %b\r\n".__mod__  # a comprehension takes twice as long
+_CLOSES = (b"connection", b"close")
+_as_line, _as_head = b": ".join, b"\r\n".join  # to format them takes twice as long
 
 
 class Cycle(RequestResponseCycle):
@@ -31,12 +31,13 @@ class Cycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
-        head = b"".join(map(_as_line, [*self.default_headers, *headers]))
-        if _CLOSES in head:
+        lines = [*self.default_headers, *headers]
+        if _CLOSES in lines:
             self.keep_alive = False
         elif not self.keep_alive:
-            head += _CLOSES
-        self.transport.write(b"".join([STATUS_LINE[status], head, b"\r\n", body]))
+            lines.append(_CLOSES)
+        head = _as_head(map(_as_line, lines))
+        self.transport.write(b"".join([STATUS_LINE[status], head, b"\r\n\r\n", body]))
         self.waiting_for_100_continue = False
         self.response_started = self.response_complete = True
         self.message_event.set()

@@ -1,15 +1,17 @@
 """The X-* headers by name, those of failures too, and what says the same in a body or a file."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
+from starlette.types import Scope
 
 from faults.asking import FaultHeaders
 from http_api.errors import header_error, invalid_header, invalid_type, unknown_parameter
 from schemas import EmulationHeaders
 
 MAX_INTEGER_BITS = 64
+_FIELDS_KEY = "emulator.fields"
 
 _FIELDS = (EmulationHeaders.model_fields, FaultHeaders.model_fields)
 HEADER_NAMES = {
@@ -28,13 +30,24 @@ def field_name(header: str) -> str:
 HEADERS_BY_FIELD = {field_name(name): name for name in HEADER_NAMES.values()}
 
 
-def given_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+def header_fields(scope: Scope) -> dict[bytes, bytes]:
+    """Return a request's headers by name: of several of a name the first, as Starlette has it.
+
+    They are put together once, after all middleware that changes them.
+    """
+    fields: dict[bytes, bytes] | None = scope.get(_FIELDS_KEY)
+    if fields is None:
+        fields = scope[_FIELDS_KEY] = dict(reversed(scope["headers"]))
+    return fields
+
+
+def given_headers(scope: Scope) -> dict[str, str]:
     """Return those of a request's headers that are X-* headers of ours, by name.
 
     Raises:
         APIError: One of them comes more than once.
     """
-    fields = dict(raw)
+    raw, fields = scope["headers"], header_fields(scope)
     if len(fields) < len(raw):
         _refuse_repeated(name for name, _ in raw if name in HEADER_NAMES)
     return {

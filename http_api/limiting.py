@@ -11,10 +11,10 @@ from starlette.types import Scope
 import metrics
 from http_api.counting import start_counting
 from http_api.embedding import Embeddings
+from http_api.header_fields import header_fields
 from http_api.sending import ended_by_disconnect
 from limits.buckets import Verdict
 from limits.gate import Account, Gate
-from limits.keys import Caller
 from limits.words import Refusal, headers, too_many
 from metrics import TALLY
 from schemas import APIError, GenerationRequest
@@ -44,9 +44,8 @@ class Limiter:
 
         async def guarded(request: Request) -> Response:
             scope = request.scope
-            # The first, if there are several, as Starlette's own headers have it.
-            authorization = dict(reversed(scope["headers"])).get(b"authorization")
-            caller = self._gate.identify(authorization and authorization.decode("latin-1"))
+            given = header_fields(scope).get(b"authorization")
+            caller = self._gate.identify(None if given is None else given.decode("latin-1"))
             if isinstance(caller, Refusal):
                 raise _error(caller)
             scope["caller"] = caller
@@ -93,8 +92,8 @@ class Limiter:
         account = self._gate.account(scope["caller"], parsed.model)
         if account is None:
             return None
-        counted, tokens = None, 0
-        if account.limits.tokens is not None:
+        limits, counted, tokens = account.limits, None, 0
+        if limits.tokens is not None:
             tokens = parsed.token_limit[1] or 0
             if not tokens:
                 counted = count()
@@ -102,9 +101,8 @@ class Limiter:
                     await _known(request, counted)
                 planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
                 tokens = counted.result() + planned
-        taken = self._gate.take(account, tokens)
-        verdict = taken if isinstance(taken, Verdict) else await taken
-        self._tell(scope, account, parsed.model, verdict)
+        taken = self._gate.take(account.digest, limits, tokens)
+        self._tell(scope, account, taken if isinstance(taken, Verdict) else await taken)
         return counted
 
     async def admit_embeddings(self, request: Request, wanted: Embeddings) -> None:
@@ -114,22 +112,21 @@ class Limiter:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
-        model = wanted.request.model
-        account = self._gate.account(request.scope["caller"], model)
+        scope = request.scope
+        account = self._gate.account(scope["caller"], wanted.request.model)
         if account is None:
             return
-        tokens = 0
-        if account.limits.tokens is not None:
-            size = request.scope["size"] if wanted.embedded is None else 0
+        limits, tokens = account.limits, 0
+        if limits.tokens is not None:
+            size = scope["size"] if wanted.embedded is None else 0
             counted = start_counting(size, wanted.count)
             if not counted.done():
                 await _known(request, counted)
             tokens = counted.result()
-        taken = self._gate.take(account, tokens)
-        verdict = taken if isinstance(taken, Verdict) else await taken
-        self._tell(request.scope, account, model, verdict)
+        taken = self._gate.take(account.digest, limits, tokens)
+        self._tell(scope, account, taken if isinstance(taken, Verdict) else await taken)
 
-    def _tell(self, scope: Scope, account: Account, model: str, verdict: Verdict | None) -> None:
+    def _tell(self, scope: Scope, account: Account, verdict: Verdict | None) -> None:
         """Tell what is left in the headers of the answer; refuse a request that has to wait.
 
         Raises:
@@ -138,11 +135,10 @@ class Limiter:
         scope["limit_headers"] = headers(account.limits, verdict)
         if verdict is None:
             return
-        caller: Caller = scope["caller"]
-        if caller.name is not None:
-            self._gauge(caller.name, model, verdict)
+        if account.name is not None:
+            self._gauge(account.name, account.model, verdict)
         if verdict.refused is not None:
-            refusal = too_many(verdict, verdict.refused, model)
+            refusal = too_many(verdict, verdict.refused, account.model)
             TALLY.add(metrics.RATE_LIMITED[refusal.type])
             raise _error(refusal)
 

@@ -87,7 +87,7 @@ class Desk:
         """Return the body of a request, and its X-* headers."""
         body = await self._reader.read(request)
         try:
-            return body, given_headers(request.scope["headers"])
+            return body, given_headers(request.scope)
         except APIError:
             self._reader.give_up(request)
             raise

@@ -19,6 +19,7 @@ from http_api.header_fields import (
     body_headers,
     check_headers,
     field_name,
+    header_fields,
 )
 from http_api.profiles import Profiles
 from http_api.sending import Deadline
@@ -91,7 +92,7 @@ class BodyReader:
 
     async def _read(self, request: Request) -> bytes | bytearray | Spool:
         scope, limit = request.scope, self._limit
-        declared = int(dict(scope["headers"]).get(b"content-length", 0))
+        declared = int(header_fields(scope).get(b"content-length", 0))
         if declared > limit:
             raise _too_large(limit, declared)
         body: bytearray | Spool = bytearray()

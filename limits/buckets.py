@@ -89,10 +89,9 @@ class Bucket:
         """Return how many whole units are left."""
         return (self.capacity - debt) // self.unit
 
-    def refill_ms(self, units: int, *, round_up: bool = False) -> int:
-        """Return how long `units` take to refill, in ms: cut as OpenAI does, or enough to wait."""
-        time = units * self.window.duration_ms
-        return -(-time // self.limit) if round_up else time // self.limit
+    def refill_ms(self, units: int) -> int:
+        """Return how long `units` take to refill, in ms, rounded down as OpenAI does."""
+        return units * self.window.duration_ms // self.limit
 
 
 @dataclass(frozen=True, slots=True)

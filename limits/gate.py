@@ -36,8 +36,13 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a caller may ask of a model, and the name of the buckets that are kept of it."""
+    """What a caller may ask of a model, and the name of the buckets that are kept of it.
 
+    The caller's own name is that of the keys file, None where there is none.
+    """
+
+    name: str | None
+    model: str
     limits: Limits
     digest: bytes
 
@@ -118,7 +123,9 @@ class Gate:
     """Lets requests through, or not.
 
     ``identify`` returns who sends an Authorization header, or a 401. ``account`` returns what is
-    kept of a caller and a model, None if nothing is limited; the latest are remembered.
+    kept of a caller and a model, None if nothing is limited; the latest are remembered. ``take`` is
+    the store's own: it takes a request of so many tokens from the buckets of an account, and tells
+    None while the store is away, so that the request passes.
     """
 
     def __init__(self, policy: Policy, store: Store) -> None:
@@ -126,17 +133,15 @@ class Gate:
         self._store = store
         self.identify: Identify = anyone if policy.keys is None else policy.keys.identify
         self.account = lru_cache(MAX_REMEMBERED)(self._account)
+        self.take = store.take
 
     def _account(self, caller: Caller, model: str) -> Account | None:
         limits = self._policy.rules.limits_of(caller.name, model)
         if limits.requests is None and limits.tokens is None:
             return None
         named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
-        return Account(limits, hashlib.blake2b(named, digest_size=16).digest())
-
-    def take(self, account: Account, tokens: int) -> Verdict | Awaitable[Verdict | None]:
-        """Take a request of `tokens`; a store that is away tells None, so that it passes."""
-        return self._store.take(account.digest, account.limits, tokens)
+        digest = hashlib.blake2b(named, digest_size=16).digest()
+        return Account(caller.name, model, limits, digest)
 
     async def look(self, account: Account) -> Verdict | None:
         """Return what is left; None if the store is away."""

@@ -10,8 +10,8 @@ import os
 import struct
 import sys
 import tempfile
-import time
 from pathlib import Path
+from time import monotonic_ns
 
 from limits.buckets import FULL, TICK_NS, Limits, Verdict, look, take
 
@@ -73,12 +73,13 @@ class SharedTable:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
-        memory, start = self._memory, _start(digest)
-        now = time.monotonic_ns() // TICK_NS
+        memory, now = self._memory, monotonic_ns() // TICK_NS
+        start = _start(digest)
         slot = memory.find(digest, start, start + _SET_BYTES)
-        old = _unpack_state(memory, slot + _STATE_AT) if slot >= 0 else FULL
-        state, verdict = take(limits, old, tokens, now)
-        if slot < 0:
+        if slot >= 0:
+            state, verdict = take(limits, _unpack_state(memory, slot + _STATE_AT), tokens, now)
+        else:
+            state, verdict = take(limits, FULL, tokens, now)
             slot = self._reusable_slot(start, now)
         # One copy of 64 aligned bytes: a process that is killed leaves the old or the new.
         memory[slot : slot + _SLOT_BYTES] = _pack_slot(digest, *state)
@@ -93,7 +94,7 @@ class SharedTable:
             state = _unpack_state(self._memory, slot + _STATE_AT) if slot >= 0 else FULL
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
-        return look(limits, state, time.monotonic_ns() // TICK_NS)
+        return look(limits, state, monotonic_ns() // TICK_NS)
 
     def _reusable_slot(self, start: int, now: int) -> int:
         soonest, chosen = None, start
@@ -107,4 +108,4 @@ class SharedTable:
 
 
 def _start(digest: bytes) -> int:
-    return int.from_bytes(digest[:4], "big") % _SETS * _SET_BYTES
+    return (digest[0] << 8 | digest[1]) % _SETS * _SET_BYTES

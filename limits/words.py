@@ -11,11 +11,6 @@ _KEYS_PAGE = "https://platform.openai.com/account/api-keys"
 
 Headers = list[tuple[bytes, bytes]]
 
-_REQUESTS, _TOKENS = (
-    (b"x-ratelimit-limit-" + kind, b"x-ratelimit-remaining-" + kind, b"x-ratelimit-reset-" + kind)
-    for kind in (b"requests", b"tokens")
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -70,7 +65,7 @@ def too_many(verdict: Verdict, bucket: Bucket, model: str) -> Refusal:
     else:
         left = verdict.requests_left if bucket.kind == "requests" else verdict.tokens_left
         used = bucket.limit - (left or 0)
-        wait = go_duration(bucket.refill_ms(used + verdict.cost - bucket.limit, round_up=True))
+        wait = go_duration(-bucket.refill_ms(bucket.limit - used - verdict.cost))  # rounded up
         message = (
             f"Rate limit reached {where}, Used {used}, Requested {verdict.cost}. "
             f"Please try again in {wait}. {_MORE}"
@@ -92,28 +87,27 @@ def headers(limits: Limits, verdict: Verdict | None) -> Headers:
     if verdict is None:
         return []
     lines: Headers = []
-    requests, left = limits.requests, verdict.requests_left
-    if requests is not None and left is not None:
-        lines += _left(_REQUESTS, requests, left)
-    tokens, left = limits.tokens, verdict.tokens_left
-    if tokens is not None and left is not None:
-        lines += _left(_TOKENS, tokens, left)
+    bucket, left = limits.requests, verdict.requests_left
+    if bucket is not None and left is not None:
+        limit = bucket.limit
+        lines = [
+            (b"x-ratelimit-limit-requests", b"%d" % limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % left),
+            (b"x-ratelimit-reset-requests", _reset(bucket.refill_ms(limit - left))),
+        ]
+    bucket, left = limits.tokens, verdict.tokens_left
+    if bucket is not None and left is not None:
+        limit = bucket.limit
+        lines += (
+            (b"x-ratelimit-limit-tokens", b"%d" % limit),
+            (b"x-ratelimit-remaining-tokens", b"%d" % left),
+            (b"x-ratelimit-reset-tokens", _reset(bucket.refill_ms(limit - left))),
+        )
     retry_ms = verdict.retry_ms
     if retry_ms:
         lines.append((b"retry-after", b"%d" % -(-retry_ms // 1000)))
         lines.append((b"retry-after-ms", b"%d" % retry_ms))
     return lines
-
-
-def _left(names: tuple[bytes, bytes, bytes], bucket: Bucket, left: int) -> Headers:
-    """Return the headers of one bucket."""
-    limit_name, remaining_name, reset_name = names
-    limit = bucket.limit
-    return [
-        (limit_name, b"%d" % limit),
-        (remaining_name, b"%d" % left),
-        (reset_name, _reset(bucket.refill_ms(limit - left))),
-    ]
 
 
 @lru_cache(maxsize=4096)
