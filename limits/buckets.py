@@ -64,10 +64,6 @@ class Bucket:
             debt -= passed * self.limit
         return debt if debt > 0 else 0  # noqa: FURB136
 
-    def full_at(self, debt: int, now: int) -> int:
-        """Return a tick at which no `debt` is left; it may be late by a stride."""
-        return now + (debt // self.limit + 1) * self.stride
-
     def tick_of_debt(self, debt: int, now: int, at_most: int) -> int:
         """Return the first tick from `now` on at which `debt` has come down to `at_most`."""
         over = debt - at_most
@@ -160,7 +156,7 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
         requests_left = (requests.capacity - requests_debt) // requests.unit
         if requests_left < 0:
             return _refuse(limits, state, tokens, now)
-        full_at = requests.full_at(requests_debt, now)
+        full_at += (requests_debt // requests.limit + 1) * requests.stride
     if metered is not None:
         if tokens_debt:
             tokens_debt = metered.debt_at(tokens_debt, at, now)
@@ -168,15 +164,17 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
         tokens_left = (metered.capacity - tokens_debt) // metered.unit
         if tokens_left < 0:
             return _refuse(limits, state, tokens, now)
-        full_at = max(full_at, metered.full_at(tokens_debt, now))
+        tokens_full_at = now + (tokens_debt // metered.limit + 1) * metered.stride
+        if tokens_full_at > full_at:  # noqa: PLR1730 - max() would take as long as all of the rest
+            full_at = tokens_full_at
     kept = (full_at, now, requests_debt, tokens_debt, requests_promised, tokens_promised)
     return kept, Verdict(requests_left, tokens_left)
 
 
 def _refuse(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Verdict]:
-    """Promise a turn at each bucket that has too little."""
-    _, at, *debts = state
-    debts, promised, full_at = debts[:2], debts[2:], now
+    """Promise a turn at each bucket that has too little; when both are full stays as it was."""
+    full_at, at, *debts = state
+    debts, promised = debts[:2], debts[2:]
     verdict = look(limits, state, now)
     turns: list[tuple[int, Bucket, int]] = []
     for index, (bucket, cost) in enumerate(zip(limits, (1, tokens), strict=True)):
@@ -185,7 +183,6 @@ def _refuse(limits: Limits, state: State, tokens: int, now: int) -> tuple[State,
         if cost > bucket.limit:
             return state, replace(verdict, refused=bucket, cost=cost)
         debt = debts[index] = bucket.debt_at(debts[index], at, now)
-        full_at = max(full_at, bucket.full_at(debt, now))
         fits_at = bucket.tick_of_debt(debt, now, bucket.capacity - cost * bucket.unit)
         if fits_at > now:
             promised[index] = bucket.turn(fits_at, promised[index], cost, now)

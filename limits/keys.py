@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from limits.words import NO_KEY, Refusal, wrong_key
 
-_MAX_CACHED_LENGTH = 256
+_MAX_BUCKET_LENGTH = 256
 _NOBODY = hashlib.sha256(b"").digest()  # no key is empty
 
 
@@ -74,13 +74,8 @@ class Keys:
         return wrong_key(key) if name is None else Caller(name, name.encode())
 
 
+@lru_cache(maxsize=128)  # 2 MB of the longest headers
 def anyone(authorization: str | None) -> Caller:
     """Return who asks where every key is good: no key is a key of its own."""
-    if authorization is None or len(authorization) <= _MAX_CACHED_LENGTH:
-        return _anyone(authorization)
-    return Caller(None, hashlib.sha256(key_of(authorization).encode()).digest())
-
-
-@lru_cache(maxsize=1024)
-def _anyone(authorization: str | None) -> Caller:
-    return Caller(None, key_of(authorization).encode())
+    key = key_of(authorization).encode()
+    return Caller(None, key if len(key) <= _MAX_BUCKET_LENGTH else hashlib.sha256(key).digest())
