@@ -7,8 +7,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
-_CLOSES = (b"connection", b"close")
-_as_line, _as_head = b": ".join, b"\r\n".join  # to format them takes twice as long
+_CLOSES = b"connection: close\r\n"
+_as_line = b"%b: %b\r\n".__mod__  # a comprehension takes twice as long
+
+
+def split_lines(lines: bytes) -> RawHeaders:
+    """Return the headers of ready lines, each of which ends as in HTTP."""
+    named = (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in named]
 
 
 class Cycle(RequestResponseCycle):
@@ -18,26 +24,28 @@ class Cycle(RequestResponseCycle):
     twelfth of an answer, and asks for each part of a stream what it knows since the first.
     """
 
-    async def send_whole(self, status: int, headers: RawHeaders, body: bytes | memoryview) -> None:
+    async def send_whole(
+        self, status: int, headers: RawHeaders, lines: bytes, body: bytes | memoryview
+    ) -> None:
         """Send an answer in one write, when the client has taken what was written before.
 
         Args:
             status: The HTTP status of an answer with a body.
             headers: They hold nothing that came from a client, for nobody looks at what they say;
-                their names are in lower case, and content-length is among them.
+                their names are in lower case.
+            lines: More of them, ready to be sent, content-length among them.
             body: It is as long as content-length says.
         """
         if self.flow.write_paused and not self.disconnected:
             await self.flow.drain()
         if self.disconnected:
             return
-        lines = [*self.default_headers, *headers]
-        if _CLOSES in lines:
+        head = b"".join(map(_as_line, [*self.default_headers, *headers]))
+        if _CLOSES in head:
             self.keep_alive = False
         elif not self.keep_alive:
-            lines.append(_CLOSES)
-        head = _as_head(map(_as_line, lines))
-        self.transport.write(b"".join([STATUS_LINE[status], head, b"\r\n\r\n", body]))
+            head += _CLOSES
+        self.transport.write(b"".join([STATUS_LINE[status], head, lines, b"\r\n", body]))
         self.waiting_for_100_continue = False
         self.response_started = self.response_complete = True
         self.message_event.set()

@@ -15,7 +15,7 @@ from http_api.header_fields import header_fields
 from http_api.sending import ended_by_disconnect
 from limits.buckets import Verdict
 from limits.gate import Account, Gate
-from limits.words import Refusal, headers, too_many
+from limits.words import Refusal, header_lines, too_many
 from metrics import TALLY
 from schemas import APIError, GenerationRequest
 from timing.plan import GenerationPlan
@@ -55,7 +55,7 @@ class Limiter:
                 raise
             except Exception:
                 # An error before the request was counted, perhaps before its model was known.
-                if scope["method"] == "POST" and "limit_headers" not in scope:
+                if scope["method"] == "POST" and "limit_lines" not in scope:
                     await self.look(request)
                 raise
 
@@ -67,7 +67,7 @@ class Limiter:
         account = self._gate.account(scope["caller"], scope.get("model", ""))
         if account is not None:
             verdict = await self._gate.look(account)
-            scope["limit_headers"] = headers(account.limits, verdict)
+            scope["limit_lines"] = header_lines(account.limits, verdict)
 
     async def admit(
         self,
@@ -132,7 +132,7 @@ class Limiter:
         Raises:
             APIError: It is refused.
         """
-        scope["limit_headers"] = headers(account.limits, verdict)
+        scope["limit_lines"] = header_lines(account.limits, verdict)
         if verdict is None:
             return
         if account.name is not None:

@@ -9,7 +9,14 @@ ORGANIZATION = "org-x"
 _MORE = "Visit https://platform.openai.com/account/rate-limits to learn more."
 _KEYS_PAGE = "https://platform.openai.com/account/api-keys"
 
-Headers = list[tuple[bytes, bytes]]
+_REQUESTS, _TOKENS = (
+    b"".join(
+        b"x-ratelimit-%b-%b: %b\r\n" % (figure, kind, form)
+        for figure, form in ((b"limit", b"%d"), (b"remaining", b"%d"), (b"reset", b"%b"))
+    )
+    for kind in (b"requests", b"tokens")
+)
+_RETRY = b"retry-after: %d\r\nretry-after-ms: %d\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +86,26 @@ def _unit(bucket: Bucket) -> str:
     return f"{bucket.kind} per {bucket.window.name} ({short})"
 
 
-def headers(limits: Limits, verdict: Verdict | None) -> Headers:
+def header_lines(limits: Limits, verdict: Verdict | None) -> bytes:
     """Return the x-ratelimit-* headers and, where waiting helps, retry-after and retry-after-ms.
 
-    `retry-after` is in whole seconds, at least 1. Nothing is known without a verdict.
+    They are lines as HTTP has them, ready to be sent: to put six headers together one by one is a
+    thirtieth of an answer. `retry-after` is in whole seconds, at least 1. Without a verdict nothing
+    is known.
     """
+    lines = b""
     if verdict is None:
-        return []
-    lines: Headers = []
+        return lines
     bucket, left = limits.requests, verdict.requests_left
     if bucket is not None and left is not None:
         limit = bucket.limit
-        lines = [
-            (b"x-ratelimit-limit-requests", b"%d" % limit),
-            (b"x-ratelimit-remaining-requests", b"%d" % left),
-            (b"x-ratelimit-reset-requests", _reset(bucket.refill_ms(limit - left))),
-        ]
+        lines = _REQUESTS % (limit, left, _reset(bucket.refill_ms(limit - left)))
     bucket, left = limits.tokens, verdict.tokens_left
     if bucket is not None and left is not None:
         limit = bucket.limit
-        lines += (
-            (b"x-ratelimit-limit-tokens", b"%d" % limit),
-            (b"x-ratelimit-remaining-tokens", b"%d" % left),
-            (b"x-ratelimit-reset-tokens", _reset(bucket.refill_ms(limit - left))),
-        )
-    retry_ms = verdict.retry_ms
-    if retry_ms:
-        lines.append((b"retry-after", b"%d" % -(-retry_ms // 1000)))
-        lines.append((b"retry-after-ms", b"%d" % retry_ms))
+        lines += _TOKENS % (limit, left, _reset(bucket.refill_ms(limit - left)))
+    if verdict.retry_ms:
+        lines += _RETRY % (-(-verdict.retry_ms // 1000), verdict.retry_ms)
     return lines
 
 

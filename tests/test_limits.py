@@ -27,7 +27,7 @@ from limits.buckets import (
     take,
 )
 from limits.shared import TABLE_BYTES, SharedTable, create_table
-from limits.words import go_duration, headers, masked, too_many
+from limits.words import go_duration, header_lines, masked, too_many
 from settings import MAX_RATE_LIMIT
 
 MS = TICKS_PER_MS
@@ -45,7 +45,8 @@ def drained(limits: Limits, requests: int, tokens: int = 0) -> State:
 
 def told(limits: Limits, verdict: Verdict) -> dict[str, str]:
     """Return the headers of a verdict."""
-    return {name.decode(): value.decode() for name, value in headers(limits, verdict)}
+    lines = header_lines(limits, verdict).decode().splitlines()
+    return dict(line.split(": ") for line in lines)
 
 
 def message(verdict: Verdict, model: str = "gpt-4o") -> str:
