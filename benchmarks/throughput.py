@@ -5,6 +5,9 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
 
 * short, long: tokens/s of streams of 100 and of 1,000 tokens at ITL 0; medians.
 * whole: answers/s without delay that are not streamed, medians; CPU time for each answer, minima.
+  The ratio is the median of the rounds', in each of which all servers had the same machine. What a
+  setting costs is told by `--runs 30 --duration-s 0.5`, started a few times: two processes of the
+  same code differ by up to 5 %.
 * cost: the workers' CPU time for each token of 100 and of 200 streams of 50 tokens/s, each token in
   a write of its own, in a window in which streams neither start nor end. The sum is the minimum of
   the runs, divided into user and system as all runs together were. "together": the tokens of all
@@ -125,13 +128,14 @@ def long(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
 def whole(servers: Servers, options: argparse.Namespace) -> dict[str, Row]:
     """Print and return answers/s of 32 connections, 20 tokens each, and their CPU time."""
     found = rates(servers, options, Chat(False, 0, 0, 20), 32)
-    costs_us = {
-        server: min(rate.cpu_us_per_answer for rate in runs) for server, runs in found.items()
-    }
     rows: dict[str, Row] = {}
     for server, runs in found.items():
         answers_per_s = statistics.median(rate.answers_per_s for rate in runs)
-        cost_us, ratio = costs_us[server], costs_us[server] / costs_us[BARE]
+        cost_us = min(rate.cpu_us_per_answer for rate in runs)
+        rounds = zip(runs, found[BARE], strict=True)
+        ratio = statistics.median(
+            own.cpu_us_per_answer / bare.cpu_us_per_answer for own, bare in rounds
+        )
         rows[server] = {"answers_per_s": answers_per_s, "cpu_us": cost_us, "ratio": ratio}
         figures = f"{answers_per_s:,.0f} answers/s, {cost_us:.0f} us CPU each"
         show("whole", server, figures, ratio)
