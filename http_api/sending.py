@@ -42,10 +42,9 @@ def openai_headers(request: Request) -> RawHeaders:
 
 
 class JSONResponse(Response):
-    """JSON that has been rendered, with headers that are.
+    """JSON that has been rendered, with headers that have been; Starlette takes longer for them.
 
-    Headers that are put together one by one take twice the time, and Starlette four times. What is
-    added to ``headers`` comes before them.
+    What is added to ``headers`` comes before them.
     """
 
     def __init__(self, body: bytes | memoryview, status: int, lines: bytes) -> None:
