@@ -189,17 +189,18 @@ def errors_ms(config: EngineConfig, loads: Sequence[Load], played: Sequence[Play
 def check(server: Server, config: EngineConfig, loads: Sequence[Load]) -> list[Played]:
     """Send requests; first and last tokens are to come when paper says, in one of a few tries.
 
-    One of them may be as late as the machine lets a sleeper be.
+    To read many prompts takes a slow machine longer, and one token may be as late as the machine
+    lets a sleeper be.
     """
-    seen = []
+    seen, slowness = [], here_s(1)
     for _ in range(TRIES):
         with watched_machine() as machine:
             played = play(server, loads)
         errors = errors_ms(config, loads, played)
         seen.append((median(errors), max(errors)))
         print(f"errors: p50 {median(errors):.2f} ms, max {max(errors):.2f} ms")  # noqa: T201
-        most_ms = MOST_ERROR_MS + machine.worst_s * 1000
-        if median(errors) < MOST_MEDIAN_ERROR_MS and max(errors) < most_ms:
+        most_ms = MOST_ERROR_MS * slowness + machine.worst_s * 1000
+        if median(errors) < MOST_MEDIAN_ERROR_MS * slowness and max(errors) < most_ms:
             return played
     pytest.fail(f"median and largest error, in ms: {seen}")
 
