@@ -22,16 +22,19 @@ from timing.clock import running_clock
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
+_OPENAI_LINES = (
+    b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b"
+)
+
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
 def openai_lines(request: Request) -> bytes:
     """Return the headers that OpenAI adds to every answer, as ready lines."""
     scope = request.scope
-    return b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\n%b%b" % (
+    return _OPENAI_LINES % (
         random.getrandbits(128),
         (time.monotonic() - scope["start_s"]) * 1000,
-        b"openai-version: 2020-10-01\r\n",
         scope.get("limit_lines", b""),
     )
 

@@ -165,7 +165,7 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
         if tokens_left < 0:
             return _refuse(limits, state, tokens, now)
         tokens_full_at = now + (tokens_debt // metered.limit + 1) * metered.stride
-        if tokens_full_at > full_at:  # noqa: PLR1730 - max() would take as long as all of the rest
+        if tokens_full_at > full_at:  # noqa: PLR1730 - max() takes longer
             full_at = tokens_full_at
     kept = (full_at, now, requests_debt, tokens_debt, requests_promised, tokens_promised)
     return kept, Verdict(requests_left, tokens_left)

@@ -73,13 +73,12 @@ class SharedTable:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
-        memory, now = self._memory, monotonic_ns() // TICK_NS
-        start = _start(digest)
+        memory, start = self._memory, _start(digest)
+        now = monotonic_ns() // TICK_NS
         slot = memory.find(digest, start, start + _SET_BYTES)
-        if slot >= 0:
-            state, verdict = take(limits, _unpack_state(memory, slot + _STATE_AT), tokens, now)
-        else:
-            state, verdict = take(limits, FULL, tokens, now)
+        old = _unpack_state(memory, slot + _STATE_AT) if slot >= 0 else FULL
+        state, verdict = take(limits, old, tokens, now)
+        if slot < 0:
             slot = self._reusable_slot(start, now)
         # One copy of 64 aligned bytes: a process that is killed leaves the old or the new.
         memory[slot : slot + _SLOT_BYTES] = _pack_slot(digest, *state)
