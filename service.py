@@ -383,7 +383,7 @@ class OpenAIEmulator:
             return await self.injector.inject(request, fault, generation, self.generator)
         if parsed.stream:
             return EventStream(
-                generation, generation.stream(self.generator), openai_headers(request)
+                generation, partial(generation.stream, self.generator), openai_headers(request)
             )
         return await self.send_whole(request, generation)
 

@@ -3,11 +3,13 @@
 import hashlib
 import os
 from asyncio import CancelledError, to_thread
-from collections.abc import AsyncGenerator, Sequence
-from functools import lru_cache
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import closing
+from functools import lru_cache, partial
+from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
@@ -177,8 +179,21 @@ class TokenStream(Protocol):
     def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
         """Return a share of the events from `first` to before `upto`."""
 
+    def ahead(self, first: int) -> Sequence[bytes]:
+        """Return some events from `first` on, each ready to leave; none if they are not yet.
+
+        They leave before any other is rendered. The stream has one share, which is quick.
+        """
+
     def leaving(self, first: int, upto: int) -> Sequence[int] | None:
         """Return which of these events hold a token, counted from `first`; None for all."""
+
+
+Write: TypeAlias = Callable[[bytes], bool]
+"""Sends a block at once and returns True, or returns False as the client is behind."""
+
+# Wait until an instant, send a block, render in a thread; there is nothing more to do.
+_Step: TypeAlias = float | bytes | Callable[[], str] | None
 
 
 class TokenGenerator:
@@ -187,7 +202,7 @@ class TokenGenerator:
     def __init__(self) -> None:
         load_encodings()
 
-    async def generate(  # noqa: C901, PLR0912 - one loop, as each layer costs a token 4 to 8 us
+    async def generate(
         self,
         stream: TokenStream,
         schedule: Schedule,
@@ -195,6 +210,7 @@ class TokenGenerator:
         pace: Pace,
         clock: Sleeps | None = None,
         sent: int = 0,
+        write: Write | None = None,
     ) -> AsyncGenerator[bytes]:
         """Yield the events that are due, as bytes that leave together, and note their pace.
 
@@ -205,49 +221,136 @@ class TokenGenerator:
 
         With a ``clock`` of its own the stream sleeps by that. An engine's waits for the token whose
         due time was asked for last and not known, and thus infinite.
+
+        What ``write`` takes is not yielded. As long as it takes all and the stream is in time, the
+        running clock takes the steps and this task sleeps on, which halves the cost of a token.
         """
-        note, now_s = pace.note, monotonic()
-        if clock is None:
-            clock = running_clock()
-        stride, events, is_quick = stream.tokens_per_event, stream.events, stream.is_quick
-        shares, last_share = stream.shares, stream.shares[-1]
-        due_s = start_s + schedule.due_s(sent * stride)
-        try:
-            while sent < events:
-                if due_s > now_s:
-                    waiter = clock.wait(due_s)
-                    try:
-                        await waiter
-                    except CancelledError:
-                        clock.forget(waiter)
-                        raise
+        running = running_clock()
+        sleeps, is_own = (running, False) if clock is None else (clock, True)
+        with closing(
+            _Steps(stream, schedule, start_s, pace, sent, None if is_own else write).take()
+        ) as steps:
+            step = next(steps)
+            while step is not None:
+                if isinstance(step, bytes):
+                    yield step
+                elif not isinstance(step, float):
+                    step = steps.send(await to_thread(step))
+                    continue
+                elif step <= monotonic():
+                    await sleeps.turn()
                 else:
-                    await clock.turn()
-                first, sent, now_s = sent, sent + 1, monotonic()
-                if sent < events and (due_s := start_s + schedule.due_s(sent * stride)) <= now_s:
-                    due = -(-schedule.due_count(now_s - start_s) // stride)
-                    sent = min(max(due, sent), first + stream.events_per_write)
-                    if sent < events:
-                        due_s = start_s + schedule.due_s(sent * stride)
-                for share in shares:
-                    if is_quick:
-                        text = stream.render(first, sent, share)
-                    else:
-                        text = await to_thread(stream.render, first, sent, share)
-                    handed_s = monotonic()
-                    if share is last_share:
-                        if stream.holds or sent - first > 1:
-                            pace.mark(handed_s, sent - first, stream.leaving(first, sent))
-                        else:
-                            note(handed_s)
-                    if text:
-                        yield text.encode()
-                        now_s = monotonic()
-                        if now_s - handed_s > TAKEN_AT_ONCE_S:
-                            pace.block(handed_s, now_s)
-                if not sent % NOTES_KEPT:
-                    pace.settle()
+                    waiter = sleeps.wait(step) if is_own else running.repeat(step, steps.send)
+                    try:
+                        step = await waiter
+                    except CancelledError:
+                        sleeps.forget(waiter)
+                        raise
+                    if not is_own:
+                        continue
+                step = steps.send(monotonic())
+        if stream.tokens_per_event > 1 or not stream.events:
+            await sleeps.sleep_until(start_s + schedule.total_s)
+
+
+class _Steps:
+    """What lets out the tokens of one stream, step by step; others do the waiting."""
+
+    __slots__ = ("_due_s", "_now_s", "_pace", "_schedule", "_sent", "_start_s", "_stream", "_write")
+
+    def __init__(
+        self,
+        stream: TokenStream,
+        schedule: Schedule,
+        start_s: float,
+        pace: Pace,
+        sent: int,
+        write: Write | None,
+    ) -> None:
+        self._stream = stream
+        self._schedule = schedule
+        self._start_s = start_s
+        self._pace = pace
+        self._sent = sent
+        self._write = write
+        self._due_s = self._event_due_s(sent)
+        self._now_s = 0.0
+
+    def take(self) -> Generator[_Step, Any, None]:
+        """Yield what is to be done; expect the time when it is done, or what was rendered."""
+        stream, pace, write = self._stream, self._pace, self._write
+        try:
+            while self._sent < stream.events:
+                is_behind = self._due_s <= self._now_s
+                if write and not is_behind and (ready := stream.ahead(self._sent)):
+                    yield from self._let_out(ready, write)
+                else:
+                    yield from self._render()
+                pace.settle(NOTES_KEPT)
         finally:
             pace.settle()
-        if stride > 1 or not events:
-            await clock.sleep_until(start_s + schedule.total_s)
+        yield None
+
+    def _event_due_s(self, event: int) -> float:
+        """Return the instant of an event, of one past the end that of no time."""
+        if event >= self._stream.events:
+            return inf
+        return self._start_s + self._schedule.due_s(event * self._stream.tokens_per_event)
+
+    def _due_upto(self, first: int, now_s: float) -> int:
+        """Return before which event all that are due by now end that may leave together."""
+        due = self._schedule.due_count(now_s - self._start_s)
+        events = -(-due // self._stream.tokens_per_event)
+        return min(max(events, first + 1), first + self._stream.events_per_write)
+
+    def _let_out(self, ready: Sequence[bytes], write: Write) -> Generator[_Step, float, None]:
+        """Let out events that have been rendered, each when it is due."""
+        pace, due_s, now_s = self._pace, self._due_s, 0.0
+        note, base = pace.note, self._sent
+        sent, upto = base, base + len(ready)
+        after_s = [self._event_due_s(event + 1) for event in range(base, upto)]
+        while sent < upto:
+            now_s = yield due_s
+            block, due_s = ready[sent - base], after_s[sent - base]
+            if due_s > now_s:
+                note(now_s)
+                sent += 1
+            else:
+                first, sent = sent, self._due_upto(sent, now_s)
+                block, due_s = b"".join(ready[first - base : sent - base]), self._event_due_s(sent)
+                if sent > upto:
+                    block += self._stream.render(upto, sent, self._stream.shares[0]).encode()
+                pace.mark(now_s, sent - first)
+            if not write(block):
+                taken_s = yield block
+                if taken_s - now_s > TAKEN_AT_ONCE_S:
+                    pace.block(now_s, taken_s)
+        self._sent, self._due_s, self._now_s = sent, due_s, now_s
+
+    def _render(self) -> Generator[_Step, Any, None]:
+        """Render all that is due, as soon as something is, and let it out."""
+        stream, pace, write, first = self._stream, self._pace, self._write, self._sent
+        now_s = yield self._due_s
+        sent = first + 1
+        due_s = self._event_due_s(sent)
+        if due_s <= now_s:
+            sent = self._due_upto(first, now_s)
+            due_s = self._event_due_s(sent)
+        for share in stream.shares:
+            if stream.is_quick:
+                text = stream.render(first, sent, share)
+            else:
+                text = yield partial(stream.render, first, sent, share)
+            handed_s = monotonic()
+            if share is stream.shares[-1]:
+                if stream.holds or sent - first > 1:
+                    pace.mark(handed_s, sent - first, stream.leaving(first, sent))
+                else:
+                    pace.note(handed_s)
+            if text:
+                block = text.encode()
+                if not (write and write(block)):
+                    taken_s = yield block
+                    if taken_s - handed_s > TAKEN_AT_ONCE_S:
+                        pace.block(handed_s, taken_s)
+        self._sent, self._due_s, self._now_s = sent, due_s, now_s

@@ -113,6 +113,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a client."""
         super().connection_made(transport)
+        # What the system does not take at once has to wait; nothing is put off to a later write.
+        transport.set_write_buffer_limits(high=0)
         # uvicorn asks whether its log has handlers, and makes lines of a level that none takes.
         self.access_log = self.access_logger.isEnabledFor(logging.INFO)
 

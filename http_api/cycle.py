@@ -53,13 +53,16 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
 
-    def send_part(self, part: bytes) -> None:
-        """Send a part of a body whose length was not told, if the client takes what is sent.
+    def send_part(self, part: bytes) -> bool:
+        """Send a part of a body whose length was not told, unless the client is behind.
 
-        Where its flow is paused, `send` waits until it does.
+        It returns whether it did; `send` waits until the client takes it.
         """
+        if self.flow.write_paused:
+            return False
         if not self.disconnected:
             self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
+        return True
 
 
 def short_way(send: Send) -> Cycle | None:

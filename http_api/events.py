@@ -173,6 +173,8 @@ def with_logprobs(
 # What one write holds at the most, and with it how long a stream with many due tokens keeps the
 # others waiting: about 0.1 ms of plain text.
 PLAIN_EVENTS_PER_WRITE = 256
+# To render some in one go is cheaper than one at a time, and a stream keeps 5 KB more.
+EVENTS_AHEAD = 16
 # How long anything else may keep them waiting. What takes longer is rendered in a thread.
 STEP_US = 1000
 
@@ -233,6 +235,14 @@ class PlainStream:
         if upto - first == 1:
             return f"{self._head}{self._texts[first]}{self._tail}"
         return self._joined(first, upto)
+
+    def ahead(self, first: int) -> list[bytes]:
+        """Return some events from `first` on, each ready to leave."""
+        if not first:
+            return [self.render(0, 1, None).encode()]
+        head, tail = self._head, self._tail
+        texts = self._texts[first : first + EVENTS_AHEAD]
+        return [f"{head}{text}{tail}".encode() for text in texts]
 
     def _joined(self, first: int, upto: int) -> str:
         return f"{self._head}{self._between.join(self._texts[first:upto])}{self._tail}"
@@ -307,6 +317,10 @@ class MixedStream:
         size = self.tokens_per_event
         slots = range((first + 1) * size - 1, (upto + 1) * size - 1, size)
         return "".join(cursor.advance(slot) for slot in slots for cursor in share)
+
+    def ahead(self, _: int) -> Sequence[bytes]:
+        """Render nothing ahead: cursors go forward when it is time."""
+        return ()
 
     def end(self) -> str:
         """Return what comes after the last token."""

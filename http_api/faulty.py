@@ -210,8 +210,11 @@ class StreamToFail(_Wire):
             self._events.stop_before(place.tokens)
         self._events.events = place.events
 
-    def blocks(self) -> AsyncGenerator[bytes]:
-        """Return what yields all that comes before the failure, when it is due."""
+    def blocks(self, _: object) -> AsyncGenerator[bytes]:
+        """Return what yields all that comes before the failure, when it is due.
+
+        All goes through `send`, which the failure has to see.
+        """
         plan, place = self._generation.plan, self.place
         schedule = Until(plan, place.events * plan.sse_batch_size, place.instant_s)
         times = self._generation.times
@@ -298,7 +301,7 @@ class FaultyStream(EventStream):
     """A stream that fails."""
 
     def __init__(self, wire: StreamToFail, generation: Generation, headers: RawHeaders) -> None:
-        super().__init__(_StreamsEnd(wire, generation), wire.blocks(), headers)
+        super().__init__(_StreamsEnd(wire, generation), wire.blocks, headers)
         self._wire = wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -21,7 +21,7 @@ from schemas import ErrorBody, GenerationRequest, Usage
 from timing.clock import sleep_until
 from timing.pace import Pace
 from timing.plan import GenerationPlan
-from tokenizer import TokenGenerator
+from tokenizer import TokenGenerator, Write
 
 # The end of a stream that repeats a longer answer, as a response does, is made in a thread. It
 # takes a twentieth of what its tokens took.
@@ -167,12 +167,16 @@ class Generation:
         TALLY.observe(metrics.WHOLE_LAG, self.elapsed_s - self.plan.total_s)
         return body
 
-    def stream(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
+    def stream(self, generator: TokenGenerator, write: Write | None) -> AsyncGenerator[bytes]:
         """Return what yields the stream up to its last token, in the blocks that leave together.
+
+        It yields no block that `write` has taken.
 
         A choice's role leaves with its first token: clients take any chunk for a token.
         """
-        return generator.generate(self.open(), self.plan, self.start_s, self.pace, clock=self.times)
+        return generator.generate(
+            self.open(), self.plan, self.start_s, self.pace, clock=self.times, write=write
+        )
 
     def open(self) -> AnswerStream:
         """Make the stream's events ready."""

@@ -196,10 +196,11 @@ class ResponsesRenderer:
 
 
 class NumberedStream:
-    """A stream whose events are numbered as they leave."""
+    """A stream whose events are numbered in the order in which they leave."""
 
     def __init__(self, stream: AnswerStream, renderer: ResponsesRenderer) -> None:
         self._render = stream.render
+        self._ahead = stream.ahead
         self._number = renderer.number
         self.end = stream.end
         self.stop_before = stream.stop_before
@@ -215,6 +216,10 @@ class NumberedStream:
     def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
         """Return a share of the events from `first` to before `upto`."""
         return self._number(self._render(first, upto, share))
+
+    def ahead(self, first: int) -> list[bytes]:
+        """Return some events from `first` on, each ready to leave."""
+        return [self._number(block.decode()).encode() for block in self._ahead(first)]
 
 
 def _usage(usage: Usage) -> ResponseUsage:

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +19,7 @@ from http_api.errors import server_error
 from metrics import TALLY
 from schemas import ErrorBody
 from timing.clock import running_clock
+from tokenizer import Write
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
@@ -186,6 +187,9 @@ class Deadline:
         self._is_watching = False
 
 
+Play: TypeAlias = Callable[[Write | None], AsyncGenerator[bytes]]
+
+
 class Stream(Protocol):
     """What an event stream sends after its tokens, and who wants to know how it ended."""
 
@@ -206,11 +210,12 @@ class EventStream(Response):
 
     Args:
         stream: What comes after the tokens.
-        blocks: What leaves together, each block in one write.
+        play: Returns what yields the blocks that leave together, each to be sent in one write;
+            but not those that it has sent itself by what it is given.
         headers: Response headers beside those of every event stream.
     """
 
-    def __init__(self, stream: Stream, blocks: AsyncGenerator[bytes], headers: RawHeaders) -> None:
+    def __init__(self, stream: Stream, play: Play, headers: RawHeaders) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = [
@@ -220,7 +225,7 @@ class EventStream(Response):
             *headers,
         ]
         self.stream = stream
-        self.blocks = blocks
+        self.play = play
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
@@ -248,11 +253,10 @@ class EventStream(Response):
     async def _play(self, send: Send) -> None:
         """Send the blocks as they come, and what comes after them."""
         cycle = short_way(send)
-        async with aclosing(self.blocks):
-            async for block in self.blocks:
-                if cycle is not None and not cycle.flow.write_paused:
-                    cycle.send_part(block)
-                else:
+        write = None if cycle is None else cycle.send_part
+        async with aclosing(self.play(write)) as blocks:
+            async for block in blocks:
+                if write is None or not write(block):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         end = await self.stream.end()
         await send({"type": "http.response.body", "body": end, "more_body": True})

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from answers.corpus import Corpus
 from embeddings.embedder import Embedder
 from embeddings.words import MAX_WORDS, WordTable
+from tests.reference import here_s
 from tests.sdk import message_of, refused
 from tests.server import REPOSITORY, TLS, Server, eventually
 from tests.wire import headers, token_count
@@ -308,7 +309,7 @@ def test_last_of_many_inputs_is_too_long(client: openai.OpenAI) -> None:
 
 
 def test_cost_of_many_inputs() -> None:
-    """2,048 inputs of 100 tokens take about 70 ms of CPU: the machine may be half as fast."""
+    """2,048 inputs of 100 tokens take a fast machine about 70 ms of CPU."""
     embedder, texts = Embedder(), texts_of_100_tokens(2048)
     costs_s = []
     for _ in range(3):
@@ -316,7 +317,7 @@ def test_cost_of_many_inputs() -> None:
         parts = list(embedder.embed(texts, MODEL, 1536, as_base64=True))
         costs_s.append(time.process_time() - before_s)
     assert sum(tokens for _, tokens in parts) == 204_800
-    assert min(costs_s) < 0.2
+    assert min(costs_s) < here_s(0.2)
 
 
 def test_streams_go_on_beside_many_inputs(one_worker: Server) -> None:

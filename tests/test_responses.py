@@ -51,7 +51,7 @@ def test_fault_within_a_stream_is_told() -> None:
         async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
             sent.append(message)
 
-        await EventStream(Unheeded(), broken_blocks(), [])({}, receive, send)
+        await EventStream(Unheeded(), lambda _: broken_blocks(), [])({}, receive, send)
 
     asyncio.run(run())
     start, first, error, end = sent

@@ -11,16 +11,23 @@ import os
 import sys
 import time
 import weakref
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
-from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic
-from typing import Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 # How long sleeps that are behind may keep the loop before those in time get it again.
 TURN_S = 0.001
 _MAX_SLEEPS_PER_TURN = 64
+# After so many steps the loop looks at its sockets: about 1 ms.
+_MAX_STEPS = 64
+_NS_PER_S = 1_000_000_000
+
+Step: TypeAlias = Callable[[float], object]
+# Its instant, its place among those of the same instant, who waits, and what is done meanwhile.
+_Sleep: TypeAlias = tuple[float, int, "asyncio.Future[Any]", Step | None]
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
@@ -72,7 +79,7 @@ class Sleeps(Protocol):
 
 
 class Clock:
-    """The sleeps of one event loop: a heap of those to come, a queue of those that are behind.
+    """The sleeps of one event loop: those to come in order, a queue of those that are behind.
 
     It refers to its loop only while somebody sleeps, so that a loop that is done can be collected.
     """
@@ -81,7 +88,7 @@ class Clock:
         # It is there for all who ask: they run in it. asyncio.get_running_loop() would ask the
         # system for the process's id each time.
         self._loop = cast("Callable[[], asyncio.AbstractEventLoop]", weakref.ref(loop))
-        self._sleeps: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._sleeps: list[_Sleep] = []
         self._order = count()
         self._cancelled = 0
         self._behind: deque[Waiter] = deque()
@@ -106,33 +113,63 @@ class Clock:
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
-        waiter, sleeps = self._loop().create_future(), self._sleeps
-        heappush(sleeps, (instant_s, next(self._order), waiter))
-        if sleeps[0][2] is waiter:
+        return self.repeat(instant_s, None)
+
+    def repeat(self, instant_s: float, step: Step | None) -> asyncio.Future[Any]:
+        """Call `step` with the time when `instant_s` has come, and again whenever it says.
+
+        A step returns the instant of the next one. It must not sleep itself, nor take long. The
+        future gets what a step returns that is no instant to come, or what it raises.
+        """
+        waiter: asyncio.Future[Any] = self._loop().create_future()
+        self._add((instant_s, next(self._order), waiter, step))
+        if self._sleeps[0][2] is waiter:
             self._alarm.set(instant_s)
         return waiter
+
+    def _add(self, sleep: _Sleep) -> None:
+        """Keep a sleep in its place, which for streams of one ITL is behind all others."""
+        sleeps = self._sleeps
+        if not sleeps or sleep[0] > sleeps[-1][0]:
+            sleeps.append(sleep)
+        else:
+            insort(sleeps, sleep)
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
         """Note that a sleep was cancelled. At most half of the sleeps kept are such garbage."""
         if not waiter.cancelled():
-            return  # its instant had come, and it has left the heap
+            return  # its instant had come, and it is kept no more
         self._cancelled += 1
         if self._cancelled > len(self._sleeps) // 2:
-            self._sleeps = [sleep for sleep in self._sleeps if not sleep[2].done()]
-            heapify(self._sleeps)
+            self._sleeps[:] = [sleep for sleep in self._sleeps if not sleep[2].done()]
             self._cancelled = 0
             if not self._sleeps:
                 self._alarm.clear()
 
     def _ring(self) -> None:
-        """End the sleeps whose instant has come; set the alarm for the next one."""
-        sleeps, now_s = self._sleeps, monotonic()
-        while sleeps and sleeps[0][0] <= now_s:
-            waiter = heappop(sleeps)[2]
+        """End the sleeps whose instant has come, and take steps; set the alarm for the next."""
+        sleeps, now_s, passed, left = self._sleeps, monotonic(), 0, _MAX_STEPS
+        for instant_s, order, waiter, step in sleeps:
+            if instant_s > now_s or not left:
+                break
+            passed += 1
             if waiter.done():
                 self._cancelled -= 1
-            else:
+            elif step is None:
                 waiter.set_result(None)
+            else:
+                left -= 1
+                try:
+                    found = step(now_s)
+                except Exception as error:  # noqa: BLE001 - whoever waits gets it
+                    waiter.set_exception(error)
+                else:
+                    if isinstance(found, float) and found > now_s:
+                        self._add((found, order, waiter, step))
+                    else:
+                        waiter.set_result(found)
+                now_s = monotonic()
+        del sleeps[:passed]
         if sleeps:
             self._alarm.set(sleeps[0][0])
         else:
@@ -288,23 +325,30 @@ def _timerfd() -> tuple[int, Callable[[float], None], Callable[[], None]]:
         raise OSError(ctypes.get_errno(), "timerfd_create failed")
     # struct itimerspec of timerfd_settime(2): s and ns of the interval, s and ns of the instant.
     spec = (ctypes.c_long * 4)()
-    words = memoryview(spec).cast("B").cast("l")
     absolute = 1  # TFD_TIMER_ABSTIME
     settime = ctypes.PyDLL(None).timerfd_settime
-    # To convert them at each call would take a third of it.
+    # To convert the arguments at each call would take a third of it, and a result a fifth.
+    settime.restype = None
     arguments = (
         ctypes.c_int(fd),
         ctypes.c_int(absolute),
         ctypes.c_void_p(ctypes.addressof(spec)),
         ctypes.c_void_p(),
     )
+    second = 0
 
     def set_to(instant_s: float) -> None:
-        words[2], words[3] = divmod(int(instant_s * 1e9) + 1, 1_000_000_000)
+        nonlocal second
+        ns = int((instant_s - second) * 1e9) + 1
+        if not 0 < ns < _NS_PER_S:
+            second, ns = divmod(int(instant_s * 1e9) + 1, _NS_PER_S)
+            spec[2] = second
+        spec[3] = ns
         settime(*arguments)
 
     def stop() -> None:
-        words[2] = words[3] = 0
+        nonlocal second
+        second = spec[2] = spec[3] = 0
         settime(*arguments)
 
     return fd, set_to, stop

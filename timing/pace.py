@@ -86,9 +86,11 @@ class Pace:
         self.settle()
         self._mark(now_s, events, left)
 
-    def settle(self) -> None:
-        """Take in the events that were noted."""
+    def settle(self, at_least: int = 0) -> None:
+        """Take in the events that were noted, if they are at least so many."""
         noted_s = self._noted_s
+        if len(noted_s) < at_least:
+            return
         if len(noted_s) > _FEW:
             self._mark_each(np.array(noted_s))
             del noted_s[:]
