@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import itertools
 import os
 import random
 import statistics
@@ -16,7 +17,7 @@ import pytest
 
 from tests.reference import watched_machine
 from timing import clock
-from timing.clock import Clock, running_clock, sleep_until
+from timing.clock import TURN_S, Clock, running_clock, sleep_until
 
 if sys.platform == "win32":
     new_event_loops: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
@@ -155,6 +156,106 @@ def test_slack_lets_sleeps_end_together(run: Run, monkeypatch: pytest.MonkeyPatc
     assert len(wakes_s) <= 0.4 / slack_s + 2
     beyond_s = statistics.median(wake_s % slack_s for wake_s in wakes_s)
     assert beyond_s < machine.median_s + 0.002  # the loop's own timers have a grain of 1 ms
+
+
+@pytest.mark.usefixtures("alarm")
+def test_steps_are_taken_when_they_are_due(run: Run) -> None:
+    """Each step is taken at the instant that the one before returned, never early."""
+    early_s: list[float] = []
+
+    async def take(steps: int) -> None:
+        due_s = time.monotonic() + random.uniform(0.001, 0.2)
+
+        def step(now_s: float) -> object:
+            nonlocal due_s, steps
+            early_s.append(due_s - now_s)
+            due_s += 0.01
+            steps -= 1
+            return due_s if steps else "over"
+
+        while await running_clock().repeat(due_s, step) != "over":
+            pass  # it was behind
+
+    async def main() -> None:
+        await asyncio.gather(*(take(20) for _ in range(50)))
+        assert len(running_clock()) == 0
+
+    run(main())
+    assert len(early_s) == 1000
+    assert max(early_s) <= 0
+
+
+def test_steps_end_with_the_past_or_a_fault(run: Run) -> None:
+    """An instant that has passed is returned to whoever waits, and what a step raises is raised."""
+
+    async def main() -> None:
+        soon_s = time.monotonic() + 0.01
+        past, fault = running_clock().repeat(soon_s, lambda _: 1.0), ValueError("broken")
+
+        def broken(_: float) -> object:
+            raise fault
+
+        raised = running_clock().repeat(soon_s, broken)
+        assert 0 <= await lateness_s(soon_s) < 1
+        assert await past == 1.0
+        with pytest.raises(ValueError, match="broken"):
+            await raised
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+def test_no_step_after_a_cancelled_one(run: Run) -> None:
+    """Whoever is cancelled takes no further step, and the others go on."""
+    taken: list[str] = []
+
+    async def main() -> None:
+        def begin(name: str) -> asyncio.Future[Any]:
+            def step(now_s: float) -> float:
+                taken.append(name)
+                return now_s + 0.005
+
+            return running_clock().repeat(time.monotonic() + 0.005, step)
+
+        going, ending = begin("going"), begin("ending")
+        await sleep_until(time.monotonic() + 0.05)
+        before = len(taken)
+        ending.cancel()
+        running_clock().forget(ending)
+        await sleep_until(time.monotonic() + 0.05)
+        assert "ending" in taken[:before]
+        assert set(taken[before:]) == {"going"}
+        going.cancel()
+        running_clock().forget(going)
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+def test_many_steps_let_the_loop_go_on(run: Run) -> None:
+    """However many steps are due, the loop gets its turn after about a millisecond of them."""
+    steps = 400
+    between: list[int] = []
+
+    async def main() -> None:
+        taken = 0
+
+        def step(_: float) -> None:
+            nonlocal taken
+            taken += 1
+            busy_until_s = time.thread_time() + 0.0002
+            while time.thread_time() < busy_until_s:
+                pass
+
+        due_s = time.monotonic() + 0.02
+        waiters = [running_clock().repeat(due_s, step) for _ in range(steps)]
+        while not all(waiter.done() for waiter in waiters):
+            between.append(taken)
+            await asyncio.sleep(0)
+
+    run(main())
+    most = max(later - earlier for earlier, later in itertools.pairwise([*between, steps]))
+    assert most <= 2 * TURN_S / 0.0002
 
 
 def test_an_earlier_sleep_overtakes(run: Run) -> None:

@@ -18,11 +18,10 @@ from itertools import count
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
-# How long sleeps that are behind may keep the loop before those in time get it again.
+# How long sleeps that are behind may keep the loop before those in time get it again, and steps
+# before it looks at its sockets.
 TURN_S = 0.001
 _MAX_SLEEPS_PER_TURN = 64
-# After so many steps the loop looks at its sockets: about 1 ms.
-_MAX_STEPS = 64
 _NS_PER_S = 1_000_000_000
 
 Step: TypeAlias = Callable[[float], object]
@@ -148,9 +147,10 @@ class Clock:
 
     def _ring(self) -> None:
         """End the sleeps whose instant has come, and take steps; set the alarm for the next."""
-        sleeps, now_s, passed, left = self._sleeps, monotonic(), 0, _MAX_STEPS
+        sleeps, now_s, passed = self._sleeps, monotonic(), 0
+        turn_ends_s = now_s + TURN_S
         for instant_s, order, waiter, step in sleeps:
-            if instant_s > now_s or not left:
+            if instant_s > now_s or now_s > turn_ends_s:
                 break
             passed += 1
             if waiter.done():
@@ -158,7 +158,6 @@ class Clock:
             elif step is None:
                 waiter.set_result(None)
             else:
-                left -= 1
                 try:
                     found = step(now_s)
                 except Exception as error:  # noqa: BLE001 - whoever waits gets it
