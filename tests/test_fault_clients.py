@@ -164,7 +164,7 @@ def test_failure_is_within_a_millisecond(one_worker: Server, kind: str) -> None:
         (good,) = post_together(one_worker.address, [Post(chat(stream=True), asked)])
         good_s.append(good.content[k].arrival_s - due_s)
     assert min(late_s) >= 0
-    assert np.median(late_s) < max(0.001, 2 * np.median(good_s))
+    assert np.median(late_s) < max(0.001, 3 * np.median(good_s))
 
 
 GOOD, BESIDE = 200, 100
