@@ -154,7 +154,8 @@ def test_slow_client(one_worker: Server) -> None:
     report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
     assert report["blocked_ms"] > 300
     assert report["itl_ms"]["max"] > 300
-    assert report["worst_lag_ms"] < 100
+    # On a busy machine 50,000 tokens/s are late too, but not by what the client took.
+    assert report["worst_lag_ms"] < report["blocked_ms"] / 2
 
 
 @pytest.mark.parametrize("value", [None, "false", "0"])
