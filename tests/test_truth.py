@@ -10,7 +10,7 @@ from socket import socket
 
 import pytest
 
-from tests.reference import watched_machine
+from tests.reference import here_s, watched_machine
 from tests.server import Server, eventually
 from tests.wire import (
     CHAT_PATH,
@@ -239,16 +239,17 @@ def test_whole_answer_without_delay(one_worker: Server) -> None:
 
 
 def test_whole_answers_are_not_early(one_worker: Server) -> None:
-    """No whole answer arrives before it is due; the median is 10 ms late at most."""
+    """No whole answer is early; the median is at most 10 ms later than the machine makes it."""
     asked = [(20 + step, 0.5 + step / 7) for step in range(60)]
     posts = [Post(chat(), headers(*times_ms, output_length=40)) for times_ms in asked]
-    answers = post_together(one_worker.address, posts, apart_s=0.004)
+    with watched_machine() as machine:
+        answers = post_together(one_worker.address, posts, apart_s=0.004)
     late_s = [
         answer.blocks[0].arrival_s - (ttft_ms + 39 * itl_ms) / 1000
         for (ttft_ms, itl_ms), answer in zip(asked, answers, strict=True)
     ]
     assert min(late_s) >= 0
-    assert statistics.median(late_s) < 0.010
+    assert statistics.median(late_s) < here_s(0.010) + 2 * machine.median_s
 
 
 def test_disconnect_of_a_waiting_client(one_worker: Server) -> None:
