@@ -5,6 +5,7 @@ import os
 from asyncio import CancelledError, to_thread
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import inf
 from pathlib import Path
@@ -15,7 +16,7 @@ import tiktoken
 from tiktoken.model import encoding_name_for_model
 
 from timing.clock import Sleeps, running_clock
-from timing.pace import NOTES_KEPT, TAKEN_AT_ONCE_S, Pace
+from timing.pace import NOTES_KEPT, Pace
 from timing.plan import Schedule
 
 # --------------------------------------------------------------------------------------
@@ -253,28 +254,21 @@ class TokenGenerator:
             await sleeps.sleep_until(start_s + schedule.total_s)
 
 
+@dataclass(slots=True)
 class _Steps:
     """What lets out the tokens of one stream, step by step; others do the waiting."""
 
-    __slots__ = ("_due_s", "_now_s", "_pace", "_schedule", "_sent", "_start_s", "_stream", "_write")
+    _stream: TokenStream
+    _schedule: Schedule
+    _start_s: float
+    _pace: Pace
+    _sent: int
+    _write: Write | None
+    _due_s: float = field(init=False)
+    _now_s: float = field(default=0.0, init=False)
 
-    def __init__(
-        self,
-        stream: TokenStream,
-        schedule: Schedule,
-        start_s: float,
-        pace: Pace,
-        sent: int,
-        write: Write | None,
-    ) -> None:
-        self._stream = stream
-        self._schedule = schedule
-        self._start_s = start_s
-        self._pace = pace
-        self._sent = sent
-        self._write = write
-        self._due_s = self._event_due_s(sent)
-        self._now_s = 0.0
+    def __post_init__(self) -> None:
+        self._due_s = self._event_due_s(self._sent)
 
     def take(self) -> Generator[_Step, Any, None]:
         """Yield what is to be done; expect the time when it is done, or what was rendered."""
@@ -322,9 +316,7 @@ class _Steps:
                     block += self._stream.render(upto, sent, self._stream.shares[0]).encode()
                 pace.mark(now_s, sent - first)
             if not write(block):
-                taken_s = yield block
-                if taken_s - now_s > TAKEN_AT_ONCE_S:
-                    pace.block(now_s, taken_s)
+                pace.block(now_s, (yield block))
         self._sent, self._due_s, self._now_s = sent, due_s, now_s
 
     def _render(self) -> Generator[_Step, Any, None]:
@@ -350,7 +342,5 @@ class _Steps:
             if text:
                 block = text.encode()
                 if not (write and write(block)):
-                    taken_s = yield block
-                    if taken_s - handed_s > TAKEN_AT_ONCE_S:
-                        pace.block(handed_s, taken_s)
+                    pace.block(handed_s, (yield block))
         self._sent, self._due_s, self._now_s = sent, due_s, now_s

@@ -14,7 +14,7 @@ _FEW = 16
 # More are not kept unsettled: to settle so many takes about 40 us.
 NOTES_KEPT = 128
 # A write that takes longer has waited for the client: what the client takes at once, takes 20 us.
-TAKEN_AT_ONCE_S = 0.001
+_TAKEN_AT_ONCE_S = 0.001
 
 
 class Pace:
@@ -160,7 +160,9 @@ class Pace:
         self.last_s, self._last_due_s = float(elapsed_s[-1]), float(due_s[-1])
 
     def block(self, handed_s: float, now_s: float) -> None:
-        """Note that a write from `handed_s` to `now_s` waited for the client."""
+        """Note that a write took from `handed_s` to `now_s`: a long one waited for the client."""
+        if now_s - handed_s <= _TAKEN_AT_ONCE_S:
+            return
         self.settle()
         self.blocked_s += now_s - handed_s
         self._taken_s = now_s - self._start_s
