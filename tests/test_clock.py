@@ -17,7 +17,7 @@ import pytest
 
 from tests.reference import watched_machine
 from timing import clock
-from timing.clock import TURN_S, Clock, running_clock, sleep_until
+from timing.clock import STEPS_TURN_S, Clock, running_clock, sleep_until
 
 if sys.platform == "win32":
     new_event_loops: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
@@ -232,10 +232,17 @@ def test_no_step_after_a_cancelled_one(run: Run) -> None:
     run(main())
 
 
-def test_many_steps_let_the_loop_go_on(run: Run) -> None:
-    """However many steps are due, the loop gets its turn after about a millisecond of them."""
-    steps = 400
+def taken_between(run: Run, steps: int, other_s: float) -> list[int]:
+    """Let steps of 0.2 ms be due together beside what keeps the loop for `other_s` each turn.
+
+    Returns how many had been taken before each turn of the other, and how many there are.
+    """
     between: list[int] = []
+
+    def keep_busy(lasts_s: float) -> None:
+        busy_until_s = time.thread_time() + lasts_s
+        while time.thread_time() < busy_until_s:
+            pass
 
     async def main() -> None:
         taken = 0
@@ -243,19 +250,33 @@ def test_many_steps_let_the_loop_go_on(run: Run) -> None:
         def step(_: float) -> None:
             nonlocal taken
             taken += 1
-            busy_until_s = time.thread_time() + 0.0002
-            while time.thread_time() < busy_until_s:
-                pass
+            keep_busy(0.0002)
 
         due_s = time.monotonic() + 0.02
         waiters = [running_clock().repeat(due_s, step) for _ in range(steps)]
         while not all(waiter.done() for waiter in waiters):
             between.append(taken)
+            keep_busy(other_s)
             await asyncio.sleep(0)
 
     run(main())
-    most = max(later - earlier for earlier, later in itertools.pairwise([*between, steps]))
-    assert most <= 2 * TURN_S / 0.0002
+    return [*between, steps]
+
+
+def test_many_steps_let_the_loop_go_on(run: Run) -> None:
+    """However many steps are due, the loop gets its turn after some 10 ms of them."""
+    between = taken_between(run, 400, 0)
+    most = max(later - earlier for earlier, later in itertools.pairwise(between))
+    assert most <= 2 * STEPS_TURN_S / 0.0002
+
+
+def test_steps_do_not_wait_for_other_work_again_and_again(run: Run) -> None:
+    """Half a turn of steps is taken without a turn of other work between them, but for a stall."""
+    steps = int(STEPS_TURN_S / 0.0002 / 2)
+    least = min(
+        sum(0 < taken < steps for taken in taken_between(run, steps, 0.005)) for _ in range(5)
+    )
+    assert least == 0
 
 
 def test_an_earlier_sleep_overtakes(run: Run) -> None:

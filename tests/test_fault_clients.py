@@ -12,6 +12,7 @@ import numpy as np
 import openai
 import pytest
 
+from benchmarks._client import Chat, run_streams
 from faults.kinds import KINDS
 from tests.cut_wire import CHAT, exchange
 from tests.process import step_back
@@ -167,33 +168,36 @@ def test_failure_is_within_a_millisecond(one_worker: Server, kind: str) -> None:
     assert np.median(late_s) < max(0.001, 3 * np.median(good_s))
 
 
-GOOD, BESIDE = 200, 100
+GOOD, BESIDE, EVERY_S = 200, 100, 0.6
 ROUNDS = 3
 QUIET_S, LOUD_S = 3, 8  # of each round
 
 
 def gap_error_p99_s(server: Server, lasts_s: int) -> float:
-    """Return the p99 of how far gaps of `GOOD` streams are from 20 ms."""
-    tokens = lasts_s * 50
-    posts = [Post(chat(stream=True), headers(500, 20, tokens))] * GOOD
-    answers = post_together(server.address, posts, apart_s=0.002)
-    arrivals = [np.array([event.arrival_s for event in answer.content]) for answer in answers]
-    assert all(len(times) == tokens for times in arrivals)
-    gaps = np.concatenate([np.diff(times) for times in arrivals])
-    return float(np.percentile(np.abs(gaps - 0.020), 99))
+    """Return the p99 of how far gaps of `GOOD` streams are from 20 ms, as the kernel receives."""
+    asked = Chat(stream=True, ttft_ms=500, itl_ms=20, tokens=lasts_s * 50)
+    results = run_streams(server.address, asked, GOOD, 0.4, lasts_s + 30)
+    assert all(len(result.arrived_ns) == asked.tokens for result in results)
+    gaps_ns = np.concatenate([np.diff(result.arrived_ns) for result in results])
+    return float(np.percentile(np.abs(gaps_ns / 1e9 - 0.020), 99))
 
 
 def ask_again_and_again(address: tuple[str, int], lasts_s: float, *, fails: bool) -> int:
-    """Ask on `BESIDE` connections at once, for failures in every kind or none; return how often."""
-    end_s, kinds = time.monotonic() + lasts_s, [*KINDS]
+    """Ask on `BESIDE` connections, for failures in every kind or none; return how often.
+
+    Each asks every `EVERY_S`, as a server that is full would be late with or without failures.
+    """
+    start_s, kinds = time.monotonic(), [*KINDS]
 
     def ask_on(first: int) -> int:
         count = 0
-        while time.monotonic() < end_s:
+        while (now_s := time.monotonic()) < start_s + lasts_s:
+            due_s = start_s + (first / BESIDE + count) * EVERY_S
+            time.sleep(max(0.0, due_s - now_s))
             kind = kinds[(first + count) % len(kinds)]
             body = CHAT.body(kind == "no-done" or (first + count) // len(kinds) % 2 == 0)
             asked = headers(100, 20, 10) | (fail(kind) if fails else {"Connection": "close"})
-            exchange(address, CHAT.path, body, asked, quiet_s=0.5)
+            exchange(address, CHAT.path, body, asked, quiet_s=0.3)
             count += 1
         return count
 
@@ -252,7 +256,7 @@ def test_failures_disturb_nobody(watched: Server) -> None:
             count += asked
     active = "openai_emulator_active_streams"
     assert eventually(lambda: watched.metrics().total(active) == 0)
-    kept = ("connections", "tasks")
+    kept = ("connections", "descriptors", "tasks")
     assert eventually(lambda: all(resources(watched)[name] <= before[name] for name in kept))
     after = resources(watched)
     told = {"quiet": quiet_s, "beside good": good_s, "beside failures": failing_s}
@@ -260,6 +264,5 @@ def test_failures_disturb_nobody(watched: Server) -> None:
         print(f"{name}: p99 {[round(p99_s * 1e3, 2) for p99_s in p99s_s]} ms")  # noqa: T201 - pytest -s
     print(f"{count} failures", before, after)  # noqa: T201 - pytest -s
     assert count > 1000
-    assert after["descriptors"] <= before["descriptors"]
     assert after["memory_mb"] - before["memory_mb"] < 10
     assert min(failing_s) < max(min(quiet_s) + 0.002, 1.5 * min(good_s))
