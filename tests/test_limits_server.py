@@ -1,10 +1,13 @@
 """Keys and limits on real servers: what passes, what the headers say, and the words of refusals."""
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -427,10 +430,14 @@ def test_ten_thousand_keys_and_models_take_little_memory(local_only: None) -> No
 
         def ask(name: str, n: int) -> None:
             sent = headers(output_length=1) | {"Authorization": f"Bearer sk-{name}-{n}"}
-            answer = client.post(CHAT_PATH, json=chat(model=f"{name}-{n}"), headers=sent)
-            assert limits_told(answer)["remaining-requests"] == "499"
+            sent["Content-Type"] = "application/json"
+            client.request("POST", CHAT_PATH, json.dumps(chat(model=f"{name}-{n}")), sent)
+            answer = client.getresponse()
+            answer.read()
+            assert answer.getheader("x-ratelimit-remaining-requests") == "499"
 
-        with httpx.Client(base_url=server.url, trust_env=False) as client:
+        # Of the standard library, which takes a quarter of httpx's time.
+        with closing(HTTPConnection(*server.address)) as client:
             for n in range(3000):
                 ask("warm", n)
             before = worker.memory_info().rss

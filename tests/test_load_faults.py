@@ -13,7 +13,7 @@ from tests.server import REPOSITORY, Server
 
 pytestmark = pytest.mark.slow  # each test runs locust in processes of its own
 
-SILENCE = ("--silence-s", "1")
+SILENCE = ("--silence-s", "0.5")
 # A kind of fault, and what the kit calls it in a stream (after 3 tokens) and in a whole answer.
 KINDS = [
     ("status", "HTTP 500: server_error", "HTTP 500: server_error"),
@@ -22,7 +22,7 @@ KINDS = [
     ("no-done", "no [DONE]", ""),
     ("close", "connection closed after 3 tokens", "connection closed within the answer"),
     ("reset", "connection reset after 3 tokens", "connection reset within the answer"),
-    ("stall", "nothing for 1 s", "nothing for 1 s"),
+    ("stall", "nothing for 0.5 s", "nothing for 0.5 s"),
     ("malformed", "broken JSON after 3 tokens", "broken JSON"),
     ("empty", "empty body", "empty body"),
     ("slice", "", ""),
@@ -40,7 +40,7 @@ def failures(folder: Path, host: str, *arguments: str) -> tuple[set[str], str]:
     """Return the names of a short run's failures, and what locust wrote."""
     command = [sys.executable, "-m", "locust", "-f", "locustfile.py", "--host", host, "--headless"]
     timing = ("--ttft-ms", "20", "--itl-ms", "5", "--output-length", "10", "--rate", "20")
-    files = ("--only-summary", "--csv", str(folder / "run"), "-t", "4s", "SteadyRateUser")
+    files = ("--only-summary", "--csv", str(folder / "run"), "-t", "2s", "SteadyRateUser")
     result = subprocess.run(  # noqa: S603 - our own command line
         [*command, *timing, *arguments, *files],
         cwd=REPOSITORY,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,14 +45,16 @@ def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
     return run(environment, "-m", f"benchmarks.{script}", *arguments)
 
 
-@pytest.mark.parametrize(
-    ("script", "test"),
-    [("test_api.py", "test_health"), ("test_multimodal.py", "test_image_alone")],
-)
-def test_runs_as_a_script(script: str, test: str, base_url: str) -> None:
+def test_run_as_scripts(base_url: str) -> None:
     """``python test_api.py`` and ``python test_multimodal.py`` run their tests with pytest."""
     environment = clean_environment({"EMULATOR_URL": base_url})
-    assert "1 passed" in run(environment, script, "-k", test, "-p", "no:cacheprovider")
+    tests = {"test_api.py": "test_health", "test_multimodal.py": "test_image_alone"}
+    with ThreadPoolExecutor(len(tests)) as pool:
+        running = [
+            pool.submit(run, environment, script, "-k", test, "-p", "no:cacheprovider")
+            for script, test in tests.items()
+        ]
+    assert all("1 passed" in ended.result() for ended in running)
 
 
 @pytest.mark.slow

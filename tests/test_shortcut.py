@@ -66,6 +66,7 @@ def test_answers_without_the_shortcut(request: pytest.FixtureRequest, name: str)
         assert after.total(name, **labels) - before.total(name, **labels) == 2
 
 
+@pytest.mark.slow
 def test_access_lines() -> None:
     """Where uvicorn's access log is on, whole answers and streams have a line in it."""
     with running_server(*args(workers=1), "--debug") as server:
