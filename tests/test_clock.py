@@ -232,8 +232,11 @@ def test_no_step_after_a_cancelled_one(run: Run) -> None:
     run(main())
 
 
+STEP_S = 0.0002
+
+
 def taken_between(run: Run, steps: int, other_s: float) -> list[int]:
-    """Let steps of 0.2 ms be due together beside what keeps the loop for `other_s` each turn.
+    """Let steps of `STEP_S` be due together beside what keeps the loop for `other_s` each turn.
 
     Returns how many had been taken before each turn of the other, and how many there are.
     """
@@ -250,7 +253,7 @@ def taken_between(run: Run, steps: int, other_s: float) -> list[int]:
         def step(_: float) -> None:
             nonlocal taken
             taken += 1
-            keep_busy(0.0002)
+            keep_busy(STEP_S)
 
         due_s = time.monotonic() + 0.02
         waiters = [running_clock().repeat(due_s, step) for _ in range(steps)]
@@ -267,12 +270,12 @@ def test_many_steps_let_the_loop_go_on(run: Run) -> None:
     """However many steps are due, the loop gets its turn after some 10 ms of them."""
     between = taken_between(run, 400, 0)
     most = max(later - earlier for earlier, later in itertools.pairwise(between))
-    assert most <= 2 * STEPS_TURN_S / 0.0002
+    assert most <= 2 * STEPS_TURN_S / STEP_S
 
 
 def test_steps_do_not_wait_for_other_work_again_and_again(run: Run) -> None:
     """Half a turn of steps is taken without a turn of other work between them, but for a stall."""
-    steps = int(STEPS_TURN_S / 0.0002 / 2)
+    steps = int(STEPS_TURN_S / STEP_S / 2)
     least = min(
         sum(0 < taken < steps for taken in taken_between(run, steps, 0.005)) for _ in range(5)
     )

@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from benchmarks._client import Chat, run_streams
+from benchmarks.fidelity import summarize
 from faults.kinds import KINDS
 from tests.cut_wire import CHAT, exchange
 from tests.process import step_back
@@ -178,8 +179,7 @@ def gap_error_p99_s(server: Server, lasts_s: int) -> float:
     asked = Chat(stream=True, ttft_ms=500, itl_ms=20, tokens=lasts_s * 50)
     results = run_streams(server.address, asked, GOOD, 0.4, lasts_s + 30)
     assert all(len(result.arrived_ns) == asked.tokens for result in results)
-    gaps_ns = np.concatenate([np.diff(result.arrived_ns) for result in results])
-    return float(np.percentile(np.abs(gaps_ns / 1e9 - 0.020), 99))
+    return summarize("watched", asked, results, None, None).gap_error_p99_ms / 1000
 
 
 def ask_again_and_again(address: tuple[str, int], lasts_s: float, *, fails: bool) -> int:
