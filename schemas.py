@@ -28,10 +28,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, to_json
 from pydantic_core.core_schema import no_info_before_validator_function
 from typing_extensions import TypeAliasType, TypedDict
 
-from embeddings.models import MAX_INPUTS, most_dimensions, takes_dimensions
-from prompts.attachments import AttachmentError, ImageSource
-from settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
-from timing.plan import FinishReason
+from emulator.embeddings.models import MAX_INPUTS, most_dimensions, takes_dimensions
+from emulator.prompts.attachments import AttachmentError, ImageSource
+from emulator.settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
+from emulator.timing.plan import FinishReason
 
 MAX_SSE_BATCH_SIZE = 1024
 MAX_CHOICES = 128

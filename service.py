@@ -2,11 +2,13 @@
 
 HTTP -> schema -> plan -> timed tokens -> JSON or SSE, a room for each:
 
-* ``http_api/offloading.py``: bytes to a checked request, at once or by a helper process
-* ``http_api/preparing.py``: what that is: reading, planning, composing
-* ``timing/plan.py``: when each token is due; ``tokenizer.py``: the generator that keeps to it
-* ``answers/composing.py``: what the tokens say
-* ``http_api/events.py``: the tokens as JSON and events; ``http_api/sending.py``: their way out
+* ``emulator/serving/dispatcher.py``: bytes to a checked request, at once or by a helper process
+* ``emulator/serving/preparing.py``: what that is: reading, planning, composing
+* ``emulator/timing/plan.py``: when each token is due
+* ``tokenizer.py``: the generator that keeps to it
+* ``emulator/answers/composing.py``: what the tokens say
+* ``emulator/serving/events.py``: the tokens as JSON and events
+* ``emulator/transport/sending.py``: their way out
 """
 
 import asyncio
@@ -27,37 +29,58 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, Router
 from starlette.types import Receive, Scope, Send
 
-import metrics
-from engine.config import EngineConfigError, load_engine
-from faults.deciding import Fault
-from faults.rules import RulesError, read_rules
-from helpers.pool import HelperPool
-from http_api import docs_page
-from http_api.connections import bound_connections
-from http_api.cors import Cors
-from http_api.counting import known
-from http_api.embedding import EmbeddingEndpoint
-from http_api.engine_timing import EngineTiming, Startup
-from http_api.errors import string_too_long
-from http_api.events import Header
-from http_api.failing import COMPLETION_PATHS, answer_error, handle_disconnect, handle_error
-from http_api.generation import Generation, random_id
-from http_api.index_page import index
-from http_api.injecting import Injector, refuse_time_in_engine
-from http_api.limiting import Limiter
-from http_api.log_lines import LINES, keep_lines_printable
-from http_api.offloading import Desk
-from http_api.planning import draw_offsets, refuse_beyond_timeout
-from http_api.preparing import CHAT, INPUT_TOKENS, LEGACY, RESPONSES, Prepared, Preparer, Work
-from http_api.profiles import ProfilesError, read_profiles
-from http_api.reading import BodyReader
-from http_api.responses_schemas import InputTokens
-from http_api.sending import EventStream, ended_by_disconnect, json_response, openai_headers
-from http_api.shortcut import Endpoint, Shortcut
-from http_api.vllm_routes import VllmRoutes
-from limits.gate import Gate, Policy, open_store, prepare_store
-from limits.rules import FileError
-from metrics import TALLY
+from emulator import metrics
+from emulator.apis.embeddings.endpoint import EmbeddingEndpoint
+from emulator.apis.responses.schema import InputTokens
+from emulator.apis.vllm.routes import VllmRoutes
+from emulator.contract.error_words import string_too_long
+from emulator.emulation.profiles import ProfilesError, read_profiles
+from emulator.engine.config import EngineConfigError, load_engine
+from emulator.faults.deciding import Fault
+from emulator.faults.rules import RulesError, read_rules
+from emulator.helpers.pool import HelperPool
+from emulator.injection.fault_injector import Injector, refuse_time_in_engine
+from emulator.limits.gate import Gate, Policy, open_store, prepare_store
+from emulator.limits.rules import FileError
+from emulator.metrics import TALLY
+from emulator.pages import docs_page
+from emulator.pages.index_page import index
+from emulator.serving.bodies import BodyReader
+from emulator.serving.counting import known
+from emulator.serving.dispatcher import Desk
+from emulator.serving.engine_timing import EngineTiming, Startup
+from emulator.serving.events import Header
+from emulator.serving.generation import Generation, random_id
+from emulator.serving.limiting import Limiter
+from emulator.serving.planning import draw_offsets, refuse_beyond_timeout
+from emulator.serving.preparing import (
+    CHAT,
+    INPUT_TOKENS,
+    LEGACY,
+    RESPONSES,
+    Prepared,
+    Preparer,
+    Work,
+)
+from emulator.settings import Settings
+from emulator.timing.clock import running_clock
+from emulator.timing.jitter import load_traces
+from emulator.transport.bounded_protocol import bound_connections
+from emulator.transport.cors import Cors
+from emulator.transport.error_answers import (
+    COMPLETION_PATHS,
+    answer_error,
+    handle_disconnect,
+    handle_error,
+)
+from emulator.transport.fast_path import Endpoint, Shortcut
+from emulator.transport.log_lines import LINES, keep_lines_printable
+from emulator.transport.sending import (
+    EventStream,
+    ended_by_disconnect,
+    json_response,
+    openai_headers,
+)
 from schemas import (
     MAX_MODEL_LENGTH,
     APIError,
@@ -66,9 +89,6 @@ from schemas import (
     Model,
     ModelList,
 )
-from settings import Settings
-from timing.clock import running_clock
-from timing.jitter import load_traces
 from tokenizer import TokenGenerator, VocabularyError, locate_vocabularies
 
 __version__ = "0.1.0"

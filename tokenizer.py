@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeAlias
 import tiktoken
 from tiktoken.model import encoding_name_for_model
 
-from timing.clock import Sleeps, running_clock
-from timing.pace import NOTES_KEPT, Pace
-from timing.plan import Schedule
+from emulator.timing.clock import Sleeps, running_clock
+from emulator.timing.pace import NOTES_KEPT, Pace
+from emulator.timing.plan import Schedule
 
 # --------------------------------------------------------------------------------------
 # Encodings

@@ -21,15 +21,15 @@ from itertools import pairwise
 from multiprocessing.synchronize import Event
 from statistics import median
 
-from answers.composing import Composer
-from answers.corpus import Corpus
-from http_api.chat_events import ChatRenderer
-from http_api.events import Header
-from http_api.planning import plan_generation
-from http_api.prompt_tokens import count_chat_prompt
-from http_api.reading import parse_body
+from emulator.answers.composing import Composer
+from emulator.answers.corpus import Corpus
+from emulator.apis.chat.events import ChatRenderer
+from emulator.apis.chat.prompt_tokens import count_chat_prompt
+from emulator.serving.bodies import parse_body
+from emulator.serving.events import Header
+from emulator.serving.planning import plan_generation
+from emulator.settings import Settings
 from schemas import ChatCompletionRequest, EmulationHeaders, Usage
-from settings import Settings
 from tests.server import running_server
 from tests.wire import CHAT_PATH, Post, chat, headers, post_together
 

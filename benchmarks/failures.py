@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import openai
 
-from faults.kinds import KINDS, Kind
+from emulator.faults.kinds import KINDS, Kind
 from tests.server import REPOSITORY, Server, clean_environment, eventually, running_server
 from tests.wire import CHAT_PATH, chat, headers
 

@@ -11,8 +11,8 @@ import os
 import resource
 import time
 
-from limits.buckets import Bucket, Limits
-from limits.shared import SharedTable, create_table
+from emulator.limits.buckets import Bucket, Limits
+from emulator.limits.shared import SharedTable, create_table
 
 LIMITS = Limits(Bucket("requests", 1_000_000), Bucket("tokens", 100_000_000))
 REQUESTS = 50_000
@@ -60,7 +60,7 @@ def contend(path: str) -> float:
 
 async def measure_redis(url: str) -> None:
     """Print what Redis costs a process, one request after another and 16 at a time."""
-    from limits.redis_store import RedisStore  # noqa: PLC0415 - the package is optional
+    from emulator.limits.redis_store import RedisStore  # noqa: PLC0415 - the package is optional
 
     store = RedisStore(url, on_unlimited=lambda: None)
     digest = os.urandom(16)

@@ -5,7 +5,7 @@ It follows the text of the model word by word, and is slow.
 
 from dataclasses import dataclass, field
 
-from engine.config import EngineConfig
+from emulator.engine.config import EngineConfig
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prompts.attachments import KEPT, STEP, shorten_attachments
+from emulator.prompts.attachments import KEPT, STEP, shorten_attachments
 from test_multimodal import data_url, image, png
 from tests.wire import CHAT_PATH, chat, headers
 

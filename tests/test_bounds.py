@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 import tokenizer
-from answers.composing import MAX_VALUES_OF_ALL_CHOICES, Composer
-from answers.corpus import Corpus
-from http_api.reading import parse_body
-from http_api.responses_schemas import ResponsesRequest
-from schema_instances import SchemaError, dumps, instance, least_values
+from emulator.answers.composing import MAX_VALUES_OF_ALL_CHOICES, Composer
+from emulator.answers.corpus import Corpus
+from emulator.apis.responses.schema import ResponsesRequest
+from emulator.schema_instances import SchemaError, dumps, instance, least_values
+from emulator.serving.bodies import parse_body
+from emulator.timing.plan import GenerationPlan
 from schemas import (
     MAX_ALL_CHOICES,
     MAX_ID_LENGTH,
@@ -41,7 +42,6 @@ from schemas import (
 )
 from tests.reference import here_s
 from tests.wire import chat
-from timing.plan import GenerationPlan
 
 HI = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f"}}

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
-from answers.composing import Composer
-from answers.corpus import Corpus
-from answers.stops import hold_back
-from http_api.planning import plan_generation
+from emulator.answers.composing import Composer
+from emulator.answers.corpus import Corpus
+from emulator.answers.stops import hold_back
+from emulator.serving.planning import plan_generation
+from emulator.settings import Settings
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
-from settings import Settings
 from tests.sdk import chunks, complete, text_of
 from tests.wire import Answer, chat, headers, post, stream, token_count
 
@@ -130,7 +130,7 @@ def test_too_many_tokens_in_all_choices(
 
 def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls whose instances take longer than they may are refused."""
-    monkeypatch.setattr("answers.composing.MAX_INSTANCES_S", 0)
+    monkeypatch.setattr("emulator.answers.composing.MAX_INSTANCES_S", 0)
     request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
     plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
     with pytest.raises(APIError, match="all its instances") as caught:

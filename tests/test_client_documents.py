@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from http_api.header_fields import FAULT_NAMES, HEADERS_BY_FIELD, body_headers, check_headers
-from http_api.profiles import read_profiles
-from settings import Settings
+from emulator.emulation.header_fields import (
+    FAULT_NAMES,
+    HEADERS_BY_FIELD,
+    body_headers,
+    check_headers,
+)
+from emulator.emulation.profiles import read_profiles
+from emulator.settings import Settings
 from tests.documents import names, page, table
 from tests.test_refusals import REFUSED, RESPONSES
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from emulator.timing import clock
+from emulator.timing.clock import STEPS_TURN_S, Clock, running_clock, sleep_until
 from tests.reference import watched_machine
-from timing import clock
-from timing.clock import STEPS_TURN_S, Clock, running_clock, sleep_until
 
 if sys.platform == "win32":
     new_event_loops: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]

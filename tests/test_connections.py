@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from http_api.connections import (
+from emulator.transport.bounded_protocol import (
     MAX_CLOSED_AT_ONCE,
     MAX_HEADER_BYTES,
     MAX_HEADERS_BYTES,

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from conftest import PAGE
-from http_api.cors import EXPOSED, OPERATORS_PATHS
+from emulator.transport.cors import EXPOSED, OPERATORS_PATHS
 from tests.server import Server
 from tests.wire import CHAT_PATH, chat, headers
 

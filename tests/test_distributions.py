@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from timing.jitter import (
+from emulator.timing.jitter import (
     Jitter,
     due_offsets,
     load_trace,

@@ -25,16 +25,17 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
-import metrics
-from faults.asking import (
+from emulator import metrics
+from emulator.apis.responses.schema import ResponsesRequest
+from emulator.faults.asking import (
     DEFAULT_SLICE_BYTES,
     DEFAULT_STATUS,
     FaultHeaders,
     header_contradiction,
 )
-from faults.kinds import KINDS
-from faults.rules import read_rules
-from http_api.responses_schemas import ResponsesRequest
+from emulator.faults.kinds import KINDS
+from emulator.faults.rules import read_rules
+from emulator.settings import Settings
 from loadtest.options import Options, add_options, flag
 from schemas import (
     ChatCompletionRequest,
@@ -43,7 +44,6 @@ from schemas import (
     EmulationHeaders,
     StreamOptions,
 )
-from settings import Settings
 from tests.documents import Page, names, page, pages, table
 from tests.server import REPOSITORY, bentoml, clean_environment
 from tests.wire import CHAT_PATH, chat, headers, token_count
@@ -62,9 +62,13 @@ def all_text() -> str:
 
 def modules() -> list[Path]:
     """Return the Python files at the root and in the folders there, tests aside."""
-    files = [*REPOSITORY.glob("*.py"), *REPOSITORY.glob("[!.]*/*.py")]
+    files = [*REPOSITORY.glob("*.py"), *REPOSITORY.glob("[!.]*/**/*.py")]
     test = re.compile(r"conftest|test_")
-    return [file for file in files if file.parent.name != "tests" and not test.match(file.name)]
+    return [
+        file
+        for file in files
+        if file.relative_to(REPOSITORY).parts[0] != "tests" and not test.match(file.name)
+    ]
 
 
 # --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 import httpx
 import pytest
 
-from http_api.connections import HEADERS_TIMEOUT_S
+from emulator.transport.bounded_protocol import HEADERS_TIMEOUT_S
 from tests.raw import Ended, exchange, request
 from tests.server import REPOSITORY, Server, eventually, running_server
 from tests.wire import CHAT_PATH, chat, headers, post, stream

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from answers.corpus import Corpus
-from embeddings.embedder import Embedder
-from embeddings.words import MAX_WORDS, WordTable
+from emulator.answers.corpus import Corpus
+from emulator.embeddings.embedder import Embedder
+from emulator.embeddings.words import MAX_WORDS, WordTable
 from tests.reference import here_s
 from tests.sdk import message_of, refused
 from tests.server import REPOSITORY, TLS, Server, eventually

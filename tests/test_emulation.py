@@ -10,10 +10,10 @@ import openai
 import pytest
 
 from conftest import PROFILES
-from http_api.header_fields import HEADERS_BY_FIELD
-from http_api.profiles import ProfilesError, read_profiles
+from emulator.emulation.header_fields import HEADERS_BY_FIELD
+from emulator.emulation.profiles import ProfilesError, read_profiles
+from emulator.settings import Settings
 from schemas import EmulationHeaders
-from settings import Settings
 from tests.reference import here_s
 from tests.sdk import complete, text_of
 from tests.server import PLAIN, Server

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import EngineConfig, EngineConfigError, load_engine, presets
+from emulator.engine.config import EngineConfig, EngineConfigError, load_engine, presets
 
 VALID = """
 source: a test

@@ -6,11 +6,11 @@ import re
 from kubernetes_validate import validate
 from prometheus_client import CollectorRegistry
 
-from engine.config import EngineConfig, presets
-from engine.metrics import EngineMetrics
-from engine.runner import TimedSequence
-from engine.scheduler import Scheduler
-from metrics import Tally
+from emulator.engine.config import EngineConfig, presets
+from emulator.engine.metrics import EngineMetrics
+from emulator.engine.runner import TimedSequence
+from emulator.engine.scheduler import Scheduler
+from emulator.metrics import Tally
 from tests.documents import names, page, table
 from tests.server import REPOSITORY
 from tests.test_deploy import DEPLOY, KUBERNETES_VERSION, kubernetes, load

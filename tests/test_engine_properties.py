@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cache import private_keys, prompt_keys
-from engine.config import EngineConfig
-from engine.runner import TimedSequence
-from engine.scheduler import Scheduler, State
+from emulator.engine.cache import private_keys, prompt_keys
+from emulator.engine.config import EngineConfig
+from emulator.engine.runner import TimedSequence
+from emulator.engine.scheduler import Scheduler, State
 from tests.engine_reference import Job, Reference
 
 configs = st.builds(

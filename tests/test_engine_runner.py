@@ -11,18 +11,18 @@ from itertools import pairwise
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from engine import metrics as engine_metrics
-from engine.config import EngineConfig
-from engine.metrics import EngineMetrics
-from engine.runner import EngineFailure, EngineRunner, TimedSequence, wake_at_once
-from engine.scheduler import OverloadError, Scheduler, State, Step
-from engine.simulation import Simulation
-from engine.times import TokenTimes
-from metrics import Tally
+from emulator.engine import metrics as engine_metrics
+from emulator.engine.config import EngineConfig
+from emulator.engine.metrics import EngineMetrics
+from emulator.engine.runner import EngineFailure, EngineRunner, TimedSequence, wake_at_once
+from emulator.engine.scheduler import OverloadError, Scheduler, State, Step
+from emulator.engine.simulation import Simulation
+from emulator.engine.times import TokenTimes
+from emulator.metrics import Tally
+from emulator.timing.clock import Waiter
 from tests.reference import here_s
 from tests.simulated_time import run_simulated, wait_until
 from tests.test_engine import HOUR_S, ROUND, poisson, prompt
-from timing.clock import Waiter
 
 
 def runner_of(**changes: object) -> EngineRunner:

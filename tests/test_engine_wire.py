@@ -13,10 +13,10 @@ from statistics import median
 import httpx
 import pytest
 
-from engine.cache import prompt_keys
-from engine.config import EngineConfig, load_engine, read_engine
-from engine.runner import TimedSequence
-from engine.scheduler import Scheduler
+from emulator.engine.cache import prompt_keys
+from emulator.engine.config import EngineConfig, load_engine, read_engine
+from emulator.engine.runner import TimedSequence
+from emulator.engine.scheduler import Scheduler
 from tests.reference import here_s, watched_machine
 from tests.server import PLAIN, TLS, Server, args, eventually, running_server
 from tests.test_settings import failed_start

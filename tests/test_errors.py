@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from http_api.errors import RULES, request_error
+from emulator.contract.error_words import RULES, request_error
 from schemas import APIError, ChatCompletionRequest, RequestModel
 from tests.wire import chat
 

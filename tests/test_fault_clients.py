@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks._client import Chat, run_streams
 from benchmarks.fidelity import summarize
-from faults.kinds import KINDS
+from emulator.faults.kinds import KINDS
 from tests.cut_wire import CHAT, exchange
 from tests.process import step_back
 from tests.server import Server, eventually, running_server

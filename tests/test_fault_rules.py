@@ -11,22 +11,22 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from answers.answer import Answer, Segment
-from faults import attempts
-from faults.asking import FaultHeaders, Wish, contradiction, header_contradiction
-from faults.attempts import Attempts
-from faults.deciding import Call, Fault, decide, first_match, matches
-from faults.kinds import KINDS, Kind, StreamWire, WholeWire, broken, first_half, pieces
-from faults.rules import Match, Rule, RulesError, read_rules
-from faults.statuses import error_body
-from http_api.faulty import Place, instant_s
-from http_api.injecting import Injector
+from emulator.answers.answer import Answer, Segment
+from emulator.faults import attempts
+from emulator.faults.asking import FaultHeaders, Wish, contradiction, header_contradiction
+from emulator.faults.attempts import Attempts
+from emulator.faults.deciding import Call, Fault, decide, first_match, matches
+from emulator.faults.kinds import KINDS, Kind, StreamWire, WholeWire, broken, first_half, pieces
+from emulator.faults.rules import Match, Rule, RulesError, read_rules
+from emulator.faults.statuses import error_body
+from emulator.injection.fault_injector import Injector
+from emulator.injection.faulty_answers import Place, instant_s
+from emulator.settings import Settings
+from emulator.timing.plan import GenerationPlan
 from schemas import ChatCompletionRequest
-from settings import Settings
 from tests.reference import here_s
 from tests.test_settings import failed_start
 from tests.wire import chat
-from timing.plan import GenerationPlan
 
 CALL = Call(model="gpt-4-flaky", path="/v1/chat/completions", stream=True, user="ann")
 

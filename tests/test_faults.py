@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from faults.kinds import APART_S, KINDS
-from http_api.connection import Connection, NoConnectionError
+from emulator.faults.kinds import APART_S, KINDS
+from emulator.transport.socket_control import Connection, NoConnectionError
 from tests.cut_wire import CHAT, ENDPOINTS, WHOLE_ENDPOINTS, Endpoint, Exchange, exchange
 from tests.server import Server, eventually
 from tests.wire import headers, post, token_count

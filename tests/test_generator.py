@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from timing.pace import Pace
-from timing.plan import GenerationPlan
+from emulator.timing.pace import Pace
+from emulator.timing.plan import GenerationPlan
 from tokenizer import TokenGenerator
 
 EVENTS = 60

@@ -13,10 +13,10 @@ import psutil
 import pytest
 import uvloop
 
-from helpers import helper, pool
-from helpers.free_memory import FreeMemory
-from helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
-from helpers.spool import Spool
+from emulator.helpers import helper, pool
+from emulator.helpers.free_memory import FreeMemory
+from emulator.helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
+from emulator.helpers.spool import Spool
 from tests.server import Server, eventually, is_alive, running_server
 
 Order = tuple[str, float]

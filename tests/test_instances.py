@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field, TypeAdapter
 
-from schema_instances import SchemaError, dumps, instance
-from schema_instances.limits import MAX_INSTANCE_S, MAX_TEXT
-from schema_instances.numbers import Range
-from schema_instances.patterns import parse_pattern
+from emulator.schema_instances import SchemaError, dumps, instance
+from emulator.schema_instances.limits import MAX_INSTANCE_S, MAX_TEXT
+from emulator.schema_instances.numbers import Range
+from emulator.schema_instances.patterns import parse_pattern
 from tests.reference import here_s
 
 SEEDS = range(20)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import TRACE
+from emulator.timing.jitter import Jitter, due_offsets
 from tests.reference import watched_machine
 from tests.server import PLAIN, Server
 from tests.wire import CHAT_PATH, Answer, Post, chat, headers, post, post_together
-from timing.jitter import Jitter, due_offsets
 
 KINDS = ["normal:0.3", "lognormal:0.8", "uniform:1", "exponential", "trace:burst"]
 TTFT_MS, ITL_MS, TOKENS = 40, 8, 40

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from limits.buckets import DAY, Bucket
-from limits.keys import Caller, Keys, anyone, key_of
-from limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
-from limits.words import NO_KEY, Refusal
-from settings import DEFAULT_MODELS
+from emulator.limits.buckets import DAY, Bucket
+from emulator.limits.keys import Caller, Keys, anyone, key_of
+from emulator.limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
+from emulator.limits.words import NO_KEY, Refusal
+from emulator.settings import DEFAULT_MODELS
 from tests.documents import page
 
 MODELS = ("gpt-4", "gpt-4-32k", "gpt-3.5-turbo")

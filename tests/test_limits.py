@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limits.buckets import (
+from emulator.limits.buckets import (
     DAY,
     FULL,
     MINUTE,
@@ -26,9 +26,9 @@ from limits.buckets import (
     look,
     take,
 )
-from limits.shared import TABLE_BYTES, SharedTable, create_table
-from limits.words import go_duration, header_lines, masked, too_many
-from settings import MAX_RATE_LIMIT
+from emulator.limits.shared import TABLE_BYTES, SharedTable, create_table
+from emulator.limits.words import go_duration, header_lines, masked, too_many
+from emulator.settings import MAX_RATE_LIMIT
 
 MS = TICKS_PER_MS
 NOW = 123_456_789_012  # any moment, in ticks

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from limits.buckets import FULL, Bucket, Limits, Verdict, take
+from emulator.limits.buckets import FULL, Bucket, Limits, Verdict, take
 from tests.process import free_port
 from tests.server import Server, eventually, running_server
 from tests.test_limits import NOW, pairs, steps
@@ -27,8 +27,8 @@ redis = pytest.importorskip("redis", reason="the package redis is optional")
 if shutil.which("redis-server") is None:
     pytest.skip("needs Debian's redis-server", allow_module_level=True)
 
-from limits import redis_store  # noqa: E402 - needs the package
-from limits.redis_store import RedisStore, StoreError, check_store, without_password  # noqa: E402
+from emulator.limits import redis_store  # noqa: E402 - needs the package
+from emulator.limits.redis_store import RedisStore, StoreError, check_store, without_password  # noqa: E402
 
 LIMITS = Limits(Bucket("requests", 600), Bucket("tokens", 1_000_000))
 

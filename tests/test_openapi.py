@@ -14,8 +14,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
-from faults.asking import FaultHeaders
-from http_api.responses_schemas import ResponsesRequest
+from emulator.apis.responses.schema import ResponsesRequest
+from emulator.faults.asking import FaultHeaders
 from schemas import (
     ChatCompletionRequest,
     CompletionRequest,

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from answers.answer import Answer, Segment
-from http_api.chat_events import ChatRenderer
-from http_api.events import Header
-from http_api.generation import Generation
+from emulator.answers.answer import Answer, Segment
+from emulator.apis.chat.events import ChatRenderer
+from emulator.serving.events import Header
+from emulator.serving.generation import Generation
+from emulator.timing.pace import Pace
+from emulator.timing.plan import GenerationPlan, due_each
 from schemas import ChatCompletionRequest
 from tests.reference import here_s
 from tests.wire import chat
-from timing.pace import Pace
-from timing.plan import GenerationPlan, due_each
 
 START_S = 1000.0
 TTFT_S, ITL_S = 0.5, 0.1

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from http_api.prompt_ids import chat_prompt_ids, legacy_prompt_ids
-from http_api.prompt_tokens import count_chat_prompt, count_legacy_prompt
+from emulator.apis.chat.prompt_ids import chat_prompt_ids, legacy_prompt_ids
+from emulator.apis.chat.prompt_tokens import count_chat_prompt, count_legacy_prompt
 from schemas import ChatCompletionRequest, CompletionRequest
 from tests.wire import ENCODINGS
 

@@ -8,7 +8,7 @@ import jsonschema
 import openai
 import pytest
 
-from answers.prompted import MAX_SEARCHED, schema_in_messages
+from emulator.answers.prompted import MAX_SEARCHED, schema_in_messages
 from schemas import ChatCompletionRequest
 from tests.sdk import complete, text_of
 from tests.server import Server, eventually

@@ -8,7 +8,7 @@ import pytest
 from openai.types.responses import Response
 
 from conftest import sdk_client
-from http_api.refusals import is_reasoning_model
+from emulator.apis.chat.refusals import is_reasoning_model
 from tests.sdk import complete, message_of, refused
 from tests.server import Server
 from tests.wire import chat, headers

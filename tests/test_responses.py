@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from http_api.events import error_chunk
-from http_api.sending import Deadline, EventStream
+from emulator.serving.events import error_chunk
+from emulator.transport.sending import Deadline, EventStream
 from schemas import ErrorBody
 from tests.server import Server, eventually
 from tests.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, headers, unread

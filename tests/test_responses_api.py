@@ -11,10 +11,10 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-from answers.answer import Answer, Segment
-from http_api.events import Header
-from http_api.responses_events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
-from http_api.responses_schemas import ResponsesRequest
+from emulator.answers.answer import Answer, Segment
+from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
+from emulator.apis.responses.schema import ResponsesRequest
+from emulator.serving.events import Header
 from schemas import ErrorBody, Usage
 from tests.sdk import message_of, refused
 from tests.server import PLAIN, Server, eventually

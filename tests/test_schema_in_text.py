@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema_instances import schema_in_text
+from emulator.schema_instances import schema_in_text
 
 Schema = dict[str, Any]
 

@@ -8,16 +8,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from http_api.errors import header_error
-from http_api.planning import plan_generation, refuse_beyond_timeout
+from emulator.contract.error_words import header_error
+from emulator.serving.planning import plan_generation, refuse_beyond_timeout
+from emulator.settings import Settings
+from emulator.timing.plan import GenerationPlan
 from schemas import (
     APIError,
     ChatCompletionRequest,
     EmulationHeaders,
 )
-from settings import Settings
 from tests.wire import chat
-from timing.plan import GenerationPlan
 
 FEW = settings(max_examples=200, deadline=None)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from schema_instances import strict_fault
+from emulator.schema_instances import strict_fault
 
 OPEN = "'additionalProperties' is required to be supplied and to be false."
 LEAF: dict[str, Any] = {"type": "object", "properties": {}}

@@ -12,9 +12,9 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from answers.corpus import Corpus
-from prompts.counting import count_image_tokens, count_prompt_tokens
-from settings import DEFAULT_MODELS, MAX_OUTPUT_LENGTH
+from emulator.answers.corpus import Corpus
+from emulator.prompts.counting import count_image_tokens, count_prompt_tokens
+from emulator.settings import DEFAULT_MODELS, MAX_OUTPUT_LENGTH
 from tests.server import REPOSITORY
 from tests.wire import token_count
 from tokenizer import (

@@ -1,0 +1,1 @@
+"""The rooms of the emulator, from low to high; `docs/architecture.md` tells the order."""

@@ -1,0 +1,88 @@
+"""One choice: its tokens, where each of them goes, and in which slot it leaves."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emulator.answers.logprobs import Logprobs
+from emulator.timing.plan import FinishReason
+
+CallKind = Literal["function", "custom", "function_call"]
+
+
+@dataclass(slots=True)
+class Call:
+    """A tool call; ``index`` counts the calls of one answer, ``function_call`` is deprecated."""
+
+    index: int
+    id: str
+    kind: CallKind
+    name: str
+
+
+@dataclass(slots=True)
+class Segment:
+    """A run of tokens that all go to one field: content, reasoning, or a call's arguments.
+
+    ``is_json`` says that the tokens need escapes in an event, which plain English does not.
+    """
+
+    tokens: Sequence[str]
+    call: Call | None = None
+    reasoning: bool = False
+    is_json: bool = False
+
+    @property
+    def text(self) -> str:
+        """The tokens as one text."""
+        return "".join(self.tokens)
+
+
+@dataclass(slots=True)
+class Answer:
+    """One choice.
+
+    ``slots`` is the number of tokens that it takes on the clock. ``leaves[k]`` is the slot in which
+    its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens`` came
+    before it, shown or hidden, and ``summary`` sums them up.
+    """
+
+    index: int
+    segments: list[Segment]
+    finish_reason: FinishReason
+    slots: int
+    leaves: Sequence[int] | None = None
+    logprobs: Logprobs | None = None
+    reasoning_tokens: int = 0
+    summary: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the client gets, reasoning aside."""
+        return sum(len(segment.tokens) for segment in self.segments if not segment.reasoning)
+
+    @property
+    def events(self) -> int:
+        """How many tokens leave, reasoning that is shown included."""
+        return sum(len(segment.tokens) for segment in self.segments)
+
+    def slot_of(self, token: int) -> int:
+        """Return the slot in which a token leaves."""
+        return token if self.leaves is None else self.leaves[token]
+
+    def left_after(self, slots: int) -> int:
+        """Return how many tokens leave in the first `slots` slots."""
+        return min(slots, self.slots) if self.leaves is None else bisect_left(self.leaves, slots)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is nothing but plain English whose tokens leave one in each slot."""
+        return (
+            len(self.segments) == 1
+            and not self.segments[0].is_json
+            and self.segments[0].call is None
+            and not self.segments[0].reasoning
+            and self.leaves is None
+            and self.logprobs is None
+        )

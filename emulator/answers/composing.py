@@ -1,0 +1,359 @@
+"""What each choice says, token by token: text, JSON or tool calls, and when it may leave."""
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from emulator.answers.answer import Answer, Call, Segment
+from emulator.answers.calls import PlannedCall, call_id, is_named, tool_calls
+from emulator.answers.corpus import Corpus
+from emulator.answers.logprobs import Logprobs
+from emulator.answers.prompted import schema_in_messages
+from emulator.answers.stops import hold_back
+from emulator.schema_instances import SchemaError, dumps, instance, least_values
+from emulator.timing.plan import FinishReason, GenerationPlan
+from schemas import (
+    MAX_LOGPROBS,
+    MAX_TOKENS_OF_ALL_CHOICES,
+    APIError,
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerationRequest,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    too_many_tokens,
+)
+from tokenizer import split_tokens
+
+_JSON_OBJECT_SCHEMA = {
+    "type": "object",
+    "properties": {"title": {"type": "string"}, "answer": {"type": "string"}},
+    "required": ["title", "answer"],
+}
+
+# Texts are told apart by so many tokens; and 128 choices of two tokens take up to 700 redraws.
+OPENING = 64
+MAX_REDRAWS = 4096
+SUMMARY = 24  # tokens of a summary of the reasoning, at the most
+MAX_VALUES_OF_ALL_CHOICES = 2**16  # in JSON; they take about 2 s
+MAX_CALLS_OF_ALL_CHOICES = 1024
+MAX_INSTANCES_S = 5  # CPU time
+
+MAX_TOKENS_PLAIN = 16_384
+MAX_TOKENS_QUICK = 2048
+
+
+class Composer:
+    """Decides what the choices of one request say.
+
+    ``note`` is what the log says of how they came about, if anything.
+
+    Args:
+        request: A chat or a legacy completion request.
+        plan: The length of a plain text and the client's limit.
+        corpus: Holds the texts.
+        material: What beside the seed tells this request from others with the same seed.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        plan: GenerationPlan,
+        corpus: Corpus,
+        material: Sequence[str],
+    ) -> None:
+        self._request = request
+        self._plan = plan
+        self._corpus = corpus
+        self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
+        self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
+        self._logprobs_left = MAX_LOGPROBS
+        self._instances_s = 0.0
+        self._openings: set[tuple[str, ...]] = set()
+        self._redraws_left = MAX_REDRAWS
+        self._seed: str | None = None
+        self._found: dict[str, Any] | None = None
+        self.note = ""
+        if request.seed is not None:
+            self._seed = "\0".join([str(request.seed), request.model, *material])
+
+    def _spend(self, tokens: int, source: str) -> None:
+        """Count tokens of the answers; `source` is what asked for them.
+
+        Raises:
+            APIError: All choices together have too many.
+        """
+        self._tokens_left -= tokens
+        if self._tokens_left < 0:
+            raise too_many_tokens(self._request, source)
+
+    def _rng(self, choice: int, purpose: str) -> random.Random:
+        """Return the source of one choice's randomness: the seed's, else the corpus's."""
+        if self._seed is None:
+            return self._corpus.rng
+        return random.Random(f"{purpose}\0{choice}\0{self._seed}")
+
+    def legacy(self, request: CompletionRequest) -> list[Answer]:
+        """Return the choices of a legacy completion: text, n for each prompt."""
+        top = request.logprobs
+        return [
+            self._text(index, None if top is None else Logprobs(self._rng(index, "logprobs"), top))
+            for index in range(request.choices)
+        ]
+
+    def _text(self, index: int, logprobs: Logprobs | None) -> Answer:
+        """Return an answer in plain English, of the planned length unless a stop ends it."""
+        tokens = self._words(index)
+        self._spend(len(tokens), "prompt")
+        return self._content(index, tokens, self._plan.finish_reason, logprobs)
+
+    def _words(self, index: int) -> list[str]:
+        """Return a text that no other choice for the prompt has, unless there are too few."""
+        length, rng = self._plan.output_tokens, self._rng(index, "text")
+        tokens = self._corpus.write(length, rng)
+        n = self._request.n or 1
+        if n == 1 or not tokens:
+            return tokens
+        if index % n == 0:
+            self._openings.clear()
+        while self._redraws_left and tuple(tokens[:OPENING]) in self._openings:
+            self._redraws_left -= 1
+            tokens = self._corpus.write(length, rng)
+        self._openings.add(tuple(tokens[:OPENING]))
+        return tokens
+
+    def chat(self, request: ChatCompletionRequest, asked_calls: int) -> list[Answer]:
+        """Return the choices of a chat: tool calls, JSON or text, as the request asks.
+
+        Raises:
+            APIError: A named tool is not among the tools, nothing satisfies a schema, or all
+                choices together have too many tokens.
+        """
+        calls = tool_calls(request, asked_calls)
+        schema = response_schema(request)
+        if isinstance(request.response_format, JsonObjectFormat) and not calls:
+            self._found = schema_in_messages(request.messages)
+        if calls or schema is not None:
+            self._refuse_many_values(calls, schema)
+        return [
+            self._calls(request, index, calls)
+            if calls
+            else self._json(index, schema, self._logprobs(request, index))
+            if schema is not None
+            else self._text(index, self._logprobs(request, index))
+            for index in range(request.choices)
+        ]
+
+    def _refuse_many_values(
+        self, calls: Sequence[PlannedCall], schema: dict[str, Any] | None
+    ) -> None:
+        """Refuse what all choices would take too long to hold, before any of them is made.
+
+        Raises:
+            APIError: There are more calls than ``MAX_CALLS_OF_ALL_CHOICES``, or the instances have
+                more values than ``MAX_VALUES_OF_ALL_CHOICES``.
+        """
+        n = self._request.choices
+        if n * len(calls) > MAX_CALLS_OF_ALL_CHOICES:
+            raise APIError(
+                f"Invalid 'n': expected at most {MAX_CALLS_OF_ALL_CHOICES} tool calls in all "
+                f"choices, but got {n * len(calls)}.",
+                param="n",
+                code="integer_above_max_value",
+            )
+        most = MAX_VALUES_OF_ALL_CHOICES // n
+        if n * max(len(calls), 1) == 1:
+            return  # one instance has a limit of its own
+        if self._found is not None and least_values(self._found) > most:
+            self._drop_found()
+        schemas = [call.schema for call in calls] if calls else [schema]
+        known: dict[int, int] = {id(s): least_values(s) for s in schemas if s is not None}
+        if sum(known.get(id(s), 0) for s in schemas) > most:
+            param = "n" if n > 1 else "X-TOOL-CALLS"
+            raise APIError(
+                f"Invalid '{param}': expected at most {MAX_VALUES_OF_ALL_CHOICES} JSON values in "
+                "all choices, but got more.",
+                param=param,
+                code="integer_above_max_value",
+            )
+
+    def _drop_found(self) -> None:
+        self._found = None
+        self.note = " schema_in_message=unused"
+
+    def _logprobs(self, request: ChatCompletionRequest, index: int) -> Logprobs | None:
+        if not request.logprobs:
+            return None
+        return Logprobs(self._rng(index, "logprobs"), request.top_logprobs or 0)
+
+    def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
+        rng = self._rng(index, "json")
+        made = self._instance_of_found(rng) or self._instance(
+            schema, rng, self._request.SCHEMA_PARAM
+        )
+        tokens, finish = _cut(made, "stop", self._plan.token_limit)
+        self._spend(len(tokens), self._request.FORMAT_PARAM)
+        answer = self._content(index, tokens, finish, logprobs)
+        answer.segments[-1].is_json = True
+        return answer
+
+    def _calls(
+        self, request: ChatCompletionRequest, index: int, calls: Sequence[PlannedCall]
+    ) -> Answer:
+        left = self._plan.token_limit
+        if left == 0:
+            return self._content(index, [], "length", None)
+        rng = self._rng(index, "tools")
+        finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
+        if is_named(request):
+            finish = "stop"
+        segments = self._reasoning_segments(index)
+        for number, planned in enumerate(calls):
+            if left == 0:
+                finish = "length"
+                break
+            if planned.schema is None:
+                tokens: list[str] = self._corpus.write(self._plan.output_tokens, rng)
+                # The plan has cut it already.
+                finish = "length" if self._plan.finish_reason == "length" else finish
+            else:
+                tokens = self._instance(planned.schema, rng, planned.param)
+            tokens, finish = _cut(tokens, finish, left)
+            self._spend(len(tokens), "X-TOOL-CALLS")
+            call = Call(number, call_id(rng), planned.kind, planned.name)
+            segments.append(Segment(tokens, call))
+            if finish == "length":
+                break
+            left = None if left is None else left - len(tokens)
+        slots = sum(len(segment.tokens) for segment in segments)
+        return self._thoughtful(Answer(index, segments, finish, slots))
+
+    def _instance_of_found(self, rng: random.Random) -> list[str]:
+        """Return an instance of the schema in the messages, nothing if there is no use in it."""
+        if self._found is None:
+            return []
+        try:
+            return self._make(self._found, rng)
+        except SchemaError:
+            self._drop_found()
+            self._instances_s = 0.0
+            return []
+
+    def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+        try:
+            return self._make(schema, rng)
+        except SchemaError as error:
+            raise _invalid_schema(error, param) from None
+
+    def _make(self, schema: dict[str, Any], rng: random.Random) -> list[str]:
+        """Return an instance of a schema.
+
+        Raises:
+            SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
+        """
+        started_s = time.thread_time()
+        tokens = split_tokens(dumps(instance(schema, rng)), self._request.model)
+        self._instances_s += time.thread_time() - started_s
+        if self._instances_s > MAX_INSTANCES_S:
+            raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
+        return tokens
+
+    def _reasoning_segments(self, index: int) -> list[Segment]:
+        if not self._reasoning:
+            return []
+        thoughts = self._corpus.write(self._reasoning, self._rng(index, "reasoning"))
+        return [Segment(thoughts, reasoning=True)]
+
+    def _content(
+        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
+    ) -> Answer:
+        """Return an answer of one text, which a stop sequence may end.
+
+        Raises:
+            APIError: All choices together have too many log probabilities.
+        """
+        if logprobs is not None:
+            self._logprobs_left -= len(tokens) * (1 + logprobs.top)
+            if self._logprobs_left < 0:
+                raise _too_many_logprobs(logprobs.top)
+        thoughts = self._reasoning_segments(index)
+        offset = self._reasoning
+        if not self._request.stops:
+            segments = [*thoughts, Segment(tokens)]
+            plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
+            return self._thoughtful(plain)
+        held = hold_back(
+            tokens, self._request.stops, lambda text: split_tokens(text, self._request.model)
+        )
+        stopping = Answer(
+            index,
+            [*thoughts, Segment(held.tokens)],
+            "stop" if held.stopped else finish,
+            offset + held.slots,
+            [*range(offset), *(offset + slot for slot in held.leaves)],
+            logprobs,
+        )
+        return self._thoughtful(stopping)
+
+    def _thoughtful(self, answer: Answer) -> Answer:
+        """Note how much was thought before an answer, and sum it up if that was asked for."""
+        answer.reasoning_tokens = self._plan.reasoning_tokens
+        if answer.reasoning_tokens and self._request.wants_summary:
+            length = min(answer.reasoning_tokens, SUMMARY)
+            summary = self._corpus.write(length, self._rng(answer.index, "summary"))
+            answer.summary = "".join(summary)
+        return answer
+
+
+def is_quick(request: GenerationRequest, plan: GenerationPlan, asked_calls: int) -> bool:
+    """Tell whether to compose the answers takes but a moment, under 0.5 ms.
+
+    Texts do that are no longer than `MAX_TOKENS_QUICK`, or `MAX_TOKENS_PLAIN` if nothing more is
+    to be done with them. JSON and tool calls never do: who knows how long a schema takes.
+
+    Raises:
+        APIError: A named tool is not among the tools.
+    """
+    tokens = (plan.output_tokens + plan.reasoning_tokens) * request.choices
+    if request.is_plain:
+        return tokens <= MAX_TOKENS_PLAIN
+    if tokens > MAX_TOKENS_QUICK:
+        return False
+    if not isinstance(request, ChatCompletionRequest):
+        return True
+    return response_schema(request) is None and not tool_calls(request, asked_calls)
+
+
+def _too_many_logprobs(top: int) -> APIError:
+    return APIError(
+        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
+        f"each token and its {top} alternatives, but got more.",
+        param="logprobs",
+        code="integer_above_max_value",
+    )
+
+
+def _invalid_schema(error: SchemaError, param: str) -> APIError:
+    where = f"{param}.{error.path}" if error.path else param
+    return APIError(f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema")
+
+
+def _cut(
+    tokens: list[str], finish: FinishReason, limit: int | None
+) -> tuple[list[str], FinishReason]:
+    """Return at most `limit` tokens, and "length" if that cut them."""
+    if limit is None or len(tokens) <= limit:
+        return tokens, finish
+    return tokens[:limit], "length"
+
+
+def response_schema(request: ChatCompletionRequest) -> dict[str, Any] | None:
+    """Return the schema that the text must satisfy, None for plain text."""
+    match request.response_format:
+        case JsonObjectFormat():
+            return _JSON_OBJECT_SCHEMA
+        case JsonSchemaFormat(json_schema=named):
+            return named.schema_ or _JSON_OBJECT_SCHEMA
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""The APIs, a room for each."""

@@ -1,0 +1,291 @@
+"""JSON and server-sent events of the Responses API."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from pydantic import BaseModel
+
+from emulator.answers.answer import Answer, Segment
+from emulator.answers.logprobs import Likelihood
+from emulator.apis.chat.likelihoods import likelihood_json
+from emulator.apis.responses.output import (
+    NO_LOGPROBS,
+    NUMBER,
+    OutputItem,
+    event,
+    output_items,
+    raw_event,
+)
+from emulator.apis.responses.schema import (
+    ConversationReference,
+    Echo,
+    InputTokensDetails,
+    OutputTokensDetails,
+    ResponseFunction,
+    ResponsesRequest,
+    ResponseUsage,
+    SchemaFormat,
+)
+from emulator.serving.events import AnswerStream, CountUsage, Header, stream_events
+from schemas import APIError, ErrorBody, Usage
+
+# Log probabilities stand in the deltas and in the last event. Up to so many characters they stand
+# in the three events that end the text too.
+MAX_LOGPROBS_REPEATED = 1 << 20
+
+# What a response repeats stands in its first two events and in its last.
+MAX_ECHO = 1_048_576
+
+ENCRYPTED = "reasoning.encrypted_content"
+
+
+@dataclass(frozen=True, slots=True)
+class Echoed:
+    """What a response repeats of its request, as JSON; ``encrypted`` asks for its reasoning."""
+
+    json: str
+    encrypted: bool
+
+    @classmethod
+    def of(cls, request: ResponsesRequest) -> "Echoed":
+        """Return what the response to a request repeats.
+
+        Raises:
+            APIError: It would repeat too much.
+        """
+        echo = _echo(request).model_dump_json()[1:]
+        if len(echo) > MAX_ECHO:
+            raise APIError(
+                "Invalid request: expected instructions, tools and a format of at most "
+                f"{MAX_ECHO} characters, which the response repeats, but got {len(echo)}.",
+                code="string_above_max_length",
+            )
+        return cls(echo, ENCRYPTED in (request.include or ()))
+
+
+class ResponsesRenderer:
+    """Writes one response.
+
+    Args:
+        header: Its id, its time and its model.
+        echo: What it repeats.
+    """
+
+    no_logprobs = NO_LOGPROBS
+
+    def __init__(self, header: Header, echo: Echoed) -> None:
+        self._header = header
+        self._digits = header.id.partition("_")[2]
+        self._encrypted = echo.encrypted
+        self._echo = echo.json
+        self._number = 0
+        self._was_cut = False
+        self._items: Sequence[OutputItem] = ()
+        self._begun = 0  # items; all but the last of them have ended
+        self._logprobs: list[str] = []
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
+        """Return the whole answer as JSON."""
+        answer = self._take(answers)
+        if answer.logprobs is not None:
+            entries = map(answer.logprobs.entry, answer.segments[-1].tokens)
+            self._logprobs += map(likelihood_json, entries)
+        return self._ended(usage, "").encode()
+
+    def stream(
+        self,
+        answers: Sequence[Answer],
+        tokens_per_event: int,
+        count_usage: CountUsage | None,  # noqa: ARG002 - the last event alone has a usage
+    ) -> AnswerStream:
+        """Return what renders the events as their tokens are due."""
+        self._take(answers)
+        return NumberedStream(stream_events(self, answers, tokens_per_event), self)
+
+    def number(self, events: str) -> str:
+        """Give each event its number; they are numbered in the order in which they leave."""
+        parts = events.split(NUMBER)
+        first, self._number = self._number, self._number + len(parts) - 1
+        if len(parts) == 2:
+            return f"{parts[0]}{first}{parts[1]}"
+        numbered = zip(parts, map(str, range(first, self._number)), strict=False)
+        return "".join(chain.from_iterable(numbered)) + parts[-1]
+
+    def lead(self, answer: Answer, segment: Segment) -> str:
+        """Return the events that leave together with a segment's first token."""
+        events = ""
+        if segment is answer.segments[0]:
+            fields = f'"response":{self._response("in_progress", "null", "", "null")}'
+            events = "".join(
+                raw_event(f"response.{kind}", fields) for kind in ("created", "in_progress")
+            )
+        for index, item in enumerate(self._items):
+            if item.segment is segment:
+                events += self._begin(index)
+        return events
+
+    def token(self, _: Answer, segment: Segment) -> str:
+        """Return the event of one token, with `SLOT` for its text."""
+        return next((item.token() for item in self._items if item.segment is segment), "")
+
+    def logprobs(self, _: Answer, entries: Iterable[Likelihood], __: int) -> Iterator[str]:
+        """Yield the log probabilities of some tokens as JSON, and keep them for the end."""
+        written = list(map(likelihood_json, entries))
+        self._logprobs += written
+        yield f"[{','.join(written)}]"
+
+    def finish(self, _: Answer) -> str:
+        """Return the events that end the items."""
+        last = len(self._items) - 1
+        return self._begin(last) + self._items[last].end(self._repeated_logprobs())
+
+    def end(self, finish: str, usage: Usage | None, report: str) -> str:
+        """Return what follows the last token: `finish`, the usage and the report if asked for."""
+        if usage is None:
+            raise ValueError("a response ends with its usage")
+        kind = "incomplete" if self._was_cut else "completed"
+        fields = f'"response":{self._ended(usage, report)}'
+        return self.number(finish + raw_event(f"response.{kind}", fields))
+
+    def error(self, error: ErrorBody) -> str:
+        """Return the event of a failure in mid-stream."""
+        code = error.code or error.type
+        return self.number(event("error", code=code, message=error.message, param=error.param))
+
+    def _take(self, answers: Sequence[Answer]) -> Answer:
+        """Make the items of the one answer, and return it."""
+        [answer] = answers
+        self._was_cut = answer.finish_reason == "length"
+        self._items = output_items(answer, self._digits, encrypted=self._encrypted)
+        return answer
+
+    def _begin(self, upto: int) -> str:
+        """Return the events that end the items before `upto` and begin the next."""
+        events = ""
+        while self._begun <= upto:
+            if self._begun:
+                events += self._items[self._begun - 1].end("[]")
+            events += self._items[self._begun].begin()
+            self._begun += 1
+        return events
+
+    def _repeated_logprobs(self) -> str:
+        """Return the log probabilities for the events that end the text."""
+        if sum(map(len, self._logprobs)) > MAX_LOGPROBS_REPEATED:
+            return "[]"
+        return f"[{','.join(self._logprobs)}]"
+
+    def _ended(self, usage: Usage, report: str) -> str:
+        """Return the whole response as JSON."""
+        logprobs = f"[{','.join(self._logprobs)}]"
+        output = ",".join(item.json(logprobs) for item in self._items)
+        details = '{"reason":"max_output_tokens"}' if self._was_cut else "null"
+        status = "incomplete" if self._was_cut else "completed"
+        response = self._response(status, details, output, _usage(usage).model_dump_json())
+        return f'{response[:-1]},"emulation":{report}}}' if report else response
+
+    def _response(self, status: str, details: str, output: str, usage: str) -> str:
+        header = self._header
+        return (
+            f'{{"id":"{header.id}","object":"response","created_at":{header.created},'
+            f'"status":"{status}","background":false,"error":null,'
+            f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
+        )
+
+
+class NumberedStream:
+    """A stream whose events are numbered in the order in which they leave."""
+
+    def __init__(self, stream: AnswerStream, renderer: ResponsesRenderer) -> None:
+        self._render = stream.render
+        self._ahead = stream.ahead
+        self._number = renderer.number
+        self.end = stream.end
+        self.stop_before = stream.stop_before
+        self.go_on = stream.go_on
+        self.leaving = stream.leaving
+        self.holds = stream.holds
+        self.events = stream.events
+        self.tokens_per_event = stream.tokens_per_event
+        self.events_per_write = stream.events_per_write
+        self.is_quick = stream.is_quick
+        self.shares = stream.shares
+
+    def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
+        """Return a share of the events from `first` to before `upto`."""
+        return self._number(self._render(first, upto, share))
+
+    def ahead(self, first: int) -> list[bytes]:
+        """Return some events from `first` on, each ready to leave."""
+        return [self._number(block.decode()).encode() for block in self._ahead(first)]
+
+
+def _usage(usage: Usage) -> ResponseUsage:
+    """Return a usage by the names that responses have for it."""
+    cached = usage.prompt_tokens_details.cached_tokens
+    thoughts = usage.completion_tokens_details.reasoning_tokens
+    return ResponseUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputTokensDetails(cached_tokens=cached),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=thoughts),
+        total_tokens=usage.total_tokens,
+    )
+
+
+def _echo(request: ResponsesRequest) -> Echo:
+    """Return what a response repeats of its request, with OpenAI's defaults."""
+    conversation = request.conversation
+    if isinstance(conversation, ConversationReference):
+        conversation = conversation.id
+    reasoning = request.reasoning
+    return Echo(
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        max_tool_calls=request.max_tool_calls,
+        model=request.model,
+        parallel_tool_calls=request.parallel_tool_calls is not False,
+        previous_response_id=request.previous_response_id,
+        conversation=None if conversation is None else {"id": conversation},
+        prompt_cache_key=request.prompt_cache_key,
+        prompt_cache_retention=request.prompt_cache_retention,
+        reasoning={
+            "effort": reasoning and reasoning.effort,
+            "summary": reasoning and (reasoning.summary or reasoning.generate_summary),
+        },
+        safety_identifier=request.safety_identifier,
+        store=request.store is not False,
+        temperature=1.0 if request.temperature is None else request.temperature,
+        text=_text(request),
+        tool_choice=_echoed(request.tool_choice or "auto"),
+        tools=[_echoed(tool) for tool in request.tools or ()],
+        top_logprobs=request.top_logprobs or 0,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        truncation=request.truncation or "disabled",
+        user=request.user,
+        metadata=request.metadata or {},
+    )
+
+
+def _text(request: ResponsesRequest) -> dict[str, Any]:
+    asked = request.text and request.text.format
+    text: dict[str, Any] = {"format": _echoed(asked) if asked else {"type": "text"}}
+    if isinstance(asked, SchemaFormat):
+        text["format"]["strict"] = bool(asked.strict)
+    return text | {"verbosity": (request.text and request.text.verbosity) or "medium"}
+
+
+def _echoed(value: Any) -> Any:  # noqa: ANN401 - a tool, a choice or a format, as JSON
+    """Return a part of the request as the response repeats it."""
+    match value:
+        case ResponseFunction():
+            return value.model_dump(include=_FUNCTION) | {"strict": value.strict is not False}
+        case BaseModel():
+            return value.model_dump(by_alias=True, exclude_none=True)
+        case _:
+            return value
+
+
+_FUNCTION = {"type", "name", "description", "parameters", "strict"}

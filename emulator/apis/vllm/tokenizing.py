@@ -1,0 +1,127 @@
+"""What vLLM's /tokenize and /detokenize answer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import MaxLen
+from pydantic import Field, ValidationError
+
+from emulator.apis.chat.prompt_ids import CHATML, CHATML_TEXTS, chat_prompt_ids
+from emulator.contract.error_words import request_error
+from emulator.serving.bodies import parse_json
+from schemas import (
+    MAX_MODEL_LENGTH,
+    MAX_PROMPT_TOKENS,
+    APIError,
+    ChatCompletionRequest,
+    Members,
+    RequestModel,
+    Text,
+)
+from tokenizer import decode_tokens, encode, encoding_name
+
+AnyModel = TypeVar("AnyModel", bound=RequestModel)
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+# Functions and images take tokens that no text has.
+NO_TEXT = 0
+
+
+class TokenizeRequest(RequestModel):
+    """A text whose tokens are asked for; a chat is a `ChatCompletionRequest`."""
+
+    model: Annotated[str, MaxLen(MAX_MODEL_LENGTH)] | None = None
+    prompt: Text
+    add_special_tokens: bool | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(RequestModel):
+    """Tokens whose text is asked for."""
+
+    model: Annotated[str, MaxLen(MAX_MODEL_LENGTH)] | None = None
+    tokens: Annotated[list[TokenId], Members(MAX_PROMPT_TOKENS)]
+
+
+def tokenize(body: bytes | bytearray, default_model: str, max_model_len: int) -> bytes:
+    """Return the tokens of a text or a chat, as JSON.
+
+    Args:
+        body: The request's.
+        default_model: The model of a request that names none.
+        max_model_len: What the answer tells of the longest prompt with its answer.
+
+    Raises:
+        APIError: Not JSON, or not what the schema asks for.
+    """
+    data = _object(body)
+    model = _model(data.get("model"), default_model)
+    if "messages" in data:
+        fields = {key: data[key] for key in ("messages", "tools") if data.get(key) is not None}
+        chat = _validated(ChatCompletionRequest, {"model": model, **fields})
+        tokens = [max(token, NO_TEXT) for token in chat_prompt_ids(chat)]
+    else:
+        tokens = encode(_validated(TokenizeRequest, data).prompt, model)
+    strs = [_text([token], model) for token in tokens] if data.get("return_token_strs") else None
+    answer = {
+        "count": len(tokens),
+        "max_model_len": max_model_len,
+        "tokens": tokens,
+        "token_strs": strs,
+    }
+    return json.dumps(answer, separators=(",", ":")).encode()
+
+
+def detokenize(body: bytes | bytearray, default_model: str) -> bytes:
+    """Return the text of tokens, as JSON.
+
+    Raises:
+        APIError: Not JSON, not what the schema asks for, or a token that does not exist.
+    """
+    wanted = _validated(DetokenizeRequest, _object(body))
+    text = _text(wanted.tokens, _model(wanted.model, default_model))
+    return json.dumps({"prompt": text}).encode()
+
+
+def _model(model: object, default: str) -> str:
+    return model if isinstance(model, str) and model else default
+
+
+def _object(body: bytes | bytearray) -> dict[str, Any]:
+    data = parse_json(body)
+    if not isinstance(data, dict):
+        raise APIError("Invalid body: expected an object.")
+    return data
+
+
+def _validated(model: type[AnyModel], data: Mapping[str, Any]) -> AnyModel:
+    try:
+        return model.model_validate(data, extra="ignore")
+    except ValidationError as error:
+        raise request_error(error) from None
+
+
+def _text(tokens: Sequence[int], model: str) -> str:
+    """Return the text of tokens, those included that ChatML puts around messages."""
+    markers = dict(zip(CHATML[encoding_name(model)], CHATML_TEXTS, strict=True))
+    parts: list[str] = []
+    run: list[int] = []
+    for token in tokens:
+        if token in markers:
+            parts += [_decoded(run, model), markers[token]]
+            run = []
+        else:
+            run.append(token)
+    return "".join([*parts, _decoded(run, model)])
+
+
+def _decoded(tokens: Sequence[int], model: str) -> str:
+    try:
+        return decode_tokens(tokens, model)
+    except (KeyError, OverflowError) as error:
+        raise APIError(
+            f"Invalid 'tokens': expected token ids of {model}, but got {error}.",
+            param="tokens",
+            code="invalid_value",
+        ) from None

@@ -1,0 +1,1 @@
+"""What all APIs share on the wire: bounds, bodies, headers, errors, usage."""

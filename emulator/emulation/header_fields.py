@@ -1,0 +1,114 @@
+"""The X-* headers by name, those of failures too, and what says the same in a body or a file."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from pydantic import ValidationError
+from starlette.types import Scope
+
+from emulator.contract.error_words import (
+    header_error,
+    invalid_header,
+    invalid_type,
+    unknown_parameter,
+)
+from emulator.faults.asking import FaultHeaders
+from schemas import EmulationHeaders
+
+MAX_INTEGER_BITS = 64
+_FIELDS_KEY = "emulator.fields"
+
+_FIELDS = (EmulationHeaders.model_fields, FaultHeaders.model_fields)
+HEADER_NAMES = {
+    str(field.alias).lower().encode(): str(field.alias)
+    for fields in _FIELDS
+    for field in fields.values()
+}
+FAULT_NAMES = frozenset(str(field.alias) for field in FaultHeaders.model_fields.values())
+
+
+def field_name(header: str) -> str:
+    """Return the name of a header where it stands in an object: ``ttft_ms`` for X-TTFT-MS."""
+    return header.removeprefix("X-").lower().replace("-", "_")
+
+
+HEADERS_BY_FIELD = {field_name(name): name for name in HEADER_NAMES.values()}
+
+
+def header_fields(scope: Scope) -> dict[bytes, bytes]:
+    """Return a request's headers by name: of several of a name the first, as Starlette has it.
+
+    They are put together once, after all middleware that changes them.
+    """
+    fields: dict[bytes, bytes] | None = scope.get(_FIELDS_KEY)
+    if fields is None:
+        fields = scope[_FIELDS_KEY] = dict(reversed(scope["headers"]))
+    return fields
+
+
+def given_headers(scope: Scope) -> dict[str, str]:
+    """Return those of a request's headers that are X-* headers of ours, by name.
+
+    Raises:
+        APIError: One of them comes more than once.
+    """
+    raw, fields = scope["headers"], header_fields(scope)
+    if len(fields) < len(raw):
+        _refuse_repeated(name for name, _ in raw if name in HEADER_NAMES)
+    return {
+        HEADER_NAMES[name]: fields[name].decode("latin-1")
+        for name in HEADER_NAMES.keys() & fields.keys()
+    }
+
+
+def _refuse_repeated(names: Iterable[bytes]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise invalid_header(
+                HEADER_NAMES[name], f"expected one value, but got {times} headers of this name"
+            )
+
+
+def check_headers(given: Mapping[str, str]) -> EmulationHeaders:
+    """Check the X-* headers.
+
+    Raises:
+        APIError: A header is not a number or out of its range.
+    """
+    try:
+        return EmulationHeaders.model_validate(given)
+    except ValidationError as error:
+        raise header_error(error, EmulationHeaders) from None
+
+
+def body_headers(emulation: Mapping[str, object]) -> dict[str, str]:
+    """Return the headers that say the same as ``emulation`` in a body.
+
+    Raises:
+        APIError: It holds a name that no header has, or a value that is no scalar.
+    """
+    given = {}
+    for field, value in emulation.items():
+        param = f"emulation.{field[:128]}"
+        if field not in HEADERS_BY_FIELD:
+            raise unknown_parameter(param)
+        if value is None:
+            continue
+        text = header_text(value)
+        if text is None:
+            raise invalid_type(value, "one of a number, string or boolean", param)
+        given[HEADERS_BY_FIELD[field]] = text
+    return given
+
+
+def header_text(value: object) -> str | None:
+    """Return a scalar as a header says it, None for anything else."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() if value.bit_length() > MAX_INTEGER_BITS:
+            return f"an integer of more than {MAX_INTEGER_BITS} bits"  # no header takes this text
+        case int() | float() | str():
+            return str(value)
+        case _:
+            return None

@@ -1,0 +1,127 @@
+"""What an engine is made of: read from a preset of engines/ or from a YAML file, and checked."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml  # type: ignore[import-untyped]  # comes with BentoML, without types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PRESETS = Path(__file__).parents[2] / "engines"
+FILE_SUFFIXES = (".yaml", ".yml")
+
+MAX_STEP_MS = 60_000
+MAX_MS_PER_TOKEN = 1_000
+
+
+class EngineConfigError(Exception):
+    """An engine's file is missing or not valid; the message names the file and the key."""
+
+
+class EngineConfig(BaseModel):
+    """The keys of an engine's file.
+
+    A step of the engine takes ``step_base_ms`` and, on top, ``step_per_prefill_token_ms`` for each
+    prompt token that it computes, ``step_per_sequence_ms`` for each sequence in it and
+    ``step_per_context_token_ms`` for each token, prompt or generated, of those that decode.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    source: str = Field(min_length=1, description="where the figures come from")
+    step_base_ms: float = Field(ge=0, le=MAX_STEP_MS)
+    step_per_prefill_token_ms: float = Field(0, ge=0, le=MAX_MS_PER_TOKEN)
+    step_per_sequence_ms: float = Field(0, ge=0, le=MAX_MS_PER_TOKEN)
+    step_per_context_token_ms: float = Field(0, ge=0, le=MAX_MS_PER_TOKEN)
+    max_num_seqs: int = Field(ge=1, le=65_536, description="most sequences that run")
+    max_num_batched_tokens: int = Field(ge=1, le=1_048_576, description="most tokens of a step")
+    kv_blocks: int = Field(ge=1, le=100_000_000, description="blocks of the cache")
+    block_size: int = Field(ge=1, le=4096, description="tokens of a block")
+    prefix_caching: bool = Field(False, description="whether full blocks of prompts stay")
+    max_waiting: int = Field(10_000, ge=1, le=1_000_000, description="most sequences that wait")
+    overload_status: Literal[429, 503] = Field(503, description="of the answer beyond that")
+
+    @model_validator(mode="after")
+    def _steps_take_time(self) -> Self:
+        # Every step has a sequence in it, and either prefills a token or decodes one in context.
+        each = self.step_base_ms + self.step_per_sequence_ms
+        if not each and not (self.step_per_prefill_token_ms and self.step_per_context_token_ms):
+            raise ValueError(
+                "a step would take no time: one of step_base_ms and step_per_sequence_ms must be "
+                "above 0, or both step_per_prefill_token_ms and step_per_context_token_ms"
+            )
+        return self
+
+    @property
+    def max_model_len(self) -> int:
+        """The most tokens, prompt and answer, that one sequence can have: what the cache holds."""
+        return self.kv_blocks * self.block_size
+
+    def step_s(self, prefill_tokens: int, sequences: int, context_tokens: int) -> float:
+        """Return how long a step takes, in seconds.
+
+        >>> paper = load_engine("paper")
+        >>> paper.step_s(prefill_tokens=1000, sequences=1, context_tokens=0)
+        0.061
+        """
+        return (
+            self.step_base_ms
+            + self.step_per_prefill_token_ms * prefill_tokens
+            + self.step_per_sequence_ms * sequences
+            + self.step_per_context_token_ms * context_tokens
+        ) / 1000
+
+
+def presets() -> list[str]:
+    """Return the names of the bundled engines."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_engine(name: str) -> EngineConfig:
+    """Return the engine of a preset's name or of a file's path, which ends in .yaml or .yml.
+
+    Raises:
+        EngineConfigError: No such preset or file, or it is not valid.
+    """
+    is_file = name.endswith(FILE_SUFFIXES)
+    path = Path(name) if is_file else PRESETS / f"{name}.yaml"
+    if not is_file and name not in presets():
+        known = ", ".join(presets())
+        raise EngineConfigError(
+            f"engine: expected one of {known}, or a path that ends in .yaml, but got {name!r}"
+        )
+    return read_engine(path)
+
+
+def read_engine(path: Path) -> EngineConfig:
+    """Return the engine of a file.
+
+    Raises:
+        EngineConfigError: The file cannot be read or is not valid.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        raise EngineConfigError(f"engine file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise EngineConfigError(f"engine file {path} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise EngineConfigError(
+            f"engine file {path}: expected keys and values, but got {type(content).__name__}"
+        )
+    try:
+        return EngineConfig.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(_fault(details) for details in error.errors())
+        raise EngineConfigError(f"engine file {path}: {faults}") from None
+
+
+def _fault(details: Any) -> str:  # noqa: ANN401 - pydantic_core's type is its own
+    key = ".".join(map(str, details["loc"]))
+    message = str(details["msg"]).removeprefix("Value error, ")
+    if not key:
+        return message
+    if details["type"] == "missing":
+        return f"{key}: this key is required"
+    if details["type"] == "extra_forbidden":
+        return f"{key}: there is no such key; the keys are {', '.join(EngineConfig.model_fields)}"
+    return f"{key}: {message}, but got {details['input']!r}"

@@ -1,0 +1,175 @@
+"""An engine on an event loop: it keeps the steps' times, and hands each sequence its tokens."""
+
+import asyncio
+import logging
+from array import array
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+
+from emulator.engine.scheduler import EngineSequence, Scheduler, State, Step
+from emulator.timing.clock import Waiter
+
+logger = logging.getLogger("bentoml.openai_emulator")
+
+
+class TimedSequence(EngineSequence):
+    """A sequence whose tokens somebody awaits.
+
+    ``due_s`` holds the instant of each token that it has got, on the engine's clock.
+
+    Args:
+        prompt_tokens: At least 1.
+        output_tokens: At least 1.
+        arrival_s: When it arrived, on the engine's clock.
+        keys: One for each full block of the prompt, by which other sequences find it.
+        model: The model that was asked for.
+        finish_reason: How the answer ends.
+        is_first_choice: Whether it is the first of its request's.
+    """
+
+    __slots__ = (
+        "_waiter",
+        "_wanted",
+        "due_s",
+        "finish_reason",
+        "is_first_choice",
+        "is_left",
+        "model",
+    )
+
+    def __init__(
+        self,
+        prompt_tokens: int,
+        output_tokens: int,
+        arrival_s: float = 0.0,
+        keys: Sequence[Hashable] = (),
+        *,
+        model: str = "",
+        finish_reason: str = "length",
+        is_first_choice: bool = True,
+    ) -> None:
+        super().__init__(prompt_tokens, output_tokens, arrival_s, keys)
+        self.model = model
+        self.finish_reason = finish_reason
+        self.is_first_choice = is_first_choice
+        self.is_left = False
+        self.due_s = array("d")
+        self._wanted = 0
+        self._waiter: Waiter | None = None
+
+    async def reached(self, tokens: int) -> None:
+        """Wait until it has got that many tokens, at most ``output_tokens``; one task at a time.
+
+        Raises:
+            EngineFailure: The engine has stopped.
+        """
+        if len(self.due_s) < tokens:
+            waiter = asyncio.get_running_loop().create_future()
+            self.wake(waiter, tokens)
+            await waiter
+
+    def wake(self, waiter: Waiter, tokens: int) -> None:
+        """Wake `waiter`, and no other, when it has got that many tokens."""
+        self._wanted, self._waiter = tokens, waiter
+
+    def fail(self, error: Exception) -> None:
+        """Let whoever waits for its tokens know that there will be none."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+
+class EngineFailure(Exception):  # noqa: N818 - it is the engine that failed
+    """The engine has stopped because of a fault of its own."""
+
+
+def wake_at_once(waiters: Sequence[Waiter]) -> None:
+    """Let all go on that wait."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
+def ignore(_: object) -> None:
+    """Do nothing with what is told."""
+
+
+class EngineRunner:
+    """Drives an engine in the time of an event loop.
+
+    The end of each step is an absolute time: the next step starts when the last one was due to
+    end, however late that was seen. An idle engine has no task.
+
+    Args:
+        scheduler: The engine.
+        wait_until: Sleeps until an instant.
+        wake: Lets those go on whose tokens have come; the default lets them all at once.
+        observe: Is told each step when its tokens have been handed out.
+        observe_left: Is told each sequence whose client has gone away.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler[TimedSequence],
+        wait_until: Callable[[float], Awaitable[None]],
+        *,
+        wake: Callable[[Sequence[Waiter]], None] = wake_at_once,
+        observe: Callable[[Step[TimedSequence]], None] = ignore,
+        observe_left: Callable[[TimedSequence], None] = ignore,
+    ) -> None:
+        self.scheduler = scheduler
+        self._wait_until = wait_until
+        self._wake = wake
+        self._observe = observe
+        self._observe_left = observe_left
+        self._task: asyncio.Task[None] | None = None
+
+    def submit(self, sequences: Sequence[TimedSequence]) -> None:
+        """Queue the choices of one request.
+
+        Raises:
+            TooLongError: One of them would never fit into the cache.
+            OverloadError: ``max_waiting`` sequences wait already.
+        """
+        self.scheduler.submit(sequences)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(self._ended)
+
+    def leave(self, sequence: TimedSequence) -> None:
+        """Take a sequence out when the next step starts, unless it is done: its client is gone."""
+        if sequence.state is not State.DONE and not sequence.is_left:
+            sequence.is_left = True
+            self.scheduler.leave(sequence)
+            self._observe_left(sequence)
+
+    async def _run(self) -> None:
+        scheduler = self.scheduler
+        try:
+            while (start_s := scheduler.next_start_s) is not None:
+                step = scheduler.start_step(start_s)
+                if step is not None:
+                    await self._wait_until(step.end_s)
+                    self._hand_out(scheduler.end_step())
+                    self._observe(step)
+        finally:
+            self._task = None
+
+    def _hand_out(self, step: Step[TimedSequence]) -> None:
+        end_s = step.end_s
+        waiters: list[Waiter] = []
+        for sequence in step.advanced:
+            due_s = sequence.due_s
+            due_s.append(end_s)
+            waiter = sequence._waiter
+            if waiter is not None and len(due_s) >= sequence._wanted:
+                waiters.append(waiter)
+                sequence._waiter = None
+        self._wake(waiters)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Fail those that wait for their tokens if the engine has failed."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        logger.error("the engine has stopped", exc_info=error)
+        for sequence in (*self.scheduler.running, *self.scheduler.waiting):
+            sequence.fail(EngineFailure("the engine has stopped"))

@@ -1,0 +1,154 @@
+"""What can be asked of a failure, by header or by rule, and what contradicts itself."""
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from emulator.faults.kinds import KINDS
+from emulator.settings import MAX_OUTPUT_LENGTH
+
+MAX_AFTER_MS = 3_600_000  # the longest timeout_s
+MAX_RETRY_AFTER_MS = 86_400_000
+MAX_ATTEMPTS = 1_000_000
+MAX_KEY_LENGTH = 128
+MAX_SLICE_BYTES = 1024
+DEFAULT_STATUS = 500
+DEFAULT_SLICE_BYTES = 7
+
+_NUMBERS = ("status", "after_ms", "probability", "attempts", "retry_after_ms", "slice_bytes")
+KIND_NAMES: Final = ", ".join(KINDS)
+
+
+def _known(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"expected one of {KIND_NAMES}")
+    return name
+
+
+KindName = Annotated[str, AfterValidator(_known)]
+AfterTokens = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+
+
+class Wish(BaseModel):
+    """What headers and rules both can ask; each ``title`` says what a field takes."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    kind: KindName | None = Field(
+        None,
+        title=f"one of {KIND_NAMES}",
+        description="Kind of failure; `status` if one is given",
+        json_schema_extra={"enum": [*KINDS]},
+    )
+    status: int | None = Field(
+        None,
+        ge=400,
+        le=599,
+        title="a status",
+        description="Status of the kinds `status` and `error`, by default 500",
+    )
+    after_ms: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_AFTER_MS,
+        title="a number of milliseconds",
+        description="When to fail, in ms after the start, in place of a number of tokens",
+    )
+    probability: float = Field(
+        1,
+        ge=0,
+        le=1,
+        title="a number",
+        description="How likely to fail, drawn from the request's seed if it has one",
+    )
+    attempts: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_ATTEMPTS,
+        title="a whole number of attempts",
+        description="How many attempts fail, from the first on",
+    )
+    retry_after_ms: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_RETRY_AFTER_MS,
+        title="a whole number of milliseconds",
+        description="Sent as `retry-after-ms` and, in whole seconds, as `retry-after`",
+    )
+    slice_bytes: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SLICE_BYTES,
+        title="a whole number of bytes",
+        description="Size of the pieces of the kind `slice`, by default 7",
+    )
+
+    @field_validator(*_NUMBERS, "after_tokens", mode="before", check_fields=False)
+    @classmethod
+    def _no_digit_groups(cls, value: object) -> object:
+        if isinstance(value, str) and "_" in value:
+            raise ValueError("Python's digit groups are not numbers elsewhere")
+        return value
+
+    @property
+    def kind_name(self) -> str | None:
+        """The kind, which a status alone says too; None if nothing says one."""
+        return self.kind or ("status" if self.status is not None else None)
+
+
+def _header_name(field: str) -> str:
+    return f"X-FAULT-{field.upper().replace('_', '-')}"
+
+
+class FaultHeaders(Wish):
+    """The X-FAULT-* request headers; None where the client sent none."""
+
+    model_config = ConfigDict(alias_generator=_header_name)
+
+    after_tokens: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_OUTPUT_LENGTH,
+        title="a whole number of tokens",
+        description="Which token the failure takes the place of, at its due time",
+    )
+    key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        title=f"a text of 1 to {MAX_KEY_LENGTH} characters",
+        description="What counts as the same call for attempts",
+    )
+
+
+def contradiction(wish: Wish, name: Callable[[str], str]) -> tuple[str, str] | None:
+    """Return a field at fault and what is wrong with it, or None if all fits together.
+
+    Args:
+        wish: What is asked.
+        name: Returns the name that the asker knows a field by.
+    """
+    given = wish.model_fields_set & {*Wish.model_fields, "after_tokens", "key"}
+    kind = wish.kind_name
+    if kind is None:
+        field = min(given, default="kind")
+        return field, f"expected {name('kind')} or {name('status')} beside it, but got neither"
+    if {"after_tokens", "after_ms"} <= given:
+        return "after_ms", f"expected no {name('after_tokens')} beside it, but got one"
+    if "key" in given and "attempts" not in given:
+        return "key", f"expected {name('attempts')} beside it, but got none"
+    options = KINDS[kind].options
+    for field in sorted(given & ({"status", "retry_after_ms", "slice_bytes"} | _PLACES) - options):
+        kinds = ", ".join(each.name for each in KINDS.values() if field in each.options)
+        return field, f"expected a kind that it says something to ({kinds}), but got {kind}"
+    return None
+
+
+_PLACES = {"after_tokens", "after_ms"}
+
+
+def header_contradiction(headers: FaultHeaders) -> tuple[str, str] | None:
+    """Return a header at fault and what is wrong with it, or None if all fits together."""
+    found = contradiction(headers, _header_name)
+    return found and (_header_name(found[0]), found[1])

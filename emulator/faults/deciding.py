@@ -1,0 +1,94 @@
+"""Whether a request fails, and how. Pure: the same arguments decide the same."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from emulator.faults.asking import DEFAULT_SLICE_BYTES, DEFAULT_STATUS, FaultHeaders, Wish
+from emulator.faults.kinds import KINDS, Kind
+from emulator.faults.rules import Match, Rule, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What of a request rules look at, and the seed that chance is drawn from."""
+
+    model: str
+    path: str
+    stream: bool
+    user: str | None = None
+    api_key: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A failure that is to happen.
+
+    ``after_tokens`` and ``after_s`` (seconds after the start) are None where nothing was said.
+    """
+
+    kind: Kind
+    status: int = DEFAULT_STATUS
+    after_tokens: int | None = None
+    after_s: float | None = None
+    retry_after_ms: int | None = None
+    slice_bytes: int = DEFAULT_SLICE_BYTES
+
+
+def first_match(rules: Sequence[Rule], call: Call) -> tuple[int, Rule] | None:
+    """Return the first rule for this call, and its index.
+
+    A rule whose kind whole answers do not have is for streams alone.
+    """
+    for index, rule in enumerate(rules):
+        if kind_of(rule).fits(stream=call.stream) and matches(rule.match, call):
+            return index, rule
+    return None
+
+
+def matches(match: Match, call: Call) -> bool:
+    """Tell whether all that is given matches."""
+    return (
+        (match.stream is None or match.stream == call.stream)
+        and (match.model is None or fnmatchcase(call.model, match.model))
+        and (match.path is None or fnmatchcase(call.path, match.path))
+        and (match.user is None or fnmatchcase(call.user or "", match.user))
+        and (match.api_key is None or fnmatchcase(_sha256(call.api_key), match.api_key))
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def kind_of(wish: Wish) -> Kind:
+    """Return the kind of a wish that does not contradict itself."""
+    return KINDS[wish.kind_name or ""]
+
+
+def decide(wish: FaultHeaders | Rule, attempt: int, seed: int | None) -> Fault | None:
+    """Return the failure that this attempt gets, or None.
+
+    Args:
+        wish: What is asked, without contradictions.
+        attempt: How many attempts came before this one; 0 where attempts do not count.
+        seed: Makes the draw the same each time; None for chance.
+    """
+    if wish.attempts is not None and attempt >= wish.attempts:
+        return None
+    # A text is hashed with sha512, so that neighbouring seeds have nothing in common.
+    chance = random if seed is None else random.Random(f"fault {seed}")
+    if chance.random() >= wish.probability:
+        return None
+    after = wish.after_tokens
+    return Fault(
+        kind=kind_of(wish),
+        status=wish.status or DEFAULT_STATUS,
+        after_tokens=chance.randint(after.min, after.max) if isinstance(after, Span) else after,
+        after_s=None if wish.after_ms is None else wish.after_ms / 1000,
+        retry_after_ms=wish.retry_after_ms,
+        slice_bytes=wish.slice_bytes or DEFAULT_SLICE_BYTES,
+    )

@@ -1,0 +1,1 @@
+"""Failures on purpose: who gets one, and the answers that fail."""

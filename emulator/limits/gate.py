@@ -1,0 +1,149 @@
+"""Who may ask what: the settings, the files and the store of limits put together."""
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, TypeAlias
+
+from emulator.limits.buckets import Limits, Verdict
+from emulator.limits.keys import Caller, Keys, anyone
+from emulator.limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
+from emulator.limits.words import Refusal
+from emulator.settings import Settings
+
+# Where the workers of a server find their common table.
+TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
+MEMORY = "memory"
+MAX_REMEMBERED = 1024
+
+
+class Store(Protocol):
+    """Where the buckets are kept: near, so that it answers at once, or far.
+
+    It answers None while it is away.
+    """
+
+    def take(
+        self, digest: bytes, limits: Limits, tokens: int
+    ) -> Verdict | Awaitable[Verdict | None]:
+        """Take a request of `tokens` from both buckets, or nothing from either."""
+
+    def look(self, digest: bytes, limits: Limits) -> Verdict | Awaitable[Verdict | None]:
+        """Return what is left in both buckets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a caller may ask of a model, and the name of the buckets that are kept of it.
+
+    The caller's own name is that of the keys file, None where there is none.
+    """
+
+    name: str | None
+    model: str
+    limits: Limits
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings and their files say; `keys` is None where every key is good."""
+
+    rules: Rules
+    keys: Keys | None
+
+    @classmethod
+    def read(cls, settings: Settings) -> "Policy | None":
+        """Read the files that the settings name; None if nothing is limited or locked.
+
+        Raises:
+            FileError: A file cannot be used.
+        """
+        named: Sequence[Key] = ()
+        keys, names, limits = None, None, LimitsFile()
+        if settings.api_keys is not None:
+            content, keys = read_keys(settings.api_keys)
+            named = content.keys
+            names = [key.name for key in named]
+        if settings.limits is not None:
+            limits = read_limits(settings.limits, settings.models, names)
+        given = {"rpm": settings.rpm, "tpm": settings.tpm}
+        default = Figures(**{name: limit for name, limit in given.items() if limit is not None})
+        if keys is None and settings.limits is None and not default.model_fields_set:
+            return None
+        return cls(Rules(default, limits, named), keys)
+
+
+def prepare_store(url: str) -> None:
+    """Make the store ready, before any worker starts.
+
+    Raises:
+        FileError: The store is not there.
+    """
+    if url == MEMORY:
+        from emulator.limits.shared import create_table  # noqa: PLC0415 - needs POSIX
+
+        os.environ[TABLE_VARIABLE] = create_table()
+        return
+    try:
+        from emulator.limits.redis_store import StoreError, check_store  # noqa: PLC0415 - optional
+    except ImportError:
+        raise FileError(
+            "limits in Redis need the package redis: pip install -r requirements-redis.txt"
+        ) from None
+    try:
+        check_store(url)
+    except StoreError as error:
+        raise FileError(str(error)) from None
+
+
+def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> Store:
+    """Return a worker's way to the store.
+
+    Args:
+        url: Where it is.
+        on_unlimited: Called for each request that passes because it is away.
+        alone: Whether the server has no other worker.
+    """
+    if url == MEMORY:
+        from emulator.limits.shared import SharedTable, create_table  # noqa: PLC0415 - needs POSIX
+
+        return SharedTable(os.environ.get(TABLE_VARIABLE) or create_table(), alone=alone)
+    from emulator.limits.redis_store import RedisStore  # noqa: PLC0415 - optional
+
+    return RedisStore(url, on_unlimited)
+
+
+Identify: TypeAlias = Callable[[str | None], Caller | Refusal]
+
+
+class Gate:
+    """Lets requests through, or not.
+
+    ``identify`` returns who sends an Authorization header, or a 401. ``account`` returns what is
+    kept of a caller and a model, None if nothing is limited; the latest are remembered. ``take`` is
+    the store's own: it takes a request of so many tokens from the buckets of an account, and tells
+    None while the store is away, so that the request passes.
+    """
+
+    def __init__(self, policy: Policy, store: Store) -> None:
+        self._policy = policy
+        self._store = store
+        self.identify: Identify = anyone if policy.keys is None else policy.keys.identify
+        self.account = lru_cache(MAX_REMEMBERED)(self._account)
+        self.take = store.take
+
+    def _account(self, caller: Caller, model: str) -> Account | None:
+        limits = self._policy.rules.limits_of(caller.name, model)
+        if limits.requests is None and limits.tokens is None:
+            return None
+        named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
+        digest = hashlib.blake2b(named, digest_size=16).digest()
+        return Account(caller.name, model, limits, digest)
+
+    async def look(self, account: Account) -> Verdict | None:
+        """Return what is left; None if the store is away."""
+        verdict = self._store.look(account.digest, account.limits)
+        return verdict if isinstance(verdict, Verdict) else await verdict

@@ -1,0 +1,81 @@
+"""API keys: reading the Authorization header, and looking a key up without telling anything."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from emulator.limits.words import NO_KEY, Refusal, wrong_key
+
+_MAX_BUCKET_LENGTH = 256
+_NOBODY = hashlib.sha256(b"").digest()  # no key is empty
+
+
+class Caller(NamedTuple):
+    """Who asks: the name from the keys file, or None where there is none; and their bucket.
+
+    The bucket of a long key is its sha256.
+    """
+
+    name: str | None
+    bucket: bytes
+
+
+def key_of(authorization: str | None) -> str:
+    """Return the key of an Authorization header; empty if it holds none.
+
+    Bearer holds the key itself; Basic holds it as the password, with a blank user name.
+    """
+    scheme, _, value = (authorization or "").strip().partition(" ")
+    value = value.strip()
+    match scheme.lower():
+        case "bearer":
+            return value
+        case "basic":
+            return _password(value)
+        case _:
+            return ""
+
+
+def _password(credentials: str) -> str:
+    try:
+        user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ""
+    return "" if user else password
+
+
+class Keys:
+    """The keys of the keys file, kept as their sha256.
+
+    A look-up takes as long for every key: Python's hash of a digest is keyed, so that a caller can
+    foresee nothing of where it leads, and the digests are then compared in constant time.
+    """
+
+    def __init__(self, names: Mapping[bytes, str]) -> None:
+        """Take names by the sha256 of their keys."""
+        self._entries = {digest: (digest, name) for digest, name in names.items()}
+
+    def find(self, key: str) -> str | None:
+        """Return the name that has this key, or None."""
+        digest = hashlib.sha256(key.encode()).digest()
+        expected, name = self._entries.get(digest, (_NOBODY, ""))
+        return name if hmac.compare_digest(expected, digest) and name else None
+
+    def identify(self, authorization: str | None) -> Caller | Refusal:
+        """Return who asks, or a 401."""
+        key = key_of(authorization)
+        if not key:
+            return NO_KEY
+        name = self.find(key)
+        return wrong_key(key) if name is None else Caller(name, name.encode())
+
+
+@lru_cache(maxsize=128)  # 2 MB of the longest headers
+def anyone(authorization: str | None) -> Caller:
+    """Return who asks where every key is good: no key is a key of its own."""
+    key = key_of(authorization).encode()
+    return Caller(None, key if len(key) <= _MAX_BUCKET_LENGTH else hashlib.sha256(key).digest())

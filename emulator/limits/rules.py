@@ -1,0 +1,284 @@
+"""limits.yaml and keys.yaml: what each key may ask of each model. Errors name file and line."""
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+import yaml  # type: ignore[import-untyped]  # ships no types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from emulator.limits.buckets import DAY, MINUTE, Bucket, Kind, Limits
+from emulator.limits.keys import Keys
+from emulator.settings import MAX_RATE_LIMIT
+
+MAX_LINES = 1000
+MAX_KEYS = 10_000
+MAX_NAME_LENGTH = 64
+
+_Limit = Annotated[int | None, Field(ge=1, le=MAX_RATE_LIMIT, strict=True)]
+_Glob = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class FileError(ValueError):
+    """A file that cannot be used; the message names it, the line and why."""
+
+
+class Figures(BaseModel):
+    """Limits on requests and tokens; null lifts one, and what is left out is found elsewhere."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rpm: _Limit = Field(None, description="requests a minute")
+    rpd: _Limit = Field(None, description="requests a day")
+    tpm: _Limit = Field(None, description="tokens a minute")
+    tpd: _Limit = Field(None, description="tokens a day")
+
+    @model_validator(mode="after")
+    def _one_window_each(self) -> Self:
+        for minute, day in (("rpm", "rpd"), ("tpm", "tpd")):
+            if {minute, day} <= self.model_fields_set:
+                raise ValueError(f"expected {minute} or {day}, but got both")
+        return self
+
+    def says(self, kind: Kind) -> bool:
+        """Tell whether requests or tokens are limited, or let free, here."""
+        return not self.model_fields_set.isdisjoint((f"{kind[0]}pm", f"{kind[0]}pd"))
+
+    def bucket(self, kind: Kind) -> Bucket | None:
+        """Return the bucket of requests or tokens."""
+        for letter, window in (("m", MINUTE), ("d", DAY)):
+            limit: int | None = getattr(self, f"{kind[0]}p{letter}")
+            if limit is not None:
+                return Bucket(kind, limit, window)
+        return None
+
+
+class Line(Figures):
+    """Limits of the models, and of the keys, that match the globs."""
+
+    model: _Glob = "*"
+    key: _Glob | None = None
+
+    def matches(self, name: str | None, model: str) -> bool:
+        """Tell whether this line is about the key with this name and this model."""
+        if not fnmatch.fnmatchcase(model, self.model):
+            return False
+        return self.key is None or (name is not None and fnmatch.fnmatchcase(name, self.key))
+
+
+class LimitsFile(BaseModel):
+    """What limits.yaml holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: Figures = Figures()
+    limits: Annotated[tuple[Line, ...], Field(max_length=MAX_LINES)] = ()
+
+
+class Key(Figures):
+    """A name, its key or the sha256 of it, and limits of its own for every model."""
+
+    name: str = Field(pattern=rf"^[A-Za-z0-9._-]{{1,{MAX_NAME_LENGTH}}}$")
+    key: str | None = Field(None, min_length=1, max_length=1024, pattern=r"^[!-~]+$", repr=False)
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", repr=False)
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if (self.key is None) == (self.sha256 is None):
+            raise ValueError("expected key or sha256, and not both")
+        return self
+
+    @property
+    def digest(self) -> bytes:
+        """The sha256 of the key."""
+        if self.key is not None:
+            return hashlib.sha256(self.key.encode()).digest()
+        return bytes.fromhex(self.sha256 or "")
+
+
+class KeysFile(BaseModel):
+    """What keys.yaml holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys: Annotated[tuple[Key, ...], Field(min_length=1, max_length=MAX_KEYS)]
+
+
+class Rules:
+    """The limits of every key and model.
+
+    Requests and tokens are each looked up in this order: the lines of limits.yaml that name the
+    key, the key's own limits, the lines for any key, the default, the settings rpm and tpm. The
+    first that says something holds.
+    """
+
+    def __init__(self, settings: Figures, limits: LimitsFile, keys: Sequence[Key] = ()) -> None:
+        self.named = [line for line in limits.limits if line.key is not None]
+        self.unnamed = [line for line in limits.limits if line.key is None]
+        self.own: Mapping[str, Figures] = {key.name: key for key in keys}
+        self.defaults = (limits.default, settings)
+
+    def limits_of(self, name: str | None, model: str) -> Limits:
+        """Return what the key with this name, or without one, may ask of this model."""
+        sources = [line for line in self.named if line.matches(name, model)]
+        ordered: list[Figures] = [*sources]
+        if name is not None and name in self.own:
+            ordered.append(self.own[name])
+        ordered += [line for line in self.unnamed if line.matches(name, model)]
+        ordered += self.defaults
+        return Limits(_first("requests", ordered), _first("tokens", ordered))
+
+
+def _first(kind: Kind, sources: Sequence[Figures]) -> Bucket | None:
+    source = next((source for source in sources if source.says(kind)), None)
+    return source.bucket(kind) if source else None
+
+
+# --------------------------------------------------------------------------------------
+# Reading the files
+# --------------------------------------------------------------------------------------
+
+AnyFile = TypeVar("AnyFile", bound=BaseModel)
+
+
+def read_keys(path: Path) -> tuple[KeysFile, Keys]:
+    """Read keys.yaml.
+
+    Raises:
+        FileError: It cannot be read, or is not what is expected. Holds no key.
+    """
+    document = _Document(path, secret={"key", "sha256"})
+    content = document.read(KeysFile)
+    names: dict[str, int] = {}
+    digests: dict[bytes, str] = {}
+    for index, key in enumerate(content.keys):
+        if key.name in names:
+            raise document.error(("keys", index, "name"), f"the name {key.name} is there twice")
+        if key.digest in digests:
+            raise document.error(
+                ("keys", index), f"{key.name} has the same key as {digests[key.digest]}"
+            )
+        names[key.name] = index
+        digests[key.digest] = key.name
+    return content, Keys(digests)
+
+
+def read_limits(
+    path: Path, models: Sequence[str], names: Sequence[str] | None = None
+) -> LimitsFile:
+    """Read limits.yaml; `models` are the known ones, `names` those of the keys, if there are any.
+
+    Raises:
+        FileError: It cannot be read, is not what is expected, or has a glob that matches nothing.
+    """
+    document = _Document(path)
+    content = document.read(LimitsFile)
+    for index, line in enumerate(content.limits):
+        if not fnmatch.filter(models, line.model):
+            raise document.error(
+                ("limits", index, "model"),
+                f"{line.model!r} matches no model. Known models: {_listed(models)}. "
+                "The setting 'models' makes others known.",
+            )
+        if line.key is not None and names is None:
+            raise document.error(
+                ("limits", index, "key"), "keys have names only with the setting 'api_keys'"
+            )
+        if line.key is not None and not fnmatch.filter(names or (), line.key):
+            raise document.error(
+                ("limits", index, "key"),
+                f"{line.key!r} matches no key. Known names: {_listed(names or ())}.",
+            )
+    return content
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+class _Document:
+    """A YAML file whose parts know their lines."""
+
+    def __init__(self, path: Path, secret: set[str] | None = None) -> None:
+        """Take the names of the fields whose values no message may show."""
+        self.path = path
+        self.secret = secret or set()
+        self.root: yaml.Node | None = None
+
+    def read(self, model: type[AnyFile]) -> AnyFile:
+        """Return what the file holds."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise FileError(f"{self.path}: expected text in UTF-8") from None
+        try:
+            self.root = yaml.compose(text, yaml.SafeLoader)
+            self._refuse_duplicates(self.root, set())
+            data = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax_error(error) from None
+        except yaml.YAMLError:
+            raise FileError(f"{self.path}: expected YAML, but got unprintable text") from None
+        try:
+            return model.model_validate({} if data is None else data)
+        except ValidationError as error:
+            raise self._invalid(error) from None
+
+    def error(self, place: Sequence[int | str], why: str) -> FileError:
+        """Return an error at a place in the file."""
+        line = self._line(place)
+        field = ".".join(map(str, place))
+        return FileError(f"{self.path}, line {line}: " + (f"{field}: {why}" if field else why))
+
+    def _syntax_error(self, error: yaml.MarkedYAMLError) -> FileError:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        # What is quoted may be a part of a key.
+        problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", error.problem or "not YAML")
+        return FileError(f"{self.path}, line {line}: {problem}")
+
+    def _invalid(self, error: ValidationError) -> FileError:
+        first = error.errors(include_url=False)[0]
+        place = first["loc"]
+        why = first["msg"].removeprefix("Value error, ")
+        if first["type"] not in ("missing", "value_error") and not (
+            (place and place[-1] in self.secret) or isinstance(first["input"], dict | list)
+        ):
+            why += f", but got {first['input']!r}"
+        return self.error(place, why)
+
+    def _line(self, place: Sequence[int | str]) -> int:
+        node, line = self.root, 1
+        for part in place:
+            found = next((value for key, value in _children(node) if key == part), None)
+            if found is None:
+                break
+            node, line = found[1], found[0].start_mark.line + 1
+        return line
+
+    def _refuse_duplicates(self, node: yaml.Node | None, visited: set[int]) -> None:
+        if id(node) in visited:  # an alias, perhaps of what it stands in
+            return
+        visited.add(id(node))
+        seen: set[int | str] = set()
+        for key, (mark, child) in _children(node):
+            if key in seen:
+                raise FileError(
+                    f"{self.path}, line {mark.start_mark.line + 1}: {key} is there twice"
+                )
+            seen.add(key)
+            self._refuse_duplicates(child, visited)
+
+
+def _children(node: Any) -> Iterator[tuple[int | str, tuple[yaml.Node, yaml.Node]]]:  # noqa: ANN401
+    """Yield the key or index of each part, the node that marks its line, and its node."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), (key, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield index, (value, value)

@@ -1,0 +1,239 @@
+"""The OpenAPI document, generated from the pydantic models, and the page that shows it offline."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from emulator.apis.responses.schema import (
+    InputTokens,
+    InputTokensRequest,
+    ResponseEvent,
+    ResponsesRequest,
+)
+from emulator.apis.responses.schema import Response as ResponseObject
+from emulator.faults.asking import FaultHeaders
+from schemas import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    Completion,
+    CompletionList,
+    CompletionRequest,
+    EmbeddingList,
+    EmbeddingRequest,
+    EmulationHeaders,
+    ErrorEnvelope,
+    Health,
+    Model,
+    ModelList,
+)
+
+_REF = "#/components/schemas/{model}"
+_REQUESTS: list[type[BaseModel]] = [
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    InputTokensRequest,
+    ResponsesRequest,
+]
+_RESPONSES: list[type[BaseModel]] = [
+    ChatCompletion,
+    ChatCompletionChunk,
+    Completion,
+    CompletionList,
+    EmbeddingList,
+    ErrorEnvelope,
+    Health,
+    InputTokens,
+    Model,
+    ModelList,
+    ResponseEvent,
+    ResponseObject,
+]
+
+# BentoML ships Swagger UI, so that the page needs nothing from the internet.
+_SWAGGER_UI = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:"
+)
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <title>OpenAI API Emulator</title>
+  <link rel="stylesheet" href="docs/assets/swagger-ui.css">
+</head>
+<body>
+  <div id="ui"></div>
+  <script src="docs/assets/swagger-ui-bundle.js"></script>
+  <script>SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", validatorUrl: null})</script>
+</body>
+</html>
+"""
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of this version."""
+    models = [(model, "validation") for model in _REQUESTS]
+    models += [(model, "serialization") for model in _RESPONSES]
+    _, schemas = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "OpenAI API Emulator",
+            "version": version,
+            "description": "OpenAI's API with no model behind it, on a clock that you set.",
+        },
+        "paths": {
+            "/v1/chat/completions": {
+                "post": _generation(
+                    "Create a chat completion",
+                    ChatCompletionRequest,
+                    ChatCompletion,
+                    _chunks(ChatCompletionChunk),
+                ),
+                "get": _lookup("List the stored chat completions: none", CompletionList),
+            },
+            "/v1/completions": {
+                "post": _generation(
+                    "Create a legacy completion",
+                    CompletionRequest,
+                    Completion,
+                    _chunks(Completion),
+                )
+            },
+            "/v1/responses": {
+                "post": _generation(
+                    "Create a response", ResponsesRequest, ResponseObject, _RESPONSE_STREAM
+                )
+            },
+            "/v1/responses/input_tokens": {
+                "post": _posted("Count the input of a response", InputTokensRequest, InputTokens)
+            },
+            "/v1/responses/{id}": {
+                "get": _stored("Find a stored response: there is none"),
+                "delete": _stored("Delete a stored response: there is none"),
+            },
+            "/v1/responses/{id}/input_items": {
+                "get": _stored("List the input of a stored response: there is none")
+            },
+            "/v1/embeddings": {
+                "post": _posted("Embed texts", EmbeddingRequest, EmbeddingList)
+                | {"parameters": _headers()}
+            },
+            "/v1/models": {"get": _lookup("List the models", ModelList)},
+            "/v1/models/{model}": {
+                "get": {
+                    **_lookup("Describe one model", Model),
+                    "parameters": [_path_parameter("model")],
+                }
+            },
+            "/health": {"get": _lookup("Tell that the service is up", Health)},
+        },
+        "components": {"schemas": schemas["$defs"]},
+    }
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def _json(description: str, model: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": _ref(model)}},
+    }
+
+
+def _lookup(summary: str, answer: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "responses": {
+            "200": _json("The answer", answer),
+            "default": _json("What went wrong", ErrorEnvelope),
+        },
+    }
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _stored(summary: str) -> dict[str, Any]:
+    """Describe an operation on what is not stored."""
+    return {
+        "summary": summary,
+        "parameters": [_path_parameter("id")],
+        "responses": {"default": _json("What went wrong", ErrorEnvelope)},
+    }
+
+
+def _posted(summary: str, request: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
+    operation = _lookup(summary, answer)
+    operation["requestBody"] = {
+        "required": True,
+        "content": {"application/json": {"schema": _ref(request)}},
+    }
+    return operation
+
+
+def _chunks(model: type[BaseModel]) -> str:
+    return f"Events of the form 'data: ' and a {model.__name__}, then 'data: [DONE]'."
+
+
+_RESPONSE_STREAM = "Events of the form 'event: ' and a type, then 'data: ' and a ResponseEvent."
+
+
+def _generation(
+    summary: str, request: type[BaseModel], answer: type[BaseModel], stream: str
+) -> dict[str, Any]:
+    operation = _posted(summary, request, answer)
+    events = {"schema": {"type": "string", "description": stream}}
+    operation["responses"]["200"]["content"]["text/event-stream"] = events
+    operation["parameters"] = _headers()
+    return operation
+
+
+def _headers() -> list[dict[str, Any]]:
+    """Describe the X-* headers."""
+    parameters = []
+    models: tuple[type[BaseModel], ...] = (EmulationHeaders, FaultHeaders)
+    properties = [model.model_json_schema()["properties"].items() for model in models]
+    for name, schema in chain.from_iterable(properties):
+        # A header is absent rather than null.
+        [kind] = [option for option in schema.pop("anyOf", [{}]) if option.get("type") != "null"]
+        if schema.get("default") is None:
+            schema.pop("default", None)
+        description = schema.pop("description")
+        schema.pop("title")
+        parameters.append(
+            {"name": name, "in": "header", "description": description, "schema": schema | kind}
+        )
+    return parameters
+
+
+def routes(version: str) -> list[BaseRoute]:
+    """Return the routes of /openapi.json and /docs."""
+    document = openapi(version)
+
+    async def serve_document(_: Request) -> Response:
+        return JSONResponse(document)
+
+    async def serve_page(_: Request) -> Response:
+        return HTMLResponse(_PAGE, headers={"content-security-policy": _POLICY})
+
+    return [
+        Route("/openapi.json", serve_document),
+        Route("/docs", serve_page),
+        Mount("/docs/assets", StaticFiles(directory=_SWAGGER_UI)),
+    ]
