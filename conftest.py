@@ -13,8 +13,8 @@ import hypothesis
 import openai
 import pytest
 
-from tests.raw import Ended, ended, request
-from tests.server import REPOSITORY, TLS, Server, args, configured, running_server
+from tests.support.raw import Ended, ended, request
+from tests.support.server import REPOSITORY, TLS, Server, args, configured, running_server
 
 EMULATOR_URL = os.environ.get("EMULATOR_URL", "").rstrip("/")
 

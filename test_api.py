@@ -19,8 +19,8 @@ import httpx
 import openai
 import pytest
 
-from tests.server import TLS, Server, eventually
-from tests.wire import (
+from tests.support.server import TLS, Server, eventually
+from tests.support.wire import (
     CHAT_PATH,
     DONE,
     ENCODINGS,

@@ -16,7 +16,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionContentPartParam
 
-from tests.wire import CHAT_PATH, headers, post, stream, token_count
+from tests.support.wire import CHAT_PATH, headers, post, stream, token_count
 
 PNG_1X1 = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhf"

@@ -30,8 +30,8 @@ from emulator.serving.events import Header
 from emulator.serving.planning import plan_generation
 from emulator.settings import Settings
 from schemas import ChatCompletionRequest, EmulationHeaders, Usage
-from tests.server import running_server
-from tests.wire import CHAT_PATH, Post, chat, headers, post_together
+from tests.support.server import running_server
+from tests.support.wire import CHAT_PATH, Post, chat, headers, post_together
 
 TARGET_US = 150
 TARGET_MS = 10

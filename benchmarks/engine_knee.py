@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks._server import Server, emulator, serving, stop_servers_on_sigterm
 from benchmarks.engine import Row, Workload, capacity, measure, print_row
+from benchmarks.kit.server import Server, emulator, serving, stop_servers_on_sigterm
 from emulator.engine.config import EngineConfig, EngineConfigError, load_engine
 
 SHARES = (0.2, 0.5, 0.8, 0.95, 1.05, 1.2, 1.4)

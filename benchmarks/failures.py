@@ -26,15 +26,15 @@ import httpx
 import openai
 
 from emulator.faults.kinds import KINDS, Kind
-from tests.server import REPOSITORY, Server, clean_environment, eventually, running_server
-from tests.wire import CHAT_PATH, chat, headers
+from tests.support.server import REPOSITORY, Server, clean_environment, eventually, running_server
+from tests.support.wire import CHAT_PATH, chat, headers
 
 TOKENS, AFTER = 8, 3
 RETRY_AFTER_MS = 300
 TIMEOUT_S = 1.0
 NODE_PATIENCE_S = 10.0
 SUCCESS = "success"
-NODE_CLIENT = Path(__file__).with_name("failures_client.cjs")
+NODE_CLIENT = Path(__file__).parent / "kit" / "failures_client.cjs"
 LOAD_KIT_S = 4
 
 

@@ -31,8 +31,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from benchmarks._client import KERNEL_STAMPS, Chat, StreamResult, open_streams, run_streams
-from benchmarks._server import (
+from benchmarks.kit.client import KERNEL_STAMPS, Chat, StreamResult, open_streams, run_streams
+from benchmarks.kit.server import (
     Server,
     add_emulator_options,
     emulators,
@@ -40,7 +40,7 @@ from benchmarks._server import (
     running_server,
     stop_servers_on_sigterm,
 )
-from benchmarks._steady import percentile
+from benchmarks.kit.steady import percentile
 
 STREAMS = (1, 10, 50, 200, 500, 1000)
 ITLS_MS = (0.5, 2.0, 10.0, 20.0, 50.0)

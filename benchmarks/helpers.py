@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import psutil
 
-from benchmarks._client import Chat, closed_loop
-from benchmarks._server import Server, emulator, serving
+from benchmarks.kit.client import Chat, closed_loop
+from benchmarks.kit.server import Server, emulator, serving
 
 CONNECTIONS = 8
 ANSWERS = {

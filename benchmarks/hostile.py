@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks._attacker import CUT, UNANSWERED, Address, Reply, attack
-from benchmarks._attacks import ATTACKS, Attack
-from benchmarks._server import ROOT, Server, emulator, serving, stop_servers_on_sigterm
-from benchmarks._watch import Gaps, Memory, Neighbour, gaps, watching
+from benchmarks.kit.attacker import CUT, UNANSWERED, Address, Reply, attack
+from benchmarks.kit.attacks import ATTACKS, Attack
+from benchmarks.kit.server import ROOT, Server, emulator, serving, stop_servers_on_sigterm
+from benchmarks.kit.watch import Gaps, Memory, Neighbour, gaps, watching
 
 STREAMS = 20
 P99_MS, LARGEST_MS = 5.0, 30.0  # more than in the quiet run

@@ -22,7 +22,7 @@ from math import ceil, nan
 from pathlib import Path
 from typing import Any
 
-from benchmarks._server import ROOT, emulator, serving
+from benchmarks.kit.server import ROOT, emulator, serving
 
 MOST_BEFORE_S = 4.0  # what locust takes before a replay's first request, at the most
 KEPT = 0.95  # of the tokens that were due when the last request came; fewer is falling behind

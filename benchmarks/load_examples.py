@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from benchmarks._server import Server, emulator, serving, stop_servers_on_sigterm
-from tests.documents import page
-from tests.server import REPOSITORY, clean_environment
+from benchmarks.kit.server import Server, emulator, serving, stop_servers_on_sigterm
+from tests.support.documents import page
+from tests.support.server import REPOSITORY, clean_environment
 
 PAGES = ("README.md", "docs/load-testing.md")
 HOST = "http://localhost:3000"

@@ -38,8 +38,8 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks._client import Chat, Rate, closed_loop
-from benchmarks._server import (
+from benchmarks.kit.client import Chat, Rate, closed_loop
+from benchmarks.kit.server import (
     COMPILED,
     Cpu,
     Server,
@@ -50,7 +50,7 @@ from benchmarks._server import (
     serving,
     stop_servers_on_sigterm,
 )
-from benchmarks._steady import GAP_LIMIT_MS, Search, Steady, run_steady
+from benchmarks.kit.steady import GAP_LIMIT_MS, Search, Steady, run_steady
 
 BARE = "bare app"
 COST_STREAMS = (100, 200)

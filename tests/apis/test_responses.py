@@ -1,0 +1,128 @@
+"""Answers that go wrong on the way, and requests that come in odd ways."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from http.client import HTTPConnection
+from typing import Any
+
+import psutil
+import pytest
+
+from emulator.serving.events import error_chunk
+from emulator.transport.sending import Deadline, EventStream
+from schemas import ErrorBody
+from tests.support.server import Server, eventually
+from tests.support.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, headers, unread
+
+
+async def broken_blocks() -> AsyncGenerator[bytes]:
+    """Yield one block, and fail."""
+    yield b"data: {}\n\n"
+    raise RuntimeError("out of paper")
+
+
+class Unheeded:
+    """A stream that nobody wants to know the end of."""
+
+    async def end(self) -> bytes:
+        """Return nothing more."""
+        return b""
+
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event of a failure."""
+        return error_chunk(error).encode()
+
+    def finish(self, status: int) -> None:
+        """Take no notice."""
+
+
+def test_fault_within_a_stream_is_told() -> None:
+    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly."""
+    sent: list[Any] = []
+
+    async def run() -> None:
+        async def receive() -> dict[str, Any]:
+            never: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+            return await never
+
+        async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
+            sent.append(message)
+
+        await EventStream(Unheeded(), lambda _: broken_blocks(), [])({}, receive, send)
+
+    asyncio.run(run())
+    start, first, error, end = sent
+    assert (start["status"], first["body"]) == (200, b"data: {}\n\n")
+    assert json.loads(error["body"].removeprefix(b"data: ")) == {
+        "error": {
+            "message": "The server had an error while processing your request.",
+            "type": "server_error",
+            "param": None,
+            "code": None,
+        }
+    }
+    assert (end["body"], end["more_body"]) == (b"", False)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in one packet", "body in a second packet"])
+def test_offer_of_http2_is_ignored(address: tuple[str, int], apart: bool) -> None:
+    """Requests that offer HTTP/2, as those of Java's HttpClient do, are served."""
+    body = json.dumps(chat("upgrade: h2c", max_tokens=1)).encode()
+    connection = HTTPConnection(*address, timeout=ANSWER_TIMEOUT_S)
+    for _ in range(2):
+        connection.putrequest("POST", CHAT_PATH)
+        connection.putheader("Connection", "Upgrade, HTTP2-Settings")
+        connection.putheader("Upgrade", "h2c")
+        connection.putheader("HTTP2-Settings", "AAEAAEAA")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(None if apart else body)
+        if apart:
+            connection.send(body)
+        response = connection.getresponse()
+        assert (response.status, json.load(response)["object"]) == (200, "chat.completion")
+    connection.close()
+
+
+def test_composing_ends_with_its_client(one_worker: Server) -> None:
+    """Answers that take seconds to compose cost nothing more when their client has gone away."""
+    schema = {"type": "array", "minItems": 500, "items": {"type": "integer"}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": schema}}
+    asked = Post(chat(n=128, response_format=wanted), headers(0, 0, 1))
+    with unread(one_worker.address, [asked]):
+        assert eventually(lambda: busiest(one_worker) > 25)
+    assert eventually(lambda: busiest(one_worker) < 15, timeout_s=1)
+
+
+def busiest(server: Server) -> float:
+    """Return how busy the busiest helper is, in percent of a core."""
+    found = [0.0]
+    for each in server.helpers:
+        with suppress(psutil.NoSuchProcess):
+            found.append(each.cpu_percent(0.1))
+    return max(found)
+
+
+def test_deadline_ends_each_task_in_its_own_time() -> None:
+    """Tasks that begin apart end apart, never early; one that is in time is left alone."""
+    deadline = Deadline(0.1)
+
+    async def take(start_s: float, time_s: float) -> float:
+        """Return how long the body of the `with` lasted, below 0 if it was ended."""
+        await asyncio.sleep(start_s)
+        begun_s = time.monotonic()
+        try:
+            with deadline:
+                await asyncio.sleep(time_s)
+        except TimeoutError:
+            return begun_s - time.monotonic()
+        return time.monotonic() - begun_s
+
+    async def run() -> tuple[float, float, float, float]:
+        return await asyncio.gather(take(0, 60), take(0.03, 0.02), take(0.05, 60), take(0.3, 60))
+
+    first, in_time, second, later = asyncio.run(run())
+    assert in_time > 0
+    assert all(0.1 <= -ended_s < 0.5 for ended_s in (first, second, later))

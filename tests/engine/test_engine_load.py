@@ -1,0 +1,61 @@
+"""The prediction of an engine's latency under load."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engine_knee import FIGURES
+from tests.support.server import REPOSITORY, clean_environment
+
+
+@pytest.mark.slow
+def test_the_load_kit_sees_what_is_predicted() -> None:
+    """``python -m benchmarks.engine_knee`` sees what was predicted, to a fifth.
+
+    A p99 is that of a single request here: a stall of the machine may delay it further.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.engine_knee", "paper", "--shares", "0.5", "1.3"],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = ended.stdout.splitlines()[1:]
+    rows = [dict(zip(FIGURES, map(float, line.split()[1:]), strict=True)) for line in lines]
+    assert len(rows) == 4
+    for seen, predicted in (rows[:2], rows[2:]):
+        for name, figure in predicted.items():
+            late = 100 if name.endswith("p99") else 10
+            assert 0.8 * figure - 10 < seen[name] < 1.2 * figure + late, name
+
+
+def test_the_knee(tmp_path: Path) -> None:
+    """``python -m benchmarks.engine`` shows it: beyond saturation the queue grows, not tokens/s."""
+    figures = tmp_path / "figures.json"
+    command = ["-m", "benchmarks.engine", "paper", "--duration-s", "200", "--loads", "0.5", "1.3"]
+    command += ["--prompt-tokens", "200", "--output-tokens", "50", "--json", str(figures)]
+    ended = subprocess.run(  # noqa: S603 - our own command line
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        env=clean_environment({"BENTOML_HOME": str(tmp_path)}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(ended.stdout.splitlines()) == 3 + 2
+    below, above = json.loads(figures.read_text())
+    most = above["requests_per_s"] / 1.3
+    assert below["waiting"] < 0.1
+    assert below["tokens_per_s"] == pytest.approx(0.5 * most * 50, rel=0.1)
+    assert above["waiting"] > 10
+    assert above["ttft_p50_ms"] > 10 * below["ttft_p50_ms"]
+    assert above["tokens_per_s"] == pytest.approx(most * 50, rel=0.1)

@@ -1,0 +1,1 @@
+"""Tests of pages, scripts, packages and the order of the rooms."""

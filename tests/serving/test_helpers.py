@@ -1,0 +1,382 @@
+"""Helper processes: what they do, how long, and what becomes of those that die."""
+
+import asyncio
+import hashlib
+import os
+import platform
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import httpx
+import psutil
+import pytest
+import uvloop
+
+from emulator.helpers import helper, pool
+from emulator.helpers.free_memory import FreeMemory
+from emulator.helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
+from emulator.helpers.spool import Spool
+from tests.support.server import Server, eventually, is_alive, running_server
+
+Order = tuple[str, float]
+
+
+def work(order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
+    """Do what an order says."""
+    what, amount = order
+    match what:
+        case "digest":
+            yield hashlib.sha256(body).hexdigest(), bytes(body[:3])
+        case "pid":
+            yield os.getpid(), b""
+            time.sleep(amount)
+        case "niceness":
+            yield os.nice(0), b""
+        case "sleep":
+            time.sleep(amount)
+            yield "slept", b""
+        case "two":
+            yield 1, b""
+            time.sleep(amount)
+            yield 2, b""
+        case "spin":
+            while True:
+                pass
+        case "hoard":
+            yield len(bytearray(int(amount))), b""
+        case "fail":
+            raise LookupError("no such thing")
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(
+    request: pytest.FixtureRequest,
+) -> Callable[[Callable[[HelperPool], Awaitable[None]]], None]:
+    """Return what runs a function with a pool of two helpers, on either event loop."""
+
+    def runs(function: Callable[[HelperPool], Awaitable[None]]) -> None:
+        async def with_pool() -> None:
+            helpers = HelperPool(2, work, lambda: None)
+            helpers.start()
+            try:
+                async with asyncio.timeout(30):
+                    await function(helpers)
+            finally:
+                await helpers.close()
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(with_pool())
+
+    return runs
+
+
+Run = Callable[[Callable[[HelperPool], Awaitable[None]]], None]
+
+
+async def ask(
+    helpers: HelperPool, what: str, amount: float = 0, body: bytes = b"", lane: Lane = Lane.SHORT
+) -> object:
+    """Return the first result of a job."""
+    return (await helpers.submit((what, amount), body, lane).next())[0]
+
+
+def test_a_large_body_arrives_whole(run: Run) -> None:
+    """A helper gets every byte of a body, and its bytes come back."""
+    body = os.urandom(30_000_000)
+
+    async def check(helpers: HelperPool) -> None:
+        result, blob = await helpers.submit(("digest", 0), body, Lane.LONG).next()
+        assert (result, b"".join(blob)) == (hashlib.sha256(body).hexdigest(), body[:3])
+
+    run(check)
+
+
+def test_a_spool_arrives_whole(run: Run) -> None:
+    """A helper gets every byte of a spool; the worker keeps none of it, and no descriptor."""
+    parts = [os.urandom(size) for size in (1, 70_000, 5_000_000)]
+
+    async def check(helpers: HelperPool) -> None:
+        spool = Spool(parts[0])
+        for part in parts[1:]:
+            spool += part
+        assert len(spool) == sum(map(len, parts))
+        result, blob = await helpers.submit(("digest", 0), spool, Lane.LONG).next()
+        body = b"".join(parts)
+        assert (result, b"".join(blob)) == (hashlib.sha256(body).hexdigest(), body[:3])
+        assert await asyncio.to_thread(eventually, lambda: not is_open(spool.fd))
+
+    run(check)
+
+
+def test_a_spool_that_finds_no_helper_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused leaves no descriptor."""
+    monkeypatch.setattr(pool, "MAX_WAITING", 0)
+
+    async def check(helpers: HelperPool) -> None:
+        spool = Spool(b"refused")
+        with pytest.raises(BusyError):
+            helpers.submit(("digest", 0), spool, Lane.LONG)
+        assert await asyncio.to_thread(eventually, lambda: not is_open(spool.fd))
+
+    run(check)
+
+
+def is_open(fd: int) -> bool:
+    """Tell whether a descriptor is one of a spool."""
+    try:
+        return "memfd:request" in os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return False
+
+
+def test_results_come_one_after_the_other(run: Run) -> None:
+    """A job's first result comes while the job goes on."""
+
+    async def check(helpers: HelperPool) -> None:
+        job = helpers.submit(("two", 0.3), b"", Lane.SHORT)
+        before_s = time.monotonic()
+        assert (await job.next())[0] == 1
+        first_s = time.monotonic()
+        assert (await job.next())[0] == 2
+        assert time.monotonic() - first_s > 0.2
+        assert first_s - before_s < 10
+
+    run(check)
+
+
+def test_a_helper_gives_way(run: Run) -> None:
+    """A helper has a higher niceness than the worker, so that the clock comes first."""
+
+    async def check(helpers: HelperPool) -> None:
+        assert await ask(helpers, "niceness") == os.nice(0) + 10
+
+    run(check)
+
+
+def test_helpers_do_many_jobs(run: Run) -> None:
+    """There are no more helpers than there may be, however many jobs they do."""
+
+    async def check(helpers: HelperPool) -> None:
+        assert len({await ask(helpers, "pid") for _ in range(20)}) <= 2
+
+    run(check)
+
+
+def test_a_fault_of_the_work_is_told(run: Run) -> None:
+    """An exception comes back as its traceback, and the next job is done."""
+
+    async def check(helpers: HelperPool) -> None:
+        with pytest.raises(FailedError, match=r"LookupError: no such thing"):
+            await ask(helpers, "fail")
+        assert await ask(helpers, "niceness")
+
+    run(check)
+
+
+def test_memory_is_limited(run: Run) -> None:
+    """A job that takes too much memory is refused, and the next one is done."""
+
+    async def check(helpers: HelperPool) -> None:
+        with pytest.raises(TooMuchError):
+            await ask(helpers, "hoard", 2 * helper.MAX_MEMORY)
+        assert await ask(helpers, "hoard", 1000) == 1000
+
+    run(check)
+
+
+def test_processor_time_is_limited(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ends a job that takes too much processor time, and the next one is done."""
+    monkeypatch.setattr(helper, "MAX_CPU_S", 0)
+
+    async def check(helpers: HelperPool) -> None:
+        with pytest.raises(TooMuchError):
+            await ask(helpers, "spin", lane=Lane.LONG)
+        assert await ask(helpers, "niceness")
+
+    run(check)
+
+
+def test_time_is_limited(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that takes too long is ended, though it takes no processor time."""
+    monkeypatch.setattr(pool, "MOMENT_S", 0.1)
+    monkeypatch.setattr(pool, "MAX_FIRST_S", 0.3)
+
+    async def check(helpers: HelperPool) -> None:
+        with pytest.raises(TooMuchError):
+            await ask(helpers, "sleep", 60)
+
+    run(check)
+
+
+def test_what_takes_longer_than_a_moment_is_tried_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that looked short and is not has the time of a long one."""
+    monkeypatch.setattr(pool, "MOMENT_S", 0.1)
+
+    async def check(helpers: HelperPool) -> None:
+        assert await ask(helpers, "sleep", 0.5) == "slept"
+
+    run(check)
+
+
+def test_long_jobs_leave_a_helper_to_short_ones(run: Run) -> None:
+    """However many long jobs there are, a short one waits for none of them."""
+
+    async def check(helpers: HelperPool) -> None:
+        slow = [helpers.submit(("sleep", 60), b"", Lane.LONG) for _ in range(5)]
+        assert await ask(helpers, "niceness")
+        for job in slow:
+            job.cancel()
+
+    run(check)
+
+
+def test_what_has_time_goes_last(run: Run) -> None:
+    """Of those that wait for a helper, the ones that have time come after all others."""
+
+    async def check(helpers: HelperPool) -> None:
+        done: list[str] = []
+
+        async def noted(name: str, lane: Lane) -> None:
+            await ask(helpers, "sleep", 0.05, lane=lane)
+            done.append(name)
+
+        later = [asyncio.create_task(noted("later", Lane.LATER)) for _ in range(10)]
+        await asyncio.sleep(0)
+        short = [asyncio.create_task(noted("short", Lane.SHORT)) for _ in range(4)]
+        await asyncio.gather(*later, *short)
+        # As many as there are helpers had begun.
+        assert done.index("short") <= 2
+        assert done[-6:] == ["later"] * 6
+
+    run(check)
+
+
+def test_nobody_waits_for_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that finds no helper in time is refused."""
+    monkeypatch.setattr(pool, "MAX_WAIT_S", 0.2)
+
+    async def check(helpers: HelperPool) -> None:
+        busy = helpers.submit(("sleep", 60), b"", Lane.LONG)
+        with pytest.raises(BusyError):
+            await ask(helpers, "niceness", lane=Lane.LONG)
+        busy.cancel()
+
+    run(check)
+
+
+def test_few_wait(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is refused at once where as many wait as may."""
+    monkeypatch.setattr(pool, "MAX_WAITING", 1)
+
+    async def check(helpers: HelperPool) -> None:
+        jobs = [helpers.submit(("sleep", 60), b"", Lane.LONG) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            helpers.submit(("niceness", 0), b"", Lane.LONG)
+        for job in jobs:
+            job.cancel()
+
+    run(check)
+
+
+def test_what_is_given_up_ends(run: Run) -> None:
+    """A helper ends when its job is given up, and the next job is done."""
+
+    async def check(helpers: HelperPool) -> None:
+        job = helpers.submit(("pid", 60), b"", Lane.SHORT)
+        pid = (await job.next())[0]
+        job.cancel()
+        assert await asyncio.to_thread(eventually, lambda: not psutil.pid_exists(pid))
+        assert await ask(helpers, "niceness")
+
+    run(check)
+
+
+def test_a_helper_that_is_killed_is_replaced(run: Run) -> None:
+    """The job of a helper that somebody kills may be tried again, and the next is done."""
+
+    async def check(helpers: HelperPool) -> None:
+        job = helpers.submit(("pid", 60), b"", Lane.SHORT)
+        os.kill((await job.next())[0], signal.SIGKILL)
+        with pytest.raises(BusyError):
+            await job.next()
+        assert await ask(helpers, "niceness")
+
+    run(check)
+
+
+def test_a_nursery_that_is_killed_is_replaced(run: Run) -> None:
+    """Jobs are done after somebody has killed the nursery."""
+
+    async def check(helpers: HelperPool) -> None:
+        pid = await ask(helpers, "pid")
+        assert isinstance(pid, int)
+        parent = psutil.Process(pid).parent()
+        assert parent is not None
+        parent.kill()
+        answers = [await done_or_busy(helpers) for _ in range(20)]
+        assert answers[-1] == "done"
+
+    run(check)
+
+
+async def done_or_busy(helpers: HelperPool) -> str:
+    """Ask for something; return whether it was done."""
+    try:
+        await ask(helpers, "niceness")
+    except BusyError:
+        return "busy"
+    return "done"
+
+
+@pytest.mark.slow
+def test_helpers_end_with_their_server() -> None:
+    """No helper and no nursery is left after the worker was killed, or the server ended."""
+    with running_server("--arg", "workers=1") as server:
+        ask_for_json(server)
+        [worker] = server.workers
+        before = server.helpers
+        assert len(before) >= 2
+        worker.kill()
+        assert eventually(lambda: not any(is_alive(process) for process in before), 10)
+        assert eventually(lambda: len(server.workers) == 1 and len(server.helpers) >= 1, 30)
+        last = server.helpers
+    assert eventually(lambda: not any(is_alive(process) for process in last), 10)
+
+
+def ask_for_json(server: Server) -> None:
+    """Ask for what a helper makes."""
+    body = {
+        "model": "gpt-4",
+        "messages": [{"role": "user", "content": "json"}],
+        "response_format": {"type": "json_object"},
+    }
+    url = f"{server.url}/v1/chat/completions"
+    httpx.post(url, json=body, trust_env=False).raise_for_status()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps less")
+def test_memory_of_a_crowd_is_given_back() -> None:
+    """What many jobs held is the system's again, though small pieces of it are still in use."""
+    size, count = 70_000, 1000
+
+    def resident() -> int:
+        return int(psutil.Process().memory_info().rss)
+
+    async def main() -> None:
+        memory = FreeMemory()
+        pairs = [(b"x" * size, b"y" * (size // 35)) for _ in range(count)]
+        for _ in pairs:
+            memory.note(size)
+        full, pieces = resident(), [piece for _, piece in pairs]
+        del pairs
+        for _ in pieces:
+            memory.note(size)
+        async with asyncio.timeout(10):
+            while full - resident() < 0.7 * size * count:  # noqa: ASYNC110 - nothing tells when
+                await asyncio.sleep(0.05)
+
+    asyncio.run(main())

@@ -1,0 +1,177 @@
+"""X-EMULATION-REPORT: the times asked and actual, with the end of the answer."""
+
+import json
+import statistics
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.server import PLAIN, Server
+from tests.support.wire import CHAT_PATH, DONE, Answer, Post, chat, headers, post, stream, unread
+
+REPORT = {"X-EMULATION-REPORT": "true"}
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
+def report_of(answer: Answer) -> dict[str, Any]:
+    """Return the report of a stream.
+
+    It is on the last chunk before [DONE] and on the last with a finish_reason, the same on both.
+    """
+    assert answer.events[-1].data == DONE
+    chunks = answer.chunks
+    ends = [i for i, chunk in enumerate(chunks) if chunk["choices"]][-1]
+    last = len(chunks) - 1
+    assert [i for i, chunk in enumerate(chunks) if "emulation" in chunk] == sorted({ends, last})
+    assert chunks[ends]["choices"][0]["finish_reason"]
+    assert chunks[ends]["emulation"] == answer.report
+    return answer.report
+
+
+@pytest.mark.parametrize(
+    ("parameters", "last"),
+    [
+        ({}, "finish"),
+        ({"n": 2}, "finish"),
+        ({"logprobs": True}, "finish"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "finish"),
+        ({"stream_options": {"include_usage": True}}, "usage"),
+        ({"n": 2, "stream_options": {"include_usage": True}}, "usage"),
+    ],
+    ids=str,
+)
+def test_last_chunk(one_worker: Server, parameters: dict[str, Any], last: str) -> None:
+    """The report is on the last chunk before [DONE], which is otherwise as it always is."""
+    answer = stream(one_worker.address, {**headers(10, 2, 8), **REPORT}, **parameters)
+    report = report_of(answer)
+    chunk = answer.chunks[-1]
+
+    assert list(report) == ["ttft_ms", "itl_ms", "total_ms", "worst_lag_ms", "blocked_ms"]
+    if last == "usage":
+        assert chunk["choices"] == []
+        assert chunk["usage"]["completion_tokens"] > 0
+    else:
+        assert chunk["choices"][0]["finish_reason"] in {"stop", "tool_calls"}
+
+
+def test_whole_answer(one_worker: Server) -> None:
+    """The report of a whole answer tells its total, and no time of a token's leaving."""
+    answer = post(one_worker.address, chat(), {**headers(20, 3, 5), **REPORT})
+    report = answer.report
+    actual_ms = report["total_ms"]["actual"]
+
+    assert report["ttft_ms"] == {"asked": 20, "actual": None}
+    nothing = {"mean": None, "p99": None, "max": None}
+    assert report["itl_ms"] == {"asked": 3, "asked_gap": 3, **nothing}
+    assert report["total_ms"]["asked"] == 32
+    assert 32 <= actual_ms <= answer.blocks[-1].arrival_s * 1000
+    assert report["worst_lag_ms"] == pytest.approx(actual_ms - 32, abs=0.002)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_nothing_but_hidden_reasoning(one_worker: Server, streamed: bool) -> None:
+    """An answer whose limit its reasoning uses up is reported too, with jitter as without."""
+    thinking = {"X-REASONING-LENGTH": "8", "X-ITL-JITTER": "uniform:0.5"}
+    body = chat(stream=streamed, max_completion_tokens=5)
+    answer = post(one_worker.address, body, {**headers(5, 1), **thinking, **REPORT})
+    assert answer.status == 200
+    report = report_of(answer) if streamed else answer.report
+    assert report["ttft_ms"]["actual"] is None
+    assert report["total_ms"]["actual"] >= report["total_ms"]["asked"] > 5
+
+
+def test_legacy_completions(one_worker: Server) -> None:
+    """Legacy completions have a report too."""
+    body = {"model": "gpt-4", "prompt": "x"}
+    answer = PLAIN.post(
+        f"{one_worker.url}/v1/completions",
+        json=body,
+        headers={**headers(10), **REPORT},
+    )
+    assert answer.json()["emulation"]["ttft_ms"]["asked"] == 10
+
+
+def test_agrees_with_the_client(one_worker: Server) -> None:
+    """What the report says is what the client saw, to 3 ms in the median of ten streams."""
+    differences_ms: list[list[float]] = []
+    for _ in range(10):
+        answer = stream(one_worker.address, {**headers(30, 5, 20), **REPORT})
+        report, arrivals_ms = report_of(answer), [e.arrival_s * 1000 for e in answer.content]
+        differences_ms.append(
+            [
+                abs(arrivals_ms[0] - report["ttft_ms"]["actual"]),
+                abs(answer.mean_itl_s * 1000 - report["itl_ms"]["mean"]),
+                abs(answer.events[-1].arrival_s * 1000 - report["total_ms"]["actual"]),
+            ]
+        )
+    assert all(statistics.median(each) < 3 for each in zip(*differences_ms, strict=True))
+
+
+def test_figures_are_consistent(one_worker: Server) -> None:
+    """Nothing is reported as early, and mean, p99, max and worst lag fit to each other."""
+    report = report_of(stream(one_worker.address, {**headers(30, 5, 200), **REPORT}))
+    ttft, itl, total = report["ttft_ms"], report["itl_ms"], report["total_ms"]
+
+    assert (ttft["asked"], itl["asked"], total["asked"]) == (30, 5, 30 + 199 * 5)
+    assert ttft["actual"] >= 30
+    assert total["actual"] >= total["asked"]
+    assert itl["mean"] <= itl["p99"] <= itl["max"]
+    assert itl["mean"] == pytest.approx(5, rel=0.02)
+    assert report["worst_lag_ms"] >= ttft["actual"] - 30 - 0.002
+    assert report["worst_lag_ms"] >= 0
+
+
+def test_batches(one_worker: Server) -> None:
+    """Of batches the mean is from token to token, as asked, and the gaps are the events'."""
+    asked = {**headers(10, 2, 100), **REPORT, "X-SSE-BATCH-SIZE": "10"}
+    itl = report_of(stream(one_worker.address, asked))["itl_ms"]
+    assert (itl["asked"], itl["asked_gap"]) == (2, 20)
+    assert itl["mean"] == pytest.approx(2, rel=0.1)
+    assert itl["max"] == itl["p99"] >= 19
+
+
+def test_held_back(one_worker: Server) -> None:
+    """The first token counts from when it left, if what came before could become a stop."""
+    asked = {**headers(10, 40, 8), **REPORT}
+    opening = stream(one_worker.address, headers(output_length=3), seed=4).text
+    answer = stream(one_worker.address, asked, seed=4, stop=f"{opening}#")
+    report, first_ms = report_of(answer), answer.content[0].arrival_s * 1000
+    assert report["ttft_ms"]["asked"] == 10 + 3 * 40
+    assert report["ttft_ms"]["actual"] == pytest.approx(first_ms, abs=10)
+    assert report["itl_ms"]["mean"] == pytest.approx(40, rel=0.1)
+    assert report["worst_lag_ms"] < 20
+
+
+def test_slow_client(one_worker: Server) -> None:
+    """A client that does not read for a while is told that, and not that the emulator is late."""
+    asked = Post(chat(stream=True), {**headers(0, 0.02, 60_000), **REPORT})
+    with unread(one_worker.address, [asked]) as (connection,):
+        time.sleep(1.6)
+        end = b""
+        while not end.endswith(b"0\r\n\r\n"):
+            end = end[-1000:] + connection.recv(1 << 20)
+    report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
+    assert report["blocked_ms"] > 300
+    assert report["itl_ms"]["max"] > 300
+    # On a busy machine 50,000 tokens/s are late too, but not by what the client took.
+    assert report["worst_lag_ms"] < report["blocked_ms"] / 2
+
+
+@pytest.mark.parametrize("value", [None, "false", "0"])
+def test_no_report(one_worker: Server, value: str | None) -> None:
+    """Without the header, or with false, nothing of a report is in the answer."""
+    extra = headers() if value is None else {**headers(), "X-EMULATION-REPORT": value}
+    assert b"emulation" not in stream(one_worker.address, extra).body
+    assert b"emulation" not in post(one_worker.address, chat(), extra).body
+
+
+@pytest.mark.parametrize("value", ["perhaps", "2", ""])
+def test_bad_value(one_worker: Server, value: str) -> None:
+    """Another value is a 400 that names the header, the value and what was expected."""
+    asked = {**headers(), "X-EMULATION-REPORT": value}
+    answer = PLAIN.post(one_worker.url + CHAT_PATH, json=chat(), headers=asked)
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert error["param"] == "X-EMULATION-REPORT"
+    assert all(p in error["message"] for p in ("X-EMULATION-REPORT", f"'{value}'", "true or false"))

@@ -1,0 +1,432 @@
+"""The clock: never early, in order, bounded in memory, gone with its loop."""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import os
+import random
+import statistics
+import sys
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from emulator.timing import clock
+from emulator.timing.clock import STEPS_TURN_S, Clock, running_clock, sleep_until
+from tests.support.reference import watched_machine
+
+if sys.platform == "win32":
+    new_event_loops: list[Callable[[], asyncio.AbstractEventLoop]] = [asyncio.new_event_loop]
+else:
+    import uvloop
+
+    new_event_loops = [asyncio.new_event_loop, uvloop.new_event_loop]
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=new_event_loops, ids=lambda new: new.__module__)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Return what runs a coroutine on an asyncio loop, and then on a uvloop loop."""
+
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(coroutine)
+
+    return run
+
+
+@pytest.fixture(params=["timerfd", "loop timers"])
+def alarm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give each test the timerfd, and then the loop's timers in its place."""
+    if request.param == "loop timers":
+        monkeypatch.setattr(clock, "_alarm", lambda _, ring: clock._LoopAlarm(ring))
+    elif sys.platform != "linux":
+        pytest.skip("only Linux has timerfd")
+    return str(request.param)
+
+
+async def lateness_s(instant_s: float) -> float:
+    """Sleep until `instant_s`, and return how much later it was then."""
+    await sleep_until(instant_s)
+    return time.monotonic() - instant_s
+
+
+@pytest.mark.usefixtures("alarm")
+def test_never_early(run: Run) -> None:
+    """No sleep ends before its instant, however many there are."""
+
+    async def main() -> None:
+        start_s = time.monotonic()
+        late_s = await asyncio.gather(
+            *(lateness_s(start_s + random.uniform(-0.01, 0.5)) for _ in range(2000))
+        )
+        assert min(late_s) >= 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("distance_s", [1e-9, 1e-7, 1e-6, 1e-5, 1e-4])
+def test_never_early_by_a_rounding(run: Run, distance_s: float) -> None:
+    """Sleeps of nanoseconds end at their instant or later, and do end."""
+
+    async def main() -> None:
+        for _ in range(200):
+            assert await lateness_s(time.monotonic() + distance_s) >= 0
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has timerfd")
+def test_finer_than_the_loop(run: Run) -> None:
+    """The median sleep ends within 0.4 ms of when a process that only sleeps would have woken.
+
+    The loop's own sleeps of 2.3 ms end 0.5 ms late or more.
+    """
+    late_s: list[float] = []
+
+    async def main() -> None:
+        late_s.extend([await lateness_s(time.monotonic() + 0.0023) for _ in range(200)])
+
+    with watched_machine() as machine:
+        run(main())
+    assert statistics.median(late_s) < machine.median_s + 0.0004
+
+
+@pytest.mark.parametrize("new_loop", new_event_loops, ids=lambda new: new.__module__)
+def test_ten_thousand_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """10,000 sleeps end in the order of their instants, and leave nothing behind."""
+    ended: list[float] = []
+
+    async def sleep(instant_s: float) -> None:
+        await sleep_until(instant_s)
+        ended.append(instant_s)
+
+    async def main() -> bool:
+        """Return whether all sleeps had begun before the first had to end."""
+        start_s = time.monotonic() + lead_s
+        instants_s = [start_s + random.random() / 2 for _ in range(10_000)]
+        sleeps = [asyncio.create_task(sleep(instant_s)) for instant_s in instants_s]
+        await asyncio.sleep(0)
+        in_time = time.monotonic() < start_s
+        await asyncio.gather(*sleeps)
+        assert len(running_clock()) == 0
+        return in_time
+
+    def holds() -> bool:
+        ended.clear()
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main())
+
+    lead_s = 0.3
+    while not holds():
+        lead_s *= 2
+    assert ended == sorted(ended)
+    assert len(ended) == 10_000
+
+
+def test_slack_lets_sleeps_end_together(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slack of 20 ms sleeps end at its multiples, never early: a wake serves many."""
+    slack_s = 0.02
+    wakes_s: list[float] = []
+    late_s: list[float] = []
+    new_alarm = clock._alarm
+
+    def counted(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> clock._Alarm:
+        def wake() -> None:
+            wakes_s.append(time.monotonic())
+            ring()
+
+        return new_alarm(loop, wake)
+
+    async def main() -> None:
+        running_clock().slacken(slack_s)
+        start_s = time.monotonic()
+        sleeps = (lateness_s(start_s + random.uniform(0.001, 0.4)) for _ in range(500))
+        late_s.extend(await asyncio.gather(*sleeps))
+
+    monkeypatch.setattr(clock, "_alarm", counted)
+    with watched_machine() as machine:
+        run(main())
+    assert min(late_s) >= 0
+    assert len(wakes_s) <= 0.4 / slack_s + 2
+    beyond_s = statistics.median(wake_s % slack_s for wake_s in wakes_s)
+    assert beyond_s < machine.median_s + 0.002  # the loop's own timers have a grain of 1 ms
+
+
+@pytest.mark.usefixtures("alarm")
+def test_steps_are_taken_when_they_are_due(run: Run) -> None:
+    """Each step is taken at the instant that the one before returned, never early."""
+    early_s: list[float] = []
+
+    async def take(steps: int) -> None:
+        due_s = time.monotonic() + random.uniform(0.001, 0.2)
+
+        def step(now_s: float) -> object:
+            nonlocal due_s, steps
+            early_s.append(due_s - now_s)
+            due_s += 0.01
+            steps -= 1
+            return due_s if steps else "over"
+
+        while await running_clock().repeat(due_s, step) != "over":
+            pass  # it was behind
+
+    async def main() -> None:
+        await asyncio.gather(*(take(20) for _ in range(50)))
+        assert len(running_clock()) == 0
+
+    run(main())
+    assert len(early_s) == 1000
+    assert max(early_s) <= 0
+
+
+def test_steps_end_with_the_past_or_a_fault(run: Run) -> None:
+    """An instant that has passed is returned to whoever waits, and what a step raises is raised."""
+
+    async def main() -> None:
+        soon_s = time.monotonic() + 0.01
+        past, fault = running_clock().repeat(soon_s, lambda _: 1.0), ValueError("broken")
+
+        def broken(_: float) -> object:
+            raise fault
+
+        raised = running_clock().repeat(soon_s, broken)
+        assert 0 <= await lateness_s(soon_s) < 1
+        assert await past == 1.0
+        with pytest.raises(ValueError, match="broken"):
+            await raised
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+def test_no_step_after_a_cancelled_one(run: Run) -> None:
+    """Whoever is cancelled takes no further step, and the others go on."""
+    taken: list[str] = []
+
+    async def main() -> None:
+        def begin(name: str) -> asyncio.Future[Any]:
+            def step(now_s: float) -> float:
+                taken.append(name)
+                return now_s + 0.005
+
+            return running_clock().repeat(time.monotonic() + 0.005, step)
+
+        going, ending = begin("going"), begin("ending")
+        await sleep_until(time.monotonic() + 0.05)
+        before = len(taken)
+        ending.cancel()
+        running_clock().forget(ending)
+        await sleep_until(time.monotonic() + 0.05)
+        assert "ending" in taken[:before]
+        assert set(taken[before:]) == {"going"}
+        going.cancel()
+        running_clock().forget(going)
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+STEP_S = 0.0002
+
+
+def taken_between(run: Run, steps: int, other_s: float) -> list[int]:
+    """Let steps of `STEP_S` be due together beside what keeps the loop for `other_s` each turn.
+
+    Returns how many had been taken before each turn of the other, and how many there are.
+    """
+    between: list[int] = []
+
+    def keep_busy(lasts_s: float) -> None:
+        busy_until_s = time.thread_time() + lasts_s
+        while time.thread_time() < busy_until_s:
+            pass
+
+    async def main() -> None:
+        taken = 0
+
+        def step(_: float) -> None:
+            nonlocal taken
+            taken += 1
+            keep_busy(STEP_S)
+
+        due_s = time.monotonic() + 0.02
+        waiters = [running_clock().repeat(due_s, step) for _ in range(steps)]
+        while not all(waiter.done() for waiter in waiters):
+            between.append(taken)
+            keep_busy(other_s)
+            await asyncio.sleep(0)
+
+    run(main())
+    return [*between, steps]
+
+
+def test_many_steps_let_the_loop_go_on(run: Run) -> None:
+    """However many steps are due, the loop gets its turn after some 10 ms of them."""
+    between = taken_between(run, 400, 0)
+    most = max(later - earlier for earlier, later in itertools.pairwise(between))
+    assert most <= 2 * STEPS_TURN_S / STEP_S
+
+
+def test_steps_do_not_wait_for_other_work_again_and_again(run: Run) -> None:
+    """Half a turn of steps is taken without a turn of other work between them, but for a stall."""
+    steps = int(STEPS_TURN_S / STEP_S / 2)
+    least = min(
+        sum(0 < taken < steps for taken in taken_between(run, steps, 0.005)) for _ in range(5)
+    )
+    assert least == 0
+
+
+def test_an_earlier_sleep_overtakes(run: Run) -> None:
+    """A sleep that begins later and ends earlier is not held up by the one before it."""
+
+    async def main() -> None:
+        now_s = time.monotonic()
+        long = asyncio.create_task(sleep_until(now_s + 60))
+        await asyncio.sleep(0)
+        assert await lateness_s(now_s + 0.01) < 1
+        assert not long.done()
+        long.cancel()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("alarm")
+def test_cancelled_sleeps_are_purged(run: Run) -> None:
+    """Cancelled sleeps never outnumber those that go on, and the others end in time."""
+
+    async def main() -> None:
+        now_s = time.monotonic()
+        survivor = asyncio.create_task(lateness_s(now_s + 0.5))
+        sleeps = [asyncio.create_task(sleep_until(now_s + 600 + i)) for i in range(20_000)]
+        await asyncio.sleep(0)
+        assert len(running_clock()) == 20_001
+        for sleep in sleeps:
+            sleep.cancel()
+        await asyncio.wait(sleeps)
+        assert len(running_clock()) <= 2
+        assert 0 <= await survivor < 10
+
+    run(main())
+
+
+def test_cancelled_while_it_ends(run: Run) -> None:
+    """A sleep that is cancelled after its instant has come is cancelled, and counted once."""
+
+    async def main() -> None:
+        now_s = time.monotonic()
+        first, second = (asyncio.create_task(sleep_until(now_s + 0.01)) for _ in range(2))
+        first.add_done_callback(lambda _: second.cancel())
+        await asyncio.wait([first, second])
+        others = [asyncio.create_task(sleep_until(now_s + 60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+def test_the_past_gives_others_a_turn(run: Run) -> None:
+    """A task that is always behind lets every other run."""
+
+    async def main() -> None:
+        async def behind() -> None:
+            while True:
+                await sleep_until(0)
+
+        task = asyncio.create_task(behind())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert await lateness_s(time.monotonic() + 0.01) < 1
+        task.cancel()
+
+    run(main())
+
+
+def test_tasks_that_are_behind_share_evenly(run: Run) -> None:
+    """Of tasks that are always behind, none gets more than a turn ahead of another."""
+    counts = [0] * 50
+
+    async def behind(index: int) -> None:
+        while sum(counts) < 1500:
+            await sleep_until(0)
+            counts[index] += 1
+            time.sleep(0.0002)  # noqa: ASYNC251 - work that keeps the loop
+
+    async def main() -> None:
+        await asyncio.gather(*(behind(index) for index in range(len(counts))))
+
+    run(main())
+    assert max(counts) - min(counts) <= 1
+
+
+def test_tasks_in_time_come_before_those_behind(run: Run) -> None:
+    """Of 50 tasks that are always behind, with 1 ms of work, 2 or so come before a punctual one."""
+    turns: list[float] = []
+
+    async def behind() -> None:
+        while True:
+            await sleep_until(0)
+            turns.append(time.monotonic())
+            time.sleep(0.001)  # noqa: ASYNC251 - work that keeps the loop
+
+    async def turns_after(instant_s: float) -> int:
+        """Return how many turns began between an instant and the end of the sleep until then."""
+        await sleep_until(instant_s)
+        return len(turns) - bisect_left(turns, instant_s)
+
+    async def main() -> None:
+        greedy = [asyncio.create_task(behind()) for _ in range(50)]
+        before = [await turns_after(time.monotonic() + 0.01) for _ in range(40)]
+        for task in greedy:
+            task.cancel()
+        await asyncio.wait(greedy)
+        await sleep_until(0)
+        assert statistics.median(before) <= 4
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc and timerfd")
+def test_closed_with_the_loop(run: Run) -> None:
+    """A loop's end closes its timerfd, and frees its clock, also when sleeps were cancelled."""
+
+    async def main() -> None:
+        sleep = asyncio.create_task(sleep_until(time.monotonic() + 600))
+        await sleep_until(time.monotonic() + 0.001)
+        sleep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sleep
+
+    run(main())
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        run(main())
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert sum(isinstance(kept, Clock) for kept in gc.get_objects()) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no timerfd to miss")
+def test_no_timerfd(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the system gives no timerfd the loop's timers take its place, and the log says so."""
+
+    def refuse() -> None:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        assert 0 <= await lateness_s(time.monotonic() + 0.0123) < 1
+
+    monkeypatch.setattr(clock, "_timerfd", refuse)
+    run(main())
+    assert "Too many open files" in caplog.text

@@ -1,0 +1,275 @@
+"""The clock on a real server: never early, exact in the mean, and fair to all under any load."""
+
+import statistics
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from socket import socket
+
+import pytest
+
+from tests.support.reference import here_s, watched_machine
+from tests.support.server import Server, eventually
+from tests.support.wire import (
+    CHAT_PATH,
+    DONE,
+    Answer,
+    Post,
+    chat,
+    headers,
+    post_together,
+    stream,
+    unread,
+)
+
+MOST_TOKENS = 131_072
+TTFT_MS = 150
+# Streams, ITL in ms and tokens.
+LOADS = [(10, 0.5, 3000), (20, 2.0, 800), (100, 20.0, 90)]
+
+Load = tuple[int, float, int, list[Answer]]
+
+
+def gaps_s(answer: Answer) -> list[float]:
+    """Return the times from token to token."""
+    return [then - now for now, then in pairwise(event.arrival_s for event in answer.content)]
+
+
+def median_gap_error_s(answer: Answer, itl_s: float) -> float:
+    """Return by how much the gaps differ from what was asked, in the median."""
+    return statistics.median(abs(gap_s - itl_s) for gap_s in gaps_s(answer))
+
+
+def active_streams(server: Server) -> float:
+    """Return how many streams the server says are under way."""
+    return server.metrics().total("openai_emulator_active_streams")
+
+
+# --------------------------------------------------------------------------------------
+# In time
+# --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=LOADS, ids=lambda load: f"{load[0]} at {load[1]:g} ms")
+def load(one_worker: Server, request: pytest.FixtureRequest) -> Load:
+    """Run streams side by side."""
+    streams, itl_ms, tokens = request.param
+    asked = Post(chat(stream=True), headers(TTFT_MS, itl_ms, tokens))
+    return *request.param, post_together(one_worker.address, [asked] * streams, apart_s=0.003)
+
+
+def test_no_token_is_early(load: Load) -> None:
+    """No token arrives sooner after the moment before its request left than it is due."""
+    _, itl_ms, _, answers = load
+    assert [early for answer in answers for early in answer.early(TTFT_MS, itl_ms)] == []
+
+
+def test_mean_itl_is_exact(load: Load) -> None:
+    """The mean ITL is less than 0.5 % off, in the median of the streams, and no token is lost."""
+    _, itl_ms, tokens, answers = load
+    errors = [abs(answer.mean_itl_s * 1000 / itl_ms - 1) for answer in answers]
+    assert {len(answer.content) for answer in answers} == {tokens}
+    assert statistics.median(errors) < 0.005
+
+
+def test_no_rounding_is_early(one_worker: Server) -> None:
+    """Short answers with odd times are not early by a rounding."""
+    asked = [(0.1 + 0.37 * step, 0.013 * step) for step in range(100)]
+    posts = [Post(chat(stream=True), headers(*times_ms, output_length=4)) for times_ms in asked]
+    answers = post_together(one_worker.address, posts, apart_s=0.002)
+    early_s = [
+        event.arrival_s - (ttft_ms + index * itl_ms) / 1000
+        for (ttft_ms, itl_ms), answer in zip(asked, answers, strict=True)
+        for index, event in enumerate(answer.content)
+    ]
+    assert min(early_s) >= 0
+
+
+# --------------------------------------------------------------------------------------
+# Overload
+# --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def greedy_clients(address: tuple[str, int], connections: int) -> Iterator[list[int]]:
+    """Ask for long streams at ITL 0 all the time; yield how many bytes each connection got."""
+    received = [0] * connections
+    stopped = threading.Event()
+    asked = Post(chat(stream=True), headers(output_length=10_000))
+
+    def ask(index: int) -> None:
+        while not stopped.is_set():
+            with unread(address, [asked]) as (connection,):
+                while (read := len(connection.recv(1 << 18))) and not stopped.is_set():
+                    received[index] += read
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(connections)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield received
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_overload_spares_a_paced_stream(one_worker: Server) -> None:
+    """Beside 20 streams at ITL 0 a stream at 20 ms keeps all its tokens, and its gaps to 5 ms."""
+    (worker,) = one_worker.workers
+    with greedy_clients(one_worker.address, 20) as received:
+        assert eventually(lambda: min(received) > 0)
+        worker.cpu_percent()
+        answer = stream(one_worker.address, headers(100, 20, 50))
+        busy_percent = worker.cpu_percent()
+
+    assert busy_percent > 10
+    assert len(answer.content) == 50
+    assert answer.events[-1].data == DONE
+    assert median_gap_error_s(answer, 0.020) < 0.005
+    assert max(received) < 2 * min(received)
+
+
+# --------------------------------------------------------------------------------------
+# Readers that stop
+# --------------------------------------------------------------------------------------
+
+UNREAD = 3
+
+
+def read_to_end(connection: socket) -> bytes:
+    """Return all that is left to read."""
+    data = bytearray()
+    while piece := connection.recv(1 << 20):
+        data += piece
+    return bytes(data)
+
+
+@pytest.mark.slow
+def test_slow_readers(one_worker: Server) -> None:
+    """Readers that stop cost little memory and nobody else's time, and miss no token later.
+
+    What they do not read is 38 MB each; it waits in the generator, not in memory.
+    """
+    (worker,) = one_worker.workers
+    asked = Post(chat(stream=True), headers(output_length=MOST_TOKENS))
+    before = worker.memory_info().rss
+    with unread(one_worker.address, [asked] * UNREAD) as sockets:
+        other = stream(one_worker.address, headers(100, 10, 300))
+        grown = worker.memory_info().rss - before
+        bodies = [read_to_end(connection) for connection in sockets]
+
+    assert median_gap_error_s(other, 0.010) < 0.005
+    assert grown < 30e6
+    assert [body.count(b'"content":"') for body in bodies] == [1 + MOST_TOKENS] * UNREAD
+    assert all(b"data: [DONE]\n\n" in body[-100:] for body in bodies)
+
+
+LOGPROBS = {"logprobs": True, "top_logprobs": 20}
+LARGE = {
+    "large events": Post(
+        chat(stream=True, **LOGPROBS), {**headers(output_length=4096), "X-SSE-BATCH-SIZE": "1024"}
+    ),
+    "many choices": Post(chat(stream=True, n=128, **LOGPROBS), headers(output_length=10)),
+    "long whole answer": Post(chat(**LOGPROBS), headers(output_length=4096)),
+    "short whole answer": Post(chat(**LOGPROBS), headers(output_length=250)),
+}
+
+
+@pytest.mark.parametrize("large", LARGE.values(), ids=LARGE)
+def test_log_probabilities_spare_a_paced_stream(one_worker: Server, large: Post) -> None:
+    """No log probabilities keep another stream's token waiting for 10 ms."""
+    paced = Post(chat(stream=True), {**headers(0, 2, 200), "X-EMULATION-REPORT": "true"})
+
+    def own_lag_ms() -> float:
+        """Return the worst lag of the paced stream beyond what the machine itself did."""
+        with watched_machine() as machine:
+            posts = [paced, large, large]
+            answers = post_together(one_worker.address, posts, apart_s=0.1)
+        assert {answer.status for answer in answers} == {200}
+        return float(answers[0].report["worst_lag_ms"]) - machine.worst_s * 1000
+
+    assert any(own_lag_ms() < 10 for _ in range(5))
+
+
+# --------------------------------------------------------------------------------------
+# Clients that go away
+# --------------------------------------------------------------------------------------
+
+
+def test_disconnects_free_everything(one_worker: Server) -> None:
+    """Soon after 500 clients went away in mid-stream neither streams nor files are left."""
+    (worker,) = one_worker.workers
+    assert eventually(lambda: active_streams(one_worker) == 0)
+    files = worker.num_fds()
+    asked = Post(chat(stream=True), headers(itl_ms=100, output_length=1000))
+    with unread(one_worker.address, [asked] * 500) as sockets:
+        for connection in sockets:
+            assert connection.recv(1)
+        assert active_streams(one_worker) == 500
+
+    assert eventually(lambda: active_streams(one_worker) == 0)
+    assert eventually(lambda: worker.num_fds() <= files + 5)
+
+
+def test_disconnect_of_a_stopped_reader(one_worker: Server) -> None:
+    """A client that goes away while the server waits for it to read is noticed too."""
+    assert eventually(lambda: active_streams(one_worker) == 0)
+    asked = Post(chat(stream=True), headers(output_length=MOST_TOKENS))
+    with unread(one_worker.address, [asked] * 3):
+        assert eventually(lambda: active_streams(one_worker) == 3)
+        stream(one_worker.address, headers(output_length=20, itl_ms=50))  # until they are stuck
+
+    assert eventually(lambda: active_streams(one_worker) == 0)
+
+
+# --------------------------------------------------------------------------------------
+# Whole answers
+# --------------------------------------------------------------------------------------
+
+
+def test_whole_answer_without_delay(one_worker: Server) -> None:
+    """A whole answer that is due at once leaves at once."""
+    asked = Post(chat(), headers(output_length=50))
+    answers = post_together(one_worker.address, [asked] * 20, apart_s=0.01)
+    assert {answer.status for answer in answers} == {200}
+    assert statistics.median(answer.blocks[-1].arrival_s for answer in answers) < 0.020
+
+
+def test_whole_answers_are_not_early(one_worker: Server) -> None:
+    """No whole answer is early; the median is at most 10 ms later than the machine makes it."""
+    asked = [(20 + step, 0.5 + step / 7) for step in range(60)]
+    posts = [Post(chat(), headers(*times_ms, output_length=40)) for times_ms in asked]
+    with watched_machine() as machine:
+        answers = post_together(one_worker.address, posts, apart_s=0.004)
+    late_s = [
+        answer.blocks[0].arrival_s - (ttft_ms + 39 * itl_ms) / 1000
+        for (ttft_ms, itl_ms), answer in zip(asked, answers, strict=True)
+    ]
+    assert min(late_s) >= 0
+    assert statistics.median(late_s) < here_s(0.010) + 2 * machine.median_s
+
+
+def test_disconnect_of_a_waiting_client(one_worker: Server) -> None:
+    """A client that goes away before its whole answer is due is logged and counted as a 499."""
+    labels = {"endpoint": CHAT_PATH, "http_response_code": "499"}
+
+    def counted() -> float:
+        return one_worker.metrics().total("bentoml_service_request_total", **labels)
+
+    before, model = counted(), f"gone-{uuid.uuid4()}"
+    with unread(one_worker.address, [Post(chat(model=model), headers(ttft_ms=200_000))]):
+        assert eventually(lambda: in_progress(one_worker) == 1)
+
+    assert eventually(lambda: counted() == before + 1)
+    assert eventually(lambda: model in one_worker.log())
+    (line,) = [line for line in one_worker.log().splitlines() if model in line]
+    assert "mode=whole status=499" in line
+    assert in_progress(one_worker) == 0
+
+
+def in_progress(server: Server) -> float:
+    """Return how many completions BentoML says are under way."""
+    return server.metrics().total("bentoml_service_request_in_progress", endpoint=CHAT_PATH)
