@@ -33,6 +33,7 @@ from emulator import metrics
 from emulator.apis.embeddings.endpoint import EmbeddingEndpoint
 from emulator.apis.responses.schema import InputTokens
 from emulator.apis.vllm.routes import VllmRoutes
+from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import string_too_long
 from emulator.emulation.profiles import ProfilesError, read_profiles
 from emulator.engine.config import EngineConfigError, load_engine
@@ -81,14 +82,7 @@ from emulator.transport.sending import (
     json_response,
     openai_headers,
 )
-from schemas import (
-    MAX_MODEL_LENGTH,
-    APIError,
-    CompletionList,
-    Health,
-    Model,
-    ModelList,
-)
+from schemas import APIError, CompletionList, Health, Model, ModelList
 from tokenizer import TokenGenerator, VocabularyError, locate_vocabularies
 
 __version__ = "0.1.0"

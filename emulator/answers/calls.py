@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.answers.answer import CallKind
-from schemas import (
+from emulator.apis.chat.messages import AssistantMessage, FunctionToolCall
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.chat.tools import (
     AllowedToolsChoice,
-    APIError,
-    AssistantMessage,
-    ChatCompletionRequest,
     CustomChoice,
     FunctionChoice,
-    FunctionDefinition,
     FunctionTool,
-    FunctionToolCall,
     NamedTool,
 )
+from emulator.contract.errors import APIError
+from emulator.contract.parts import FunctionDefinition
 
 
 @dataclass(slots=True)

@@ -11,19 +11,15 @@ from emulator.answers.corpus import Corpus
 from emulator.answers.logprobs import Logprobs
 from emulator.answers.prompted import schema_in_messages
 from emulator.answers.stops import hold_back
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.chat.tools import JsonSchemaFormat
+from emulator.apis.completions.schema import CompletionRequest
+from emulator.contract.bodies import GenerationRequest, too_many_tokens
+from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
+from emulator.contract.errors import APIError
+from emulator.contract.parts import JsonObjectFormat
 from emulator.schema_instances import SchemaError, dumps, instance, least_values
 from emulator.timing.plan import FinishReason, GenerationPlan
-from schemas import (
-    MAX_LOGPROBS,
-    MAX_TOKENS_OF_ALL_CHOICES,
-    APIError,
-    ChatCompletionRequest,
-    CompletionRequest,
-    GenerationRequest,
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    too_many_tokens,
-)
 from tokenizer import split_tokens
 
 _JSON_OBJECT_SCHEMA = {

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from emulator.apis.chat.messages import InstructionMessage, Message, TextPart, UserMessage
 from emulator.schema_instances import schema_in_text
-from schemas import InstructionMessage, Message, TextPart, UserMessage
 
 MAX_SEARCHED = 2**20  # characters; they take up to a second
 

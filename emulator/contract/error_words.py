@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from schemas import APIError
+from emulator.contract.errors import APIError
 
 # Nobody knows when there is room: the least that `retry-after` can say.
 RETRY_AFTER_S = 1

@@ -12,8 +12,8 @@ from emulator.contract.error_words import (
     invalid_type,
     unknown_parameter,
 )
+from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders
-from schemas import EmulationHeaders
 
 MAX_INTEGER_BITS = 64
 _FIELDS_KEY = "emulator.fields"

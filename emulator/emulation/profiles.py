@@ -9,11 +9,12 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]  # ships no types
 
 from emulator.contract.error_words import placed
+from emulator.contract.errors import APIError
+from emulator.contract.headers import EmulationHeaders
 from emulator.emulation.header_fields import HEADERS_BY_FIELD, check_headers, header_text
 from emulator.serving.planning import parse_jitter
 from emulator.settings import Settings
 from emulator.timing.jitter import Floats
-from schemas import APIError, EmulationHeaders
 
 MAX_PROFILES = 1000
 MAX_GLOB_LENGTH = 256

@@ -2,8 +2,8 @@
 
 from http import HTTPStatus
 
+from emulator.contract.errors import ErrorBody
 from emulator.limits.words import NO_KEY, go_duration, wrong_key
-from schemas import ErrorBody
 
 _TOKENS_PER_MINUTE = 30_000
 _WITHOUT_A_WAIT_MS = 18_642

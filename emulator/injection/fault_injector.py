@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from emulator import metrics
 from emulator.contract.error_words import header_error, invalid_header
+from emulator.contract.errors import APIError
 from emulator.faults.asking import FaultHeaders, header_contradiction
 from emulator.faults.attempts import Attempts
 from emulator.faults.deciding import Call, Fault, decide, first_match, kind_of
@@ -35,7 +36,6 @@ from emulator.settings import Settings
 from emulator.transport.direct_write import RawHeaders
 from emulator.transport.sending import ended_by_disconnect, openai_headers
 from emulator.transport.socket_control import Connection, NoConnectionError
-from schemas import APIError
 from tokenizer import TokenGenerator
 
 FAULTS = {name: metrics.FAULTS.labels(name) for name in KINDS}

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from emulator.answers.answer import Answer
+from emulator.contract.errors import ErrorBody, ErrorEnvelope
 from emulator.faults.deciding import Fault
 from emulator.faults.kinds import split_events
 from emulator.serving.generation import Generation
@@ -25,7 +26,6 @@ from emulator.transport.sending import (
     ended_by_disconnect,
 )
 from emulator.transport.socket_control import Connection
-from schemas import ErrorBody, ErrorEnvelope
 from tokenizer import TokenGenerator
 
 

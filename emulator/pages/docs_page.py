@@ -12,6 +12,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from emulator.apis.chat.answer import ChatCompletion, ChatCompletionChunk, CompletionList
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.completions.schema import Completion, CompletionRequest
+from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
+from emulator.apis.models.schema import Health, Model, ModelList
 from emulator.apis.responses.schema import (
     InputTokens,
     InputTokensRequest,
@@ -19,22 +24,9 @@ from emulator.apis.responses.schema import (
     ResponsesRequest,
 )
 from emulator.apis.responses.schema import Response as ResponseObject
+from emulator.contract.errors import ErrorEnvelope
+from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders
-from schemas import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    ChatCompletionRequest,
-    Completion,
-    CompletionList,
-    CompletionRequest,
-    EmbeddingList,
-    EmbeddingRequest,
-    EmulationHeaders,
-    ErrorEnvelope,
-    Health,
-    Model,
-    ModelList,
-)
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [

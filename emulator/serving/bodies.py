@@ -11,7 +11,11 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import ClientDisconnect, Request
 
+from emulator.contract.bodies import ModelRequest, RequestModel
+from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import overloaded, placed, request_error, unknown_parameter
+from emulator.contract.errors import APIError
+from emulator.contract.headers import EmulationHeaders
 from emulator.emulation.header_fields import (
     FAULT_NAMES,
     body_headers,
@@ -26,7 +30,6 @@ from emulator.prompts.attachments import shorten_attachments
 from emulator.settings import Settings
 from emulator.timing.clock import running_clock
 from emulator.transport.sending import Deadline
-from schemas import MAX_MODEL_LENGTH, APIError, EmulationHeaders, ModelRequest, RequestModel
 
 # To parse and to check what has no more bytes, or these with no more values, keys and escapes,
 # takes under 0.5 ms whatever it holds. An escape takes a sixteenth of what a value does.

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from emulator.apis.chat.prompt_ids import EnginePrompt
 from emulator.apis.embeddings.endpoint import Embeddings
 from emulator.contract.error_words import PLACES, overloaded, server_error
+from emulator.contract.errors import APIError
 from emulator.embeddings.embedder import Embedded
 from emulator.emulation.header_fields import given_headers
 from emulator.helpers.pool import (
@@ -37,7 +38,6 @@ from emulator.serving.preparing import (
     Refused,
 )
 from emulator.transport.sending import ended_by_disconnect
-from schemas import APIError
 
 T = TypeVar("T")
 

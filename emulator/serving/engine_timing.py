@@ -9,6 +9,7 @@ from starlette.requests import Request
 from emulator.answers.answer import Answer
 from emulator.apis.chat.prompt_ids import EnginePrompt
 from emulator.contract.error_words import RETRY_AFTER_S, invalid_header, overloaded
+from emulator.contract.errors import APIError
 from emulator.engine.cache import private_keys
 from emulator.engine.config import EngineConfig
 from emulator.engine.metrics import EngineMetrics
@@ -21,7 +22,6 @@ from emulator.serving.generation import Generation
 from emulator.timing.clock import running_clock, sleep_until
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.sending import Deadline
-from schemas import APIError
 
 
 class EngineTiming:

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
-from schemas import ErrorBody, ErrorEnvelope, Usage
+from emulator.contract.errors import ErrorBody, ErrorEnvelope
+from emulator.contract.usage import Usage
 from tokenizer import TokenStream
 
 EVENT_END = "}\n\n"

@@ -12,6 +12,9 @@ from time import monotonic
 
 from emulator import metrics
 from emulator.answers.answer import Answer
+from emulator.contract.bodies import GenerationRequest
+from emulator.contract.errors import ErrorBody
+from emulator.contract.usage import Usage
 from emulator.engine.times import TokenTimes
 from emulator.metrics import TALLY
 from emulator.serving.events import EVENT_END, STEP_US, AnswerStream, Renderer, rendering_us
@@ -20,7 +23,6 @@ from emulator.timing.pace import Pace
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.log_lines import LINES
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST
-from schemas import ErrorBody, GenerationRequest, Usage
 from tokenizer import TokenGenerator, Write
 
 # The end of a stream that repeats a longer answer, as a response does, is made in a thread. It

@@ -10,6 +10,8 @@ from starlette.types import Scope
 
 from emulator import metrics
 from emulator.apis.embeddings.endpoint import Embeddings
+from emulator.contract.bodies import GenerationRequest
+from emulator.contract.errors import APIError
 from emulator.emulation.header_fields import header_fields
 from emulator.limits.buckets import Verdict
 from emulator.limits.gate import Account, Gate
@@ -18,7 +20,6 @@ from emulator.metrics import TALLY
 from emulator.serving.counting import start_counting
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.sending import ended_by_disconnect
-from schemas import APIError, GenerationRequest
 
 # Keys with a name and known models whose figures are told; more series would cost Prometheus dear.
 MAX_PAIRS_TOLD = 100

@@ -3,18 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.contract.bodies import GenerationRequest, too_many_tokens
+from emulator.contract.bounds import MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.error_words import invalid_header
+from emulator.contract.errors import APIError
+from emulator.contract.headers import EmulationHeaders
 from emulator.settings import Settings
 from emulator.timing.jitter import Floats, Jitter, due_offsets
 from emulator.timing.plan import GenerationPlan
-from schemas import (
-    MAX_TOKENS_OF_ALL_CHOICES,
-    APIError,
-    ChatCompletionRequest,
-    EmulationHeaders,
-    GenerationRequest,
-    too_many_tokens,
-)
 
 
 def plan_generation(

@@ -23,13 +23,18 @@ from emulator.apis.chat.prompt_ids import (
 )
 from emulator.apis.chat.prompt_tokens import count_chat_prompt, count_legacy_prompt, echoes
 from emulator.apis.chat.refusals import refuse_chat, refuse_response
+from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.completions.events import CompletionRenderer
+from emulator.apis.completions.schema import CompletionRequest
 from emulator.apis.embeddings.endpoint import embed
+from emulator.apis.embeddings.schema import EmbeddingRequest
 from emulator.apis.responses.as_chat import to_chat
 from emulator.apis.responses.events import Echoed, ResponsesRenderer
 from emulator.apis.responses.schema import InputTokensRequest, ResponsesRequest
 from emulator.apis.vllm.tokenizing import detokenize, tokenize
+from emulator.contract.bodies import GenerationRequest, StreamOptions
 from emulator.contract.error_words import placed
+from emulator.contract.errors import APIError, ErrorBody
 from emulator.embeddings.embedder import Embedder
 from emulator.emulation.profiles import Profiles
 from emulator.engine.config import EngineConfig
@@ -39,15 +44,6 @@ from emulator.serving.events import Header, Renderer
 from emulator.serving.planning import plan_generation
 from emulator.settings import Settings
 from emulator.timing.plan import GenerationPlan
-from schemas import (
-    APIError,
-    ChatCompletionRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-    ErrorBody,
-    GenerationRequest,
-    StreamOptions,
-)
 
 CHAT = "/v1/chat/completions"
 LEGACY = "/v1/completions"

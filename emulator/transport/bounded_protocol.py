@@ -15,10 +15,10 @@ from uvicorn.protocols.http import auto, httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from emulator import metrics
+from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
 from emulator.transport.direct_write import Cycle
-from schemas import APIError, ErrorEnvelope
 
 MAX_URL_BYTES = 8_192
 MAX_HEADER_BYTES = 16_384  # of one header's value

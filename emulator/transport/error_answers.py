@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 from emulator import metrics
 from emulator.contract.error_words import PLACES, placed, server_error
+from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST, json_response
-from schemas import APIError, ErrorEnvelope
 
 COMPLETION_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 

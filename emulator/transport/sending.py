@@ -15,10 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from emulator import metrics
 from emulator.contract.error_words import server_error
+from emulator.contract.errors import ErrorBody
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
 from emulator.transport.direct_write import RawHeaders, short_way, split_lines
-from schemas import ErrorBody
 from tokenizer import Write
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do

@@ -16,12 +16,7 @@ from schemathesis import GenerationMode
 
 from emulator.apis.responses.schema import ResponsesRequest
 from emulator.faults.asking import FaultHeaders
-from schemas import (
-    ChatCompletionRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-    EmulationHeaders,
-)
+from schemas import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, EmulationHeaders
 from tests.support.wire import CHAT_PATH, chat, headers
 
 INSTANT = {"X-TTFT-MS": "0", "X-ITL-MS": "0", "X-OUTPUT-LENGTH": "2"}

@@ -15,6 +15,7 @@ from openai.types.chat import (
 from openai.types.shared_params import FunctionDefinition, response_format_json_schema
 
 import schemas
+from emulator.apis.chat import messages, tools
 from tests.support.sdk import complete, message_of, refused
 from tests.support.wire import chat, headers
 
@@ -655,13 +656,13 @@ SDK_TYPES: list[tuple[type, type[schemas.RequestModel]]] = [
     (sdk_chat.ChatCompletionContentPartRefusalParam, schemas.RefusalPart),
     (chat_completion_content_part_image_param.ImageURL, schemas.ImageURL),
     (chat_completion_content_part_param.File, schemas.FilePart),
-    (chat_completion_content_part_param.FileFile, schemas.InputFile),
+    (chat_completion_content_part_param.FileFile, messages.InputFile),
     (sdk_chat.ChatCompletionStreamOptionsParam, schemas.StreamOptions),
-    (sdk_chat.ChatCompletionMessageFunctionToolCallParam, schemas.FunctionToolCall),
-    (sdk_chat.ChatCompletionMessageCustomToolCallParam, schemas.CustomToolCall),
-    (chat_completion_custom_tool_param.Custom, schemas.CustomDefinition),
+    (sdk_chat.ChatCompletionMessageFunctionToolCallParam, messages.FunctionToolCall),
+    (sdk_chat.ChatCompletionMessageCustomToolCallParam, messages.CustomToolCall),
+    (chat_completion_custom_tool_param.Custom, tools.CustomDefinition),
     (FunctionDefinition, schemas.FunctionDefinition),
-    (response_format_json_schema.JSONSchema, schemas.NamedSchema),
+    (response_format_json_schema.JSONSchema, tools.NamedSchema),
 ]
 
 

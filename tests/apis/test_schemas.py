@@ -12,11 +12,7 @@ from emulator.contract.error_words import header_error
 from emulator.serving.planning import plan_generation, refuse_beyond_timeout
 from emulator.settings import Settings
 from emulator.timing.plan import GenerationPlan
-from schemas import (
-    APIError,
-    ChatCompletionRequest,
-    EmulationHeaders,
-)
+from schemas import APIError, ChatCompletionRequest, EmulationHeaders
 from tests.support.wire import chat
 
 FEW = settings(max_examples=200, deadline=None)

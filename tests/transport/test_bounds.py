@@ -18,10 +18,7 @@ import tokenizer
 from emulator.answers.composing import MAX_VALUES_OF_ALL_CHOICES, Composer
 from emulator.answers.corpus import Corpus
 from emulator.apis.responses.schema import ResponsesRequest
-from emulator.schema_instances import SchemaError, dumps, instance, least_values
-from emulator.serving.bodies import parse_body
-from emulator.timing.plan import GenerationPlan
-from schemas import (
+from emulator.contract.bounds import (
     MAX_ALL_CHOICES,
     MAX_ID_LENGTH,
     MAX_LABEL_LENGTH,
@@ -34,6 +31,11 @@ from schemas import (
     MAX_PROMPTS,
     MAX_STRING_LENGTH,
     MAX_TOOLS,
+)
+from emulator.schema_instances import SchemaError, dumps, instance, least_values
+from emulator.serving.bodies import parse_body
+from emulator.timing.plan import GenerationPlan
+from schemas import (
     APIError,
     ChatCompletionRequest,
     CompletionRequest,

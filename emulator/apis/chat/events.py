@@ -6,7 +6,18 @@ from json.encoder import encode_basestring_ascii as quoted
 
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.chat.answer import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChunkChoice,
+    Delta,
+    ResponseMessage,
+    ToolCallDelta,
+)
 from emulator.apis.chat.likelihoods import likelihood_json
+from emulator.contract.errors import ErrorBody
+from emulator.contract.usage import CompletionTokensDetails, PromptTokensDetails, Usage
 from emulator.serving.events import (
     NO_LOGPROBS,
     SLOT,
@@ -20,19 +31,6 @@ from emulator.serving.events import (
     with_logprobs,
 )
 from emulator.timing.plan import FinishReason
-from schemas import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    Choice,
-    ChunkChoice,
-    CompletionTokensDetails,
-    Delta,
-    ErrorBody,
-    PromptTokensDetails,
-    ResponseMessage,
-    ToolCallDelta,
-    Usage,
-)
 
 
 class ChatRenderer:

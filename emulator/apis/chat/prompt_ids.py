@@ -4,10 +4,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.completions.schema import CompletionRequest
 from emulator.engine.cache import prompt_keys
 from emulator.engine.config import EngineConfig
 from emulator.prompts.counting import count_function_tokens, count_image_tokens, count_prompt_tokens
-from schemas import ChatCompletionRequest, CompletionRequest
 from tokenizer import encode, encoding_name
 
 # What begins, parts and ends a message in ChatML, which follows the vocabulary of each encoding.

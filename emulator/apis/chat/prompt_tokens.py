@@ -1,13 +1,11 @@
 """The prompt tokens of each API's requests, and the prompts that are echoed."""
 
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.completions.schema import CompletionRequest
+from emulator.contract.bounds import MAX_CHARACTERS_ECHOED
+from emulator.contract.errors import APIError
+from emulator.contract.parts import Prompt
 from emulator.prompts.counting import count_function_tokens, count_image_tokens, count_prompt_tokens
-from schemas import (
-    MAX_CHARACTERS_ECHOED,
-    APIError,
-    ChatCompletionRequest,
-    CompletionRequest,
-    Prompt,
-)
 from tokenizer import count_tokens, decode_tokens
 
 

@@ -3,6 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from emulator.apis.chat.messages import AssistantMessage, Message, ToolMessage
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.chat.tools import FunctionTool, JsonSchemaFormat
 from emulator.apis.responses.as_chat import ResponsesChat
 from emulator.apis.responses.schema import (
     CustomCallItem,
@@ -14,19 +17,9 @@ from emulator.apis.responses.schema import (
     ResponsesRequest,
     SchemaFormat,
 )
+from emulator.contract.errors import APIError
+from emulator.contract.parts import JsonObjectFormat, JsonSchema, Prompt
 from emulator.schema_instances import strict_fault
-from schemas import (
-    APIError,
-    AssistantMessage,
-    ChatCompletionRequest,
-    FunctionTool,
-    JsonObjectFormat,
-    JsonSchema,
-    JsonSchemaFormat,
-    Message,
-    Prompt,
-    ToolMessage,
-)
 
 MAX_IDS_TOLD = 16
 _match_reasoning_model = re.compile(r"(?:ft:)?(?:o[134]|gpt-5)(?!-chat)(?:[-.:]|$)").match

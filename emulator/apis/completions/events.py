@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.completions.schema import Completion, CompletionChoice
+from emulator.contract.errors import ErrorBody
+from emulator.contract.usage import Usage
 from emulator.serving.events import (
     NO_LOGPROBS,
     SLOT,
@@ -16,7 +19,6 @@ from emulator.serving.events import (
     stream_events,
     with_logprobs,
 )
-from schemas import Completion, CompletionChoice, ErrorBody, Usage
 
 
 class CompletionRenderer:

@@ -12,6 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emulator import metrics
+from emulator.apis.embeddings.schema import EmbeddingRequest
+from emulator.contract.errors import APIError
+from emulator.contract.headers import EmulationHeaders
 from emulator.embeddings.embedder import Embedded, Embedder, InputError
 from emulator.embeddings.models import most_dimensions
 from emulator.injection.fault_injector import Injector
@@ -31,7 +34,6 @@ from emulator.transport.sending import (
     ended_by_disconnect,
     openai_headers,
 )
-from schemas import APIError, EmbeddingRequest, EmulationHeaders
 from tokenizer import count_tokens
 
 

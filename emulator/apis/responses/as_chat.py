@@ -3,6 +3,39 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+from emulator.apis.chat.messages import (
+    AssistantMessage,
+    AssistantPart,
+    CustomCall,
+    CustomToolCall,
+    FunctionCall,
+    FunctionToolCall,
+    ImagePart,
+    InstructionMessage,
+    Message,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    UserPart,
+)
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.chat.tools import (
+    AllowedTool,
+    AllowedToolsChoice,
+    CustomChoice,
+    CustomDefinition,
+    CustomTool,
+    FunctionChoice,
+    FunctionTool,
+    JsonSchemaFormat,
+    NamedSchema,
+    NamedTool,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+)
+from emulator.apis.chat.tools import AllowedTools as ChatAllowedTools
 from emulator.apis.responses.schema import (
     AllowedTools,
     AssistantItem,
@@ -22,41 +55,7 @@ from emulator.apis.responses.schema import (
     SchemaFormat,
     ToolReference,
 )
-from schemas import (
-    AllowedTool,
-    AllowedToolsChoice,
-    AssistantMessage,
-    AssistantPart,
-    ChatCompletionRequest,
-    CustomCall,
-    CustomChoice,
-    CustomDefinition,
-    CustomTool,
-    CustomToolCall,
-    FunctionCall,
-    FunctionChoice,
-    FunctionDefinition,
-    FunctionTool,
-    FunctionToolCall,
-    ImagePart,
-    ImageURL,
-    InstructionMessage,
-    JsonSchemaFormat,
-    Message,
-    NamedSchema,
-    NamedTool,
-    RefusalPart,
-    ResponseFormat,
-    TextFormat,
-    TextPart,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolMessage,
-    UserMessage,
-    UserPart,
-)
-from schemas import AllowedTools as ChatAllowedTools
+from emulator.contract.parts import FunctionDefinition, ImageURL, RefusalPart, TextFormat
 
 LOGPROBS = "message.output_text.logprobs"
 

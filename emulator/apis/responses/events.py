@@ -28,8 +28,9 @@ from emulator.apis.responses.schema import (
     ResponseUsage,
     SchemaFormat,
 )
+from emulator.contract.errors import APIError, ErrorBody
+from emulator.contract.usage import Usage
 from emulator.serving.events import AnswerStream, CountUsage, Header, stream_events
-from schemas import APIError, ErrorBody, Usage
 
 # Log probabilities stand in the deltas and in the last event. Up to so many characters they stand
 # in the three events that end the text too.

@@ -15,38 +15,41 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType
 
-from schemas import (
+from emulator.contract.bodies import (
+    Metadata,
+    ModelRequest,
+    ReasoningEffort,
+    RequestModel,
+    Stop,
+    Verbosity,
+)
+from emulator.contract.bounds import (
     INT64_MAX,
     MAX_MESSAGES,
     MAX_PARTS,
     MAX_TOOLS,
     AnyObject,
     Id,
+    Label,
+    Members,
+    ModelName,
+    Name,
+    Text,
+)
+from emulator.contract.errors import refusal
+from emulator.contract.parts import (
     ImageAddress,
     InputAudio,
     JsonObjectFormat,
     JsonSchema,
-    Label,
-    Members,
-    Metadata,
-    ModelName,
-    ModelRequest,
-    Name,
     PromptPart,
-    ReasoningEffort,
     RefusalPart,
-    RequestModel,
-    Stop,
-    Text,
     TextFormat,
-    TokenLogprob,
     ToolMode,
     ToolName,
-    Verbosity,
-    json_type,
-    refusal,
-    variant,
 )
+from emulator.contract.unions import json_type, variant
+from emulator.contract.usage import TokenLogprob
 
 MAX_INCLUDED = 128
 

@@ -8,17 +8,12 @@ from annotated_types import MaxLen
 from pydantic import Field, ValidationError
 
 from emulator.apis.chat.prompt_ids import CHATML, CHATML_TEXTS, chat_prompt_ids
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.contract.bodies import RequestModel
+from emulator.contract.bounds import MAX_MODEL_LENGTH, MAX_PROMPT_TOKENS, Members, Text
 from emulator.contract.error_words import request_error
+from emulator.contract.errors import APIError
 from emulator.serving.bodies import parse_json
-from schemas import (
-    MAX_MODEL_LENGTH,
-    MAX_PROMPT_TOKENS,
-    APIError,
-    ChatCompletionRequest,
-    Members,
-    RequestModel,
-    Text,
-)
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)

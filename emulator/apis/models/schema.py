@@ -1,0 +1,29 @@
+"""The model list, and the server's health."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+
+class Model(BaseModel):
+    """One entry of the model list."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The model list."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Health(BaseModel):
+    """What GET /health answers; ``uptime`` in seconds."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    uptime: float

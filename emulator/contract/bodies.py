@@ -1,0 +1,200 @@
+"""What the bodies of all requests share."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from annotated_types import MaxLen
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, model_validator
+from typing_extensions import TypeAliasType
+
+from emulator.contract.bounds import (
+    INT64_MAX,
+    MAX_BIAS,
+    MAX_CHOICES,
+    MAX_LOGIT_BIASES,
+    MAX_TOKENS_OF_ALL_CHOICES,
+    Label,
+    Members,
+    ModelName,
+    NonEmptyText,
+)
+from emulator.contract.errors import APIError, refusal
+from emulator.contract.headers import Emulation
+from emulator.contract.unions import json_type
+
+
+class RequestModel(BaseModel):
+    """The base of all that clients send: no type coercion, unknown keys are accepted."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    @property
+    def served_model(self) -> str | None:
+        """The model that a request asks for; None where it asks for none."""
+        return None
+
+    @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that other servers have and OpenAI does not."""
+        return []
+
+
+Stop = TypeAliasType(
+    "Stop",
+    Annotated[
+        Annotated[NonEmptyText, Tag("<string>")]
+        | Annotated[list[NonEmptyText], Members(4, least=1), Tag("<array>")],
+        json_type("one of a string or array of strings", string=str, array=list),
+    ],
+)
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+Verbosity = Literal["low", "medium", "high"]
+
+Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], Members(16)]
+
+
+def _check_biases(biases: object) -> object:
+    if isinstance(biases, dict) and len(biases) <= MAX_LOGIT_BIASES:  # else the length is told
+        wrong = next((key for key in biases if not (key.isascii() and key.isdecimal())), None)
+        if wrong is not None:
+            raise refusal(
+                f"Invalid key in 'logit_bias': {wrong[:64]}. You should only be submitting "
+                "non-negative integers."
+            )
+        for key, bias in biases.items():
+            if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
+                return {key: bias}  # of faulty ones the first is told
+    return biases
+
+
+LogitBias = Annotated[
+    dict[str, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]],
+    Members(MAX_LOGIT_BIASES),
+    BeforeValidator(_check_biases),
+]
+
+
+class StreamOptions(RequestModel):
+    """What a stream carries beside its text."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class ModelRequest(RequestModel):
+    """What all requests to a model share."""
+
+    model: ModelName
+    emulation: Emulation | None = None
+
+    @property
+    def served_model(self) -> str | None:
+        """The model that a request asks for."""
+        return self.model
+
+
+class GenerationRequest(ModelRequest):
+    """What chat and legacy completions share, and what Responses are translated to.
+
+    The class variables tell how long an id is, and how errors name what the client sent.
+    """
+
+    ID_PREFIX: ClassVar = ""
+    ID_DIGITS: ClassVar = 29
+    EFFORT_PARAM: ClassVar = "reasoning_effort"
+    FORMAT_PARAM: ClassVar = "response_format"
+    SCHEMA_PARAM: ClassVar = "response_format.json_schema.schema"
+
+    max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int | None = Field(None, ge=0)
+    ignore_eos: bool | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    stop: Stop | None = None
+    seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
+    logit_bias: LogitBias | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Label | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_stream(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise refusal(
+                "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+                param="stream_options",
+            )
+        return self
+
+    @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that vLLM has and OpenAI does not; load generators send them."""
+        names = ("ignore_eos", "min_tokens")
+        used: list[str] = [name for name in names if name in self.model_fields_set]
+        options = self.stream_options
+        if options is not None and "continuous_usage_stats" in options.model_fields_set:
+            used.append("stream_options.continuous_usage_stats")
+        return used
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether the stream ends with a chunk that holds the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether each chunk of the stream holds the usage so far, as vLLM sends it."""
+        return self.include_usage and bool(
+            self.stream_options and self.stream_options.continuous_usage_stats
+        )
+
+    @property
+    def wants_summary(self) -> bool:
+        """Whether the client wants a summary of the reasoning."""
+        return False
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether anything of the answer says how many tokens the prompt has."""
+        return not self.stream or self.include_usage
+
+    @property
+    def token_limit(self) -> tuple[str, int | None]:
+        """The parameter that limits the answer, and the most tokens that it allows."""
+        return "max_tokens", self.max_tokens
+
+    @property
+    def effort(self) -> str | None:
+        """How hard the client wants the model to think."""
+        return None
+
+    @property
+    def choices(self) -> int:
+        """How many answers the client wants."""
+        return self.n or 1
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the answer takes no more work than to pick a text."""
+        return self.choices == 1 and not self.stop
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop sequences."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+def too_many_tokens(request: GenerationRequest, source: str) -> APIError:
+    """Refuse more tokens than all choices may have; `source` asked for them where ``n`` is 1."""
+    param = "n" if (request.n or 1) > 1 else source
+    return APIError(
+        f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
+        "but got more.",
+        param=param,
+        code="integer_above_max_value",
+    )

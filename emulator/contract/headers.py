@@ -1,0 +1,128 @@
+"""The X-* request headers."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+
+from emulator.contract.bounds import (
+    INT32_MAX,
+    MAX_EMULATION_FIELDS,
+    MAX_SSE_BATCH_SIZE,
+    MAX_TOOL_CALLS,
+    Members,
+)
+from emulator.settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
+
+_NUMBERS = (
+    "ttft_ms",
+    "itl_ms",
+    "output_length",
+    "sse_batch_size",
+    "reasoning_length",
+    "tool_calls",
+    "cached_tokens",
+)
+
+_MILLISECONDS = "a number of milliseconds"
+
+_TOKENS = "a whole number of tokens"
+
+
+class EmulationHeaders(BaseModel):
+    """The X-* request headers; None where the client sent none.
+
+    Each ``title`` says, in the error message, what the header takes.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    ttft_ms: float | None = Field(
+        None,
+        alias="X-TTFT-MS",
+        ge=0,
+        le=MAX_TTFT_MS,
+        title=_MILLISECONDS,
+        description="Time to first token, in ms",
+    )
+    itl_ms: float | None = Field(
+        None,
+        alias="X-ITL-MS",
+        ge=0,
+        le=MAX_ITL_MS,
+        title=_MILLISECONDS,
+        description="Inter-token latency, in ms",
+    )
+    output_length: int | None = Field(
+        None,
+        alias="X-OUTPUT-LENGTH",
+        ge=1,
+        le=MAX_OUTPUT_LENGTH,
+        title=_TOKENS,
+        description="Length of the answer, in tokens",
+    )
+    sse_batch_size: int = Field(
+        1,
+        alias="X-SSE-BATCH-SIZE",
+        ge=1,
+        le=MAX_SSE_BATCH_SIZE,
+        title=_TOKENS,
+        description="Tokens for each event of a stream",
+    )
+    reasoning_length: int | None = Field(
+        None,
+        alias="X-REASONING-LENGTH",
+        ge=0,
+        le=MAX_OUTPUT_LENGTH,
+        title=_TOKENS,
+        description="Reasoning tokens before the answer",
+    )
+    tool_calls: int = Field(
+        0,
+        alias="X-TOOL-CALLS",
+        ge=0,
+        le=MAX_TOOL_CALLS,
+        title="a whole number of calls",
+        description="Tool calls to make, also with tool_choice auto",
+    )
+    cached_tokens: int = Field(
+        0,
+        alias="X-CACHED-TOKENS",
+        ge=0,
+        le=INT32_MAX,
+        title=_TOKENS,
+        description="Prompt tokens to report as cached, at most all of them",
+    )
+    ttft_jitter: str | None = Field(
+        None, alias="X-TTFT-JITTER", description="Distribution of the TTFT around X-TTFT-MS"
+    )
+    itl_jitter: str | None = Field(
+        None, alias="X-ITL-JITTER", description="Distribution of the gaps around X-ITL-MS"
+    )
+    emulation_report: bool = Field(
+        False,
+        alias="X-EMULATION-REPORT",
+        title="true or false",
+        description="Report the times asked and actual with the end of the answer",
+    )
+
+    @field_validator(*_NUMBERS, mode="before")
+    @classmethod
+    def _no_digit_groups(cls, value: str) -> str:
+        if "_" in value:
+            raise ValueError("Python's digit groups are not numbers elsewhere")
+        return value
+
+
+# What a body says in place of headers. Its names and values are checked where headers are, because
+# all rooms that read headers read this.
+Emulation = Annotated[
+    dict[str, Any],
+    Members(MAX_EMULATION_FIELDS),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "What the X-* headers say, where headers do not reach; these win",
+            "properties": EmulationHeaders.model_json_schema(by_alias=False)["properties"],
+        }
+    ),
+]

@@ -1,0 +1,63 @@
+"""Token counts and log probabilities, as several APIs tell them."""
+
+from typing import Self
+
+from pydantic import BaseModel
+
+
+class PromptTokensDetails(BaseModel):
+    """What the prompt's tokens were."""
+
+    cached_tokens: int = 0
+    audio_tokens: int = 0
+
+
+class CompletionTokensDetails(BaseModel):
+    """What the answer's tokens were."""
+
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+
+class Usage(BaseModel):
+    """Token counts of one request and its answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
+    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
+
+    @classmethod
+    def of(cls, prompt: int, visible: int, hidden: int = 0, cached: int = 0) -> Self:
+        """Return the usage of a request with these numbers of tokens.
+
+        Args:
+            prompt: Of the prompt.
+            visible: Of the texts that the client gets.
+            hidden: Of the reasoning.
+            cached: Of the prompt's tokens, those from the cache; at most all.
+        """
+        return cls(
+            prompt_tokens=prompt,
+            completion_tokens=visible + hidden,
+            total_tokens=prompt + visible + hidden,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=min(cached, prompt)),
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=hidden),
+        )
+
+
+class TopLogprob(BaseModel):
+    """One likely token at a position."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(TopLogprob):
+    """A token of the answer, how likely it was, and what else was likely."""
+
+    top_logprobs: list[TopLogprob]
