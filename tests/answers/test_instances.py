@@ -805,7 +805,7 @@ def test_limits_are_told() -> None:
 
 def test_the_clock_ends_what_steps_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """An instance whose steps take long is given up, as told, once its time is over."""
-    monkeypatch.setattr("schema_instances.limits.MAX_INSTANCE_S", 0.001)
+    monkeypatch.setattr("emulator.schema_instances.limits.MAX_INSTANCE_S", 0.001)
 
     with pytest.raises(SchemaError, match=r"the limit of 0\.001 s"):
         instance({"type": "array", "minItems": 4000}, random.Random(1))

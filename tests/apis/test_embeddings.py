@@ -128,7 +128,7 @@ def test_every_text_has_a_vector(client: openai.OpenAI, text: str) -> None:
 def test_the_same_on_every_start(client: openai.OpenAI) -> None:
     """Another process, whose hashes of texts differ, makes the same vectors."""
     code = (
-        "from embeddings.embedder import Embedder; "
+        "from emulator.embeddings.embedder import Embedder; "
         f"[(piece, _)] = Embedder().embed([{CATS!r}], {MODEL!r}, 1536, as_base64=True); "
         "print(piece.decode())"
     )

@@ -175,7 +175,7 @@ def check_python(words: Sequence[str]) -> None:
     script = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
     source = (REPOSITORY / script).read_text()
     if script.startswith("benchmarks/"):  # which share some
-        source += (REPOSITORY / "benchmarks" / "_server.py").read_text()
+        source += (REPOSITORY / "benchmarks" / "kit" / "server.py").read_text()
     options = [word for word in words[2:] if word.startswith("--")]
     assert [option for option in options if f'"{option}"' not in source] == []
 
@@ -669,5 +669,5 @@ def test_every_figure_of_the_benchmarks_has_its_script() -> None:
     """The table of the benchmarks has every script that can be run."""
     rows = table(page("docs/benchmarks.md").text, "script")
     named = {name.split(".")[-1] for row in rows for name in names(row[0])}
-    scripts = REPOSITORY.glob("benchmarks/*.py")
+    scripts = REPOSITORY.glob("benchmarks/**/*.py")
     assert named == {file.stem for file in scripts if "__main__" in file.read_text()}

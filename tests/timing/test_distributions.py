@@ -81,7 +81,7 @@ def test_same_seed_same_times(text: str) -> None:
 def test_same_in_another_process() -> None:
     """A seed gives the same numbers in any worker and after a restart: they are known here."""
     code = (
-        "from timing.jitter import *\n"
+        "from emulator.timing.jitter import *\n"
         "draw = lambda text: due_offsets(\n"
         "    3, 1, 1, ttft_jitter=Jitter.parse(text), itl_jitter=Jitter.parse(text), seed=2**40)\n"
         "for text in ('normal:0.5', 'lognormal:1', 'uniform:1', 'exponential'):\n"

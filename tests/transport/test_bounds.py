@@ -298,7 +298,9 @@ def test_choices_times_instances_are_refused_before_they_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """128 instances of 4,900 items, which took seconds, are refused at once; two are made."""
-    monkeypatch.setattr("schema_instances.limits.MAX_INSTANCE_S", 10)  # a slow machine takes 0.3
+    monkeypatch.setattr(
+        "emulator.schema_instances.limits.MAX_INSTANCE_S", 10
+    )  # a slow machine takes 0.3
     started_s = time.thread_time()
     with pytest.raises(APIError) as caught:
         composed(n=128)
