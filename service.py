@@ -33,6 +33,7 @@ from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
+from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import Settings
 from emulator.state import LiveState, StateError, read_state
 from emulator.transport.cors import Cors
@@ -51,12 +52,17 @@ try:
 except StateError as error:
     raise BentoMLConfigException(str(error)) from None
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
+ENDINGS = Endings(add_to_metrics, write_log_line)
 API_PATHS = tuple(api.path for api in APIS)
 
 
 async def answer_error(request: Request, error: Exception) -> Reply:
-    """Answer for a route that is not there."""
-    return error_reply(Exchange(request.scope, request.receive, STATE.current), error)
+    """Answer for a route that is not there, or that has another method."""
+    exchange = Exchange(request.scope, request.receive, STATE.current)
+    reply = error_reply(exchange, error)
+    if exchange.path in API_PATHS:
+        ENDINGS.tell(exchange)
+    return reply
 
 
 application = Starlette(exception_handlers={HTTPException: answer_error})  # type: ignore[dict-item]
@@ -83,7 +89,7 @@ class OpenAIEmulator:
     """OpenAI's APIs with no model behind them."""
 
     def __init__(self) -> None:
-        self.worker = Worker(STATE, __version__)
+        self.worker = Worker(STATE, ENDINGS, __version__)
         application.router.routes.extend(self.routes())
 
     async def serve(self, api: API[Any], exchange: Exchange) -> Reply:

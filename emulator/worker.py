@@ -15,12 +15,12 @@ from emulator.helpers.pool import HelperPool
 from emulator.injection.fault_injector import FaultInjector
 from emulator.limits.gate import open_store
 from emulator.metrics import TALLY
-from emulator.serving.bodies import BodyReader
-from emulator.serving.dispatcher import Dispatcher
-from emulator.serving.endings import Endings, add_to_metrics, write_log_line
+from emulator.reading.bodies import BodyReader
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.helper_work import HelperWork
+from emulator.serving.endings import Endings
 from emulator.serving.endpoint import Endpoint, Handler
 from emulator.serving.engine_timing import EngineTiming, Startup
-from emulator.serving.helper_work import HelperWork
 from emulator.serving.limiting import Limiter
 from emulator.serving.timing import Timing
 from emulator.state import LiveState
@@ -34,10 +34,11 @@ class Worker:
 
     Args:
         live: The state that counts for the next request.
+        endings: Is told how each request for an API ended.
         version: The emulator's version, which the fingerprint of answers is made of.
     """
 
-    def __init__(self, live: LiveState, version: str) -> None:
+    def __init__(self, live: LiveState, endings: Endings, version: str) -> None:
         settings, generator = live.current.settings, TokenGenerator()
         fingerprint = "fp_" + hashlib.sha256(version.encode()).hexdigest()[:10]
         self.live = live
@@ -57,7 +58,7 @@ class Worker:
                 alone=settings.workers == 1,
             )
         )
-        self._endings = Endings(add_to_metrics, write_log_line)
+        self._endings = endings
 
     def _engine(self) -> EngineTiming | None:
         state = self.live.current

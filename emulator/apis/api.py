@@ -16,13 +16,13 @@ from emulator.emulation.asked import Asked
 from emulator.engine.times import TokenTimes
 from emulator.faults.deciding import Fault
 from emulator.injection.fault_injector import FaultInjector
+from emulator.reading.counting import PromptCount
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.helper_work import HelperOrder, texts
+from emulator.reading.reader import Reader, Reading, Ready
 from emulator.rendering.renderer import Header
-from emulator.serving.counting import PromptCount
-from emulator.serving.dispatcher import Dispatcher
 from emulator.serving.event_stream import EVENT_STREAM, EventStream, play
 from emulator.serving.generation import Generation, random_id
-from emulator.serving.helper_work import HelperOrder, texts
-from emulator.serving.reader import Reader, Reading, Ready
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.exchange import Exchange, openai_envelope

@@ -47,18 +47,20 @@ class FastPath:
         self.endpoints: dict[str, Answers] = {}
         self._cors = cors
         self.uvicorn_lacks = uvicorn_seam.lacking()
+        self._surroundings: Surroundings | None = None
         self._open: dict[str, tuple[Answers, EndpointMetrics]] = {}
 
     def add(self, path: str, endpoint: Answers) -> None:
-        """Answer POST requests of a path, too."""
+        """Answer POST requests of a path, too; BentoML makes the service last of all."""
         self.endpoints[path] = endpoint
+        if self._surroundings is not None:
+            self._open[path] = endpoint, self._surroundings.metrics_of(path)
 
     def open(self, surroundings: Surroundings) -> None:
         """Answer requests from now on."""
-        self._open = {
-            path: (endpoint, surroundings.metrics_of(path))
-            for path, endpoint in self.endpoints.items()
-        }
+        self._surroundings = surroundings
+        for path, endpoint in self.endpoints.items():
+            self.add(path, endpoint)
 
     def over(self, app: ASGIApp) -> ASGIApp:
         """Return an application that answers here, or else by `app`."""

@@ -4,8 +4,8 @@ import json
 
 from emulator.apis.computations import Computation
 from emulator.apis.vllm.tokenizing import detokenize, tokenize
+from emulator.reading.reader import Reader
 from emulator.serving.engine_timing import Startup
-from emulator.serving.reader import Reader
 from emulator.state import State
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply, json_reply
