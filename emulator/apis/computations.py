@@ -9,7 +9,7 @@ from emulator.reading.reader import Reader
 from emulator.serving.limiting import Limiter
 from emulator.state import State
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Reply, json_reply
+from emulator.transport.sending import Reply, whole_reply
 
 
 class Computation(ABC):
@@ -45,4 +45,4 @@ class Computation(ABC):
         exchange.model, body = await dispatcher.compute(exchange, self)
         if exchange.model:
             await limiter.look(exchange)
-        return json_reply(exchange, body)
+        return whole_reply(exchange, body)

@@ -17,7 +17,8 @@ from emulator.transport.exchange import Exchange
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
-_JSON = b"content-length: %d\r\ncontent-type: application/json\r\n%b"
+JSON = b"application/json"
+_LINES = b"content-length: %d\r\ncontent-type: %b\r\n%b"
 _OPENAI_LINES = (
     b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b"
 )
@@ -61,13 +62,15 @@ class Reply:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
 
 
-class JSONReply(Reply):
-    """JSON with headers that are ready lines; `headers` come before them."""
+class WholeReply(Reply):
+    """A whole answer with headers that are ready lines; `headers` come before them."""
 
-    def __init__(self, body: bytes | memoryview, status: int, lines: bytes) -> None:
+    def __init__(
+        self, body: bytes | memoryview, status: int, lines: bytes, content_type: bytes = JSON
+    ) -> None:
         super().__init__(status, [])
         self.body = body
-        self._lines = _JSON % (len(body), lines)
+        self._lines = _LINES % (len(body), content_type, lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, in one write where nothing has to see it."""
@@ -79,17 +82,20 @@ class JSONReply(Reply):
         await super().__call__(scope, receive, send)
 
 
-def json_reply(
-    exchange: Exchange, body: BaseModel | bytes | bytearray, status: int = 200
-) -> JSONReply:
-    """Return `body` as JSON with OpenAI's headers."""
+def whole_reply(
+    exchange: Exchange,
+    body: BaseModel | bytes | bytearray,
+    status: int = 200,
+    content_type: bytes = JSON,
+) -> WholeReply:
+    """Return `body`, as JSON if it is a model, with OpenAI's headers."""
     content: bytes | memoryview
     if isinstance(body, BaseModel):
         content = body.model_dump_json().encode()
     else:
         # A copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
-    return JSONReply(content, status, openai_lines(exchange))
+    return WholeReply(content, status, openai_lines(exchange), content_type)
 
 
 class PiecesReply(Reply):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http.client import HTTPConnection
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 import pytest
 from starlette.types import Send
 
+from emulator.contract.error_words import overloaded
 from emulator.serving.event_stream import EventStream
 from emulator.settings import Settings
 from emulator.state import State
@@ -35,8 +37,35 @@ async def broken(send: Send) -> None:
     raise RuntimeError("out of paper")
 
 
-def test_fault_within_a_stream_is_told() -> None:
-    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly."""
+async def busy(send: Send) -> None:
+    """Send one block, and find no helper for the rest."""
+    await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+    raise overloaded()
+
+
+@pytest.mark.parametrize(
+    ("play", "status", "code", "message"),
+    [
+        (broken, 500, None, "The server had an error while processing your request."),
+        (
+            busy,
+            503,
+            "server_is_overloaded",
+            "The server is currently overloaded. Please try again later.",
+        ),
+    ],
+)
+def test_fault_within_a_stream_is_told(
+    caplog: pytest.LogCaptureFixture,
+    play: Callable[[Send], Awaitable[None]],
+    status: int,
+    code: str | None,
+    message: str,
+) -> None:
+    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly.
+
+    A fault of our own is logged with its traceback, and a busy server is none.
+    """
     sent: list[Any] = []
 
     async def run() -> None:
@@ -48,20 +77,15 @@ def test_fault_within_a_stream_is_told() -> None:
             sent.append(message)
 
         exchange = Exchange({"type": "http"}, receive, State(Settings()))
-        await EventStream(exchange, broken, InWords(), [])({}, receive, send)
-        assert (exchange.status, exchange.code) == (500, "server_error")
+        await EventStream(exchange, play, InWords(), [])({}, receive, send)
+        assert exchange.status == status
 
     asyncio.run(run())
     start, first, error, end = sent
     assert (start["status"], first["body"]) == (200, b"data: {}\n\n")
-    assert json.loads(error["body"].removeprefix(b"data: ")) == {
-        "error": {
-            "message": "The server had an error while processing your request.",
-            "type": "server_error",
-            "param": None,
-            "code": None,
-        }
-    }
+    told = json.loads(error["body"].removeprefix(b"data: "))["error"]
+    assert (told["message"], told["code"]) == (message, code)
+    assert bool(caplog.records) == (status == 500)
     assert (end["body"], end["more_body"]) == (b"", False)
 
 
