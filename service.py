@@ -35,14 +35,13 @@ from emulator.apis.responses.schema import InputTokens
 from emulator.apis.vllm.routes import VllmRoutes
 from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import string_too_long
-from emulator.emulation.profiles import ProfilesError, read_profiles
-from emulator.engine.config import EngineConfigError, load_engine
+from emulator.emulation.profiles import read_profiles
+from emulator.engine.config import load_engine
 from emulator.faults.deciding import Fault
-from emulator.faults.rules import RulesError, read_rules
+from emulator.faults.rules import read_rules
 from emulator.helpers.pool import HelperPool
 from emulator.injection.fault_injector import Injector, refuse_time_in_engine
 from emulator.limits.gate import Gate, Policy, open_store, prepare_store
-from emulator.limits.rules import FileError
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
@@ -63,7 +62,7 @@ from emulator.serving.preparing import (
     Preparer,
     Work,
 )
-from emulator.settings import Settings
+from emulator.settings import ConfigError, Settings
 from emulator.timing.clock import running_clock
 from emulator.timing.jitter import load_traces
 from emulator.transport.bounded_protocol import bound_connections
@@ -89,25 +88,13 @@ __version__ = "0.1.0"
 
 SETTINGS = bentoml.use_arguments(Settings)
 try:
-    TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
-except (OSError, ValueError) as error:
-    raise BentoMLConfigException(f"The setting 'traces': {error}") from None
-try:
-    PROFILES = read_profiles(SETTINGS.profiles, SETTINGS, TRACES) if SETTINGS.profiles else None
-except ProfilesError as error:
-    raise BentoMLConfigException(f"The setting 'profiles': {error}") from None
-try:
+    TRACES = SETTINGS.read("traces", load_traces) or {}
+    PROFILES = SETTINGS.read("profiles", lambda path: read_profiles(path, SETTINGS, TRACES))
     POLICY = Policy.read(SETTINGS)
-except FileError as error:
+    ENGINE = SETTINGS.read("engine", load_engine)
+    FAULTS = SETTINGS.read("faults", read_rules) or ()
+except ConfigError as error:
     raise BentoMLConfigException(str(error)) from None
-try:
-    ENGINE = load_engine(SETTINGS.engine) if SETTINGS.engine else None
-except EngineConfigError as error:
-    raise BentoMLConfigException(f"The setting 'engine': {error}") from None
-try:
-    FAULTS = read_rules(SETTINGS.faults) if SETTINGS.faults else ()
-except RulesError as error:
-    raise BentoMLConfigException(f"The setting 'faults': {error}") from None
 SYSTEM_FINGERPRINT = "fp_" + hashlib.sha256(__version__.encode()).hexdigest()[:10]
 MODELS_CREATED = 1_677_610_602
 # How many objects the youngest of Python's garbage has, how many of its collections come before one
@@ -250,7 +237,7 @@ class OpenAIEmulator:
         try:
             if POLICY is not None:
                 prepare_store(SETTINGS.limits_store)
-        except FileError as error:
+        except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
 
     @bentoml.on_startup

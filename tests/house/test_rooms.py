@@ -14,6 +14,7 @@ from tests.support.server import REPOSITORY
 ROOMS = (
     "emulator/settings",
     "emulator/metrics",
+    "emulator/yaml_files",
     "emulator/helpers",
     "emulator/limits",
     "emulator/timing",
