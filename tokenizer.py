@@ -241,7 +241,7 @@ class TokenGenerator:
                 elif step <= monotonic():
                     await sleeps.turn()
                 else:
-                    waiter = sleeps.wait(step) if is_own else running.repeat(step, steps.send)
+                    waiter = sleeps.wait(step) if is_own else running.drive(step, steps.send)
                     try:
                         step = await waiter
                     except CancelledError:

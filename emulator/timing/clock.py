@@ -114,9 +114,9 @@ class Clock:
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
-        return self.repeat(instant_s, None)
+        return self.drive(instant_s, None)
 
-    def repeat(self, instant_s: float, step: Step | None) -> asyncio.Future[Any]:
+    def drive(self, instant_s: float, step: Step | None) -> asyncio.Future[Any]:
         """Call `step` with the time when `instant_s` has come, and again whenever it says.
 
         A step returns the instant of the next one. It must not sleep itself, nor take long. The

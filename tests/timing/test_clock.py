@@ -173,7 +173,7 @@ def test_steps_are_taken_when_they_are_due(run: Run) -> None:
             steps -= 1
             return due_s if steps else "over"
 
-        while await running_clock().repeat(due_s, step) != "over":
+        while await running_clock().drive(due_s, step) != "over":
             pass  # it was behind
 
     async def main() -> None:
@@ -190,12 +190,12 @@ def test_steps_end_with_the_past_or_a_fault(run: Run) -> None:
 
     async def main() -> None:
         soon_s = time.monotonic() + 0.01
-        past, fault = running_clock().repeat(soon_s, lambda _: 1.0), ValueError("broken")
+        past, fault = running_clock().drive(soon_s, lambda _: 1.0), ValueError("broken")
 
         def broken(_: float) -> object:
             raise fault
 
-        raised = running_clock().repeat(soon_s, broken)
+        raised = running_clock().drive(soon_s, broken)
         assert 0 <= await lateness_s(soon_s) < 1
         assert await past == 1.0
         with pytest.raises(ValueError, match="broken"):
@@ -215,7 +215,7 @@ def test_no_step_after_a_cancelled_one(run: Run) -> None:
                 taken.append(name)
                 return now_s + 0.005
 
-            return running_clock().repeat(time.monotonic() + 0.005, step)
+            return running_clock().drive(time.monotonic() + 0.005, step)
 
         going, ending = begin("going"), begin("ending")
         await sleep_until(time.monotonic() + 0.05)
@@ -282,7 +282,7 @@ def test_alarm_goes_on_after_a_step_that_fails_badly(run: Run) -> None:
         def broken(_: float) -> object:
             raise StopIteration
 
-        waiter = running_clock().repeat(due_s, broken)
+        waiter = running_clock().drive(due_s, broken)
         async with asyncio.timeout(5):
             await asyncio.gather(sleep_until(due_s), sleep_until(due_s + 0.02))
         assert [type(fault) for fault in faults] == [TypeError]
@@ -299,7 +299,7 @@ def test_step_may_give_up_its_own_sleep(run: Run) -> None:
     async def main() -> None:
         faults = faults_of(asyncio.get_running_loop())
         due_s = time.monotonic() + 0.01
-        waiter = running_clock().repeat(due_s, lambda _: waiter.cancel())
+        waiter = running_clock().drive(due_s, lambda _: waiter.cancel())
         async with asyncio.timeout(5):
             await asyncio.gather(sleep_until(due_s), sleep_until(due_s + 0.02))
         assert waiter.cancelled()
@@ -332,7 +332,7 @@ def taken_between(run: Run, steps: int, other_s: float) -> list[int]:
             keep_busy(STEP_S)
 
         due_s = time.monotonic() + 0.02
-        waiters = [running_clock().repeat(due_s, step) for _ in range(steps)]
+        waiters = [running_clock().drive(due_s, step) for _ in range(steps)]
         while not all(waiter.done() for waiter in waiters):
             between.append(taken)
             keep_busy(other_s)
