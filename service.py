@@ -34,8 +34,8 @@ from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
-from emulator.settings import Settings
-from emulator.state import LiveState, StateError, read_state
+from emulator.settings import ConfigError, Settings
+from emulator.state import LiveState, read_state
 from emulator.transport.cors import Cors
 from emulator.transport.error_answers import error_reply
 from emulator.transport.exchange import Exchange
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 SETTINGS = bentoml.use_arguments(Settings)
 try:
     STATE = LiveState(read_state(SETTINGS))
-except StateError as error:
+except ConfigError as error:
     raise BentoMLConfigException(str(error)) from None
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
 ENDINGS = Endings(add_to_metrics, write_log_line)
@@ -166,7 +166,7 @@ class OpenAIEmulator:
         try:
             if STATE.current.policy is not None:
                 prepare_store(SETTINGS.limits_store)
-        except ValueError as error:
+        except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
 
     @bentoml.on_startup

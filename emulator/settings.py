@@ -1,7 +1,8 @@
 """What the operator sets, and the limits of what each caller sets."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from annotated_types import MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -40,10 +41,15 @@ def _split_into_pairs(value: object) -> object:
     return dict(item.strip().partition("=")[::2] for item in value.split(","))
 
 
+Content = TypeVar("Content")
 _Text = Annotated[str, MinLen(1)]
 _Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
 _RateLimit = Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+
+
+class ConfigError(ValueError):
+    """Something that the operator configured cannot be used."""
 
 
 class Settings(BaseModel):
@@ -135,3 +141,14 @@ class Settings(BaseModel):
                 f"but is {self.output_length}"
             )
         return self
+
+    def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
+        """Return what `reader` makes of a setting that names a file, None if it is not set.
+
+        Raises:
+            ConfigError: The file cannot be used; the message names the setting.
+        """
+        try:
+            return None if (value := getattr(self, name)) is None else reader(value)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"The setting '{name}': {error}") from None

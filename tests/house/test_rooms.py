@@ -13,6 +13,7 @@ from tests.support.server import REPOSITORY
 # From low to high: a module imports from its own room and from those before it.
 ROOMS = (
     "emulator.settings",
+    "emulator.yaml_files",
     "emulator.metrics",
     "emulator.log_lines",
     "emulator.helpers",
