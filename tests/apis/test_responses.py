@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http.client import HTTPConnection
@@ -17,7 +16,6 @@ from emulator.serving.event_stream import EventStream
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Deadline
 from schemas import ErrorBody, ErrorEnvelope
 from tests.support.server import Server, eventually
 from tests.support.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, headers, unread
@@ -125,26 +123,3 @@ def busiest(server: Server) -> float:
         with suppress(psutil.NoSuchProcess):
             found.append(each.cpu_percent(0.1))
     return max(found)
-
-
-def test_deadline_ends_each_task_in_its_own_time() -> None:
-    """Tasks that begin apart end apart, never early; one that is in time is left alone."""
-    deadline = Deadline(0.1)
-
-    async def take(start_s: float, time_s: float) -> float:
-        """Return how long the body of the `with` lasted, below 0 if it was ended."""
-        await asyncio.sleep(start_s)
-        begun_s = time.monotonic()
-        try:
-            with deadline:
-                await asyncio.sleep(time_s)
-        except TimeoutError:
-            return begun_s - time.monotonic()
-        return time.monotonic() - begun_s
-
-    async def run() -> tuple[float, float, float, float]:
-        return await asyncio.gather(take(0, 60), take(0.03, 0.02), take(0.05, 60), take(0.3, 60))
-
-    first, in_time, second, later = asyncio.run(run())
-    assert in_time > 0
-    assert all(0.1 <= -ended_s < 0.5 for ended_s in (first, second, later))
