@@ -20,7 +20,6 @@ import time
 from functools import partial
 
 import bentoml
-from bentoml._internal.context import server_context
 from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -63,9 +62,9 @@ from emulator.serving.preparing import (
     Preparer,
     Work,
 )
-from emulator.settings import Settings
 from emulator.timing.clock import running_clock
 from emulator.timing.jitter import load_traces
+from emulator.transport.bentoml_seam import keep_connections, read_settings, worker_number
 from emulator.transport.bounded_protocol import bound_connections
 from emulator.transport.cors import Cors
 from emulator.transport.error_answers import (
@@ -87,7 +86,7 @@ from tokenizer import TokenGenerator, VocabularyError, locate_vocabularies
 
 __version__ = "0.1.0"
 
-SETTINGS = bentoml.use_arguments(Settings)
+SETTINGS = read_settings()
 try:
     TRACES = load_traces(SETTINGS.traces) if SETTINGS.traces else {}
 except (OSError, ValueError) as error:
@@ -150,6 +149,7 @@ application = Application(
 )
 application.router.redirect_slashes = False
 bound_connections()
+keep_connections(SETTINGS.keep_alive_s)
 
 
 @bentoml.service(
@@ -180,7 +180,7 @@ class OpenAIEmulator:
         self.startup = Startup(SETTINGS.startup_s)
         self.engine = None
         if ENGINE is not None:
-            number = str((server_context.worker_index or 1) - 1)  # vLLM counts from 0
+            number = str((worker_number() or 1) - 1)  # vLLM counts from 0
             self.engine = EngineTiming(ENGINE, number, SETTINGS.models[0], SETTINGS.timeout_s)
         self.models = {
             name: Model(id=name, created=MODELS_CREATED, owned_by="openai")
