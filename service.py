@@ -163,6 +163,8 @@ keep_connections(SETTINGS.keep_alive_s)
     tracing={"excluded_urls": ".*"},
     # A completion has a log line of its own.
     logging={"access": {"skip_paths": [*PROBE_PATHS, *COMPLETION_PATHS]}},
+    # Without a distro BentoML adds no compilers, which are half of its images.
+    image=bentoml.images.Image("python:3.11-slim", distro="", python_version="3.11"),
 )
 @bentoml.asgi_app(application)
 class OpenAIEmulator:

@@ -84,7 +84,7 @@ def test_prometheus_and_nginx_know_every_emulator_of_compose() -> None:
     """An emulator that is added must be added in three places."""
     services = load(DEPLOY / "compose.yaml")["services"]
     addresses = sorted(f"{name}:3000" for name in services if name.startswith("emulator-"))
-    servers = services["nginx"]["environment"]["EMULATOR_SERVERS"]
+    servers = services["nginx"]["environment"]["NGINX_SERVERS"]
     (scrape,) = load(DEPLOY / "prometheus/prometheus.yml")["scrape_configs"]
     assert re.findall(r"server (\S+);", servers) == addresses
     assert scrape["static_configs"] == [{"targets": addresses}]
@@ -124,7 +124,7 @@ def running_nginx(folder: Path, *emulators: Server) -> Iterator[str]:
     port = free_port()
     config = (DEPLOY / "nginx/nginx.conf.template").read_text()
     servers = " ".join("server {}:{};".format(*emulator.address) for emulator in emulators)
-    config = config.replace("${EMULATOR_SERVERS}", servers)
+    config = config.replace("${NGINX_SERVERS}", servers)
     config = config.replace("${NGINX_LISTEN}", f"127.0.0.1:{port}")
     (folder / "nginx.conf").write_text(config)
     log = folder / "nginx.log"
