@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -15,10 +14,20 @@ import yaml  # type: ignore[import-untyped]  # comes with BentoML, without types
 
 from deploy.check_image.asking import LARGE_BODY_MB, ask, large_images, timed
 from deploy.check_image.image import make_image
-from deploy.check_image.podman import NAME, REPOSITORY, TAG, CommandError, Podman, run, work_folder
+from deploy.check_image.podman import (
+    NAME,
+    REPOSITORY,
+    TAG,
+    CommandError,
+    Podman,
+    end_once,
+    run,
+    work_folder,
+)
 from deploy.check_image.telling import FAILED, check, tell
 
 MAX_IMAGE_MB = 470
+LARGE_BODIES = 12  # near MAX_BYTES_HELD
 LOCK = "requirements-image.txt"
 LIST_PACKAGES = """
 from importlib.metadata import distributions
@@ -105,10 +114,10 @@ def check_arguments(podman: Podman, port: int) -> None:
     with podman.running(port, *options, command=command):
         seen_s = timed(port)
         check("--arg ttft_ms=300 wins", 0.3 <= seen_s < 0.7, f"{seen_s * 1000:.0f} ms")
-        statuses = large_images(port, 4)
+        statuses = large_images(port, LARGE_BODIES)
         memory = podman("stats", "--no-stream", "--format={{.MemUsage}}", NAME)
-        claim = f"the memory is enough for 4 bodies of {LARGE_BODY_MB} MB at once"
-        check(claim, statuses == [200] * 4, f"{statuses}, then {memory}")
+        claim = f"the memory is enough for {LARGE_BODIES} bodies of {LARGE_BODY_MB} MB at once"
+        check(claim, statuses == [200] * LARGE_BODIES, f"{statuses}, then {memory}")
         answer = ask(port, X_OUTPUT_LENGTH="60", X_ITL_MS="200")
         grace = load("compose.yaml")["x-emulator"]["stop_grace_period"].removesuffix("s")
         stopping = threading.Thread(target=podman, args=("stop", f"--time={grace}", NAME))
@@ -150,8 +159,7 @@ def reason_to_skip() -> str:
 
 def main() -> int:
     """Check the image; return the exit code."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda number, _: sys.exit(128 + number))
+    end_once()
     reason = reason_to_skip()
     if reason:
         tell(f"skipped: {reason}")

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,24 @@ REPOSITORY = Path(__file__).parents[2]
 TAG = "openai_emulator:latest"
 NAME = "emulator"
 LEFTOVERS = "emulator-image-"
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def end_once() -> None:
+    """Let a signal that ends this process leave by way of every `finally`, and no second one."""
+
+    def leave(number: int, _: object) -> None:
+        ignore_endings()
+        sys.exit(128 + number)
+
+    for ending in ENDINGS:
+        signal.signal(ending, leave)
+
+
+def ignore_endings() -> None:
+    """Go on to the end, whatever signal comes."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
 
 
 class CommandError(RuntimeError):
@@ -129,6 +148,5 @@ def work_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ending, signal.SIG_IGN)
+        ignore_endings()
         remove(folder)
