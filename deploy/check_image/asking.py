@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 
 LARGE_BODY_MB = 40
 
@@ -27,6 +27,14 @@ def ask(port: int, content: object = "Hi", **headers: str) -> HTTPResponse:
     connection = HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/v1/chat/completions", json.dumps(body), asked)
     return connection.getresponse()
+
+
+def received(answer: HTTPResponse) -> str:
+    """Return the body of an answer, as much as there is."""
+    try:
+        return answer.read().decode()
+    except IncompleteRead as cut:
+        return cut.partial.decode()
 
 
 def timed(port: int) -> float:
