@@ -34,8 +34,9 @@ from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
-from emulator.settings import ConfigError, Settings
+from emulator.settings import ConfigError
 from emulator.state import LiveState, read_state
+from emulator.transport.bentoml_seam import read_settings
 from emulator.transport.cors import Cors
 from emulator.transport.error_answers import error_reply
 from emulator.transport.exchange import Exchange
@@ -46,7 +47,7 @@ from tokenizer import VocabularyError, locate_vocabularies
 
 __version__ = "0.1.0"
 
-SETTINGS = bentoml.use_arguments(Settings)
+SETTINGS = read_settings()
 try:
     STATE = LiveState(read_state(SETTINGS))
 except ConfigError as error:
@@ -69,7 +70,7 @@ application = Starlette(exception_handlers={HTTPException: answer_error})  # typ
 application.router.redirect_slashes = False
 cors = Cors(SETTINGS.cors_origins) if SETTINGS.cors_origins else None
 fast_path = FastPath(cors)
-speed_up_connections(fast_path)
+speed_up_connections(fast_path, SETTINGS.keep_alive_s)
 
 
 @bentoml.service(
@@ -83,6 +84,8 @@ speed_up_connections(fast_path)
     tracing={"excluded_urls": ".*"},
     # An API's request has a log line of its own.
     logging={"access": {"skip_paths": [*PROBE_PATHS, *API_PATHS]}},
+    # Without a distro BentoML adds no compilers, which are half of its images.
+    image=bentoml.images.Image("python:3.11-slim", distro="", python_version="3.11"),
 )
 @bentoml.asgi_app(application)
 class OpenAIEmulator:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import bentoml
-
 from emulator import metrics
 from emulator.apis.api import API
 from emulator.apis.computations import Computation
@@ -24,6 +22,7 @@ from emulator.serving.engine_timing import EngineTiming, Startup
 from emulator.serving.limiting import Limiter
 from emulator.serving.timing import Timing
 from emulator.state import LiveState
+from emulator.transport.bentoml_seam import worker_number
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply
 from tokenizer import TokenGenerator
@@ -64,7 +63,7 @@ class Worker:
         state = self.live.current
         if state.engine is None:
             return None
-        number = (bentoml.server_context.worker_index or 1) - 1  # vLLM counts from 0
+        number = (worker_number() or 1) - 1  # vLLM counts from 0
         return EngineTiming(state.engine, str(number), state.settings.models[0])
 
     def endpoint(self, handler: Handler) -> Endpoint:

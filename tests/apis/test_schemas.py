@@ -390,6 +390,7 @@ def test_default_settings() -> None:
         "limits_store": "memory",
         "workers": None,
         "timeout_s": 300,
+        "keep_alive_s": 120,
         "max_body_mb": 50,
         "helpers": 2,
         "timer_slack_us": 0,
