@@ -17,7 +17,7 @@ from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
 from emulator.timing.deadlines import Deadlines
-from emulator.transport.direct_write import DirectCycle
+from emulator.transport.direct_write import new_cycle
 from emulator.transport.uvicorn_seam import STATUS_LINE, HttpToolsProtocol, install
 
 MAX_URL_BYTES = 8_192
@@ -334,7 +334,7 @@ def bound_connections(over: Callable[[ASGIApp], ASGIApp]) -> None:
         over: Returns the application to call in place of the server's own.
     """
     BoundedProtocol.over = staticmethod(over)
-    install(BoundedProtocol, DirectCycle)
+    install(BoundedProtocol, new_cycle)
 
 
 def _check_sizes(headers: list[tuple[bytes, bytes]]) -> None:

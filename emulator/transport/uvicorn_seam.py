@@ -8,7 +8,7 @@ import asyncio
 import dis
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -82,9 +82,9 @@ def _names(cls: type) -> set[str]:
     }
 
 
-def install(protocol: type[Any], cycle: type[Any]) -> None:
-    """Make the server that is about to start use these classes in place of uvicorn's own."""
-    httptools_impl.RequestResponseCycle = cycle  # type: ignore[misc]
+def install(protocol: type[Any], new_cycle: Callable[..., Any]) -> None:
+    """Make the server that is about to start use these in place of uvicorn's own."""
+    httptools_impl.RequestResponseCycle = new_cycle  # type: ignore[misc, assignment]
     auto.AutoHTTPProtocol = protocol
 
 
