@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from annotated_types import MinLen
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -47,10 +47,15 @@ def _split_into_pairs(value: object) -> object:
     return dict(item.strip().partition("=")[::2] for item in value.split(","))
 
 
+Content = TypeVar("Content")
 _Text = Annotated[str, MinLen(1)]
 _Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
 _RateLimit = Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+
+
+class ConfigError(ValueError):
+    """Something that the operator configured cannot be used."""
 
 
 class Settings(BaseSettings):
@@ -156,9 +161,16 @@ class Settings(BaseSettings):
             )
         return self
 
+    def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
+        """Return what `reader` makes of a setting that names a file, None if it is not set.
 
-class SettingsError(ValueError):
-    """Settings are wrong; the message names each argument and variable to blame."""
+        Raises:
+            ConfigError: The file cannot be used; the message names the setting.
+        """
+        try:
+            return None if (value := getattr(self, name)) is None else reader(value)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"The setting '{name}': {error}") from None
 
 
 # Kubernetes sets these variables in each pod if a Service is called "emulator".
@@ -175,7 +187,7 @@ def read_settings(
         built: The arguments that a bento was built with.
 
     Raises:
-        SettingsError: A value is wrong, or a name is no setting's.
+        ConfigError: A value is wrong, or a name is no setting's.
     """
     variables = _variables()
     kept = {name: value for name, value in (built or {}).items() if not variables.get(name)}
@@ -186,12 +198,12 @@ def read_settings(
     }
     unknown = [name for name in sources if name not in Settings.model_fields]
     if unknown:
-        raise SettingsError("\n".join(_no_setting(name, sources[name]) for name in unknown))
+        raise ConfigError("\n".join(_no_setting(name, sources[name]) for name in unknown))
     given: dict[str, Any] = {**kept, **arguments}
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise SettingsError("\n".join(_faults(error, sources))) from None
+        raise ConfigError("\n".join(_faults(error, sources))) from None
 
 
 def _variable(name: str) -> str:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from emulator.engine.cache import prompt_keys
-from emulator.engine.config import EngineConfig, load_engine, read_engine
+from emulator.engine.config import EngineConfig, load_engine
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler
 from tests.serving.test_settings import failed_start
@@ -236,7 +236,7 @@ def test_sixty_four_at_once(paper: Server, prompt: int, output: int) -> None:
 
 def test_full_cache_and_preemptions(small: Server, small_file: Path) -> None:
     """When the cache is full the last admitted is preempted, and all come as on paper."""
-    config = read_engine(small_file)
+    config = load_engine(str(small_file))
     preempted = small.metrics().total("vllm:num_preemptions_total")
     loads = [Load(5 * at, words(100, word), 25) for at, word in enumerate((" b", " c", " d", " e"))]
     expected = on_paper(config, loads, [Played(0.005 * at, None) for at in range(4)])
@@ -247,7 +247,7 @@ def test_full_cache_and_preemptions(small: Server, small_file: Path) -> None:
 
 def test_shared_prefixes(small: Server, small_file: Path) -> None:
     """What an earlier prompt has left in the cache is not prefilled, and told as cached."""
-    config = read_engine(small_file)
+    config = load_engine(str(small_file))
     # Each try begins with words that no earlier one had.
     for word in (" f", " g", " h"):
         common = words(200, word)
@@ -270,7 +270,7 @@ def test_arrivals_that_spread(small: Server, small_file: Path) -> None:
     """Requests that come while others run, and after all are done, come as on paper."""
     at_ms = (0, 83, 170, 190, 260, 900, 960)
     loads = [Load(at, words(40 + index, " i"), 6) for index, at in enumerate(at_ms)]
-    check(small, read_engine(small_file), loads)
+    check(small, load_engine(str(small_file)), loads)
 
 
 def test_clients_that_leave(small: Server, small_file: Path) -> None:
@@ -280,7 +280,7 @@ def test_clients_that_leave(small: Server, small_file: Path) -> None:
         Load(20, words(60, " k"), 10, leaves_ms=150),
         Load(24, words(60, " l"), 10),
     ]
-    check(small, read_engine(small_file), loads)
+    check(small, load_engine(str(small_file)), loads)
 
 
 # --------------------------------------------------------------------------------------
@@ -438,7 +438,7 @@ def test_a_bad_engine_stops_the_start(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(SMALL.replace("block_size: 10", "block_size: 0"))
     message = failed_start("--arg", f"engine={file}")
-    assert f"The setting 'engine': engine file {file}: block_size: " in message
+    assert f"The setting 'engine': {file}, line 10: block_size: " in message
     assert "Traceback" not in message
 
 

@@ -7,26 +7,28 @@ import timeit
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from starlette.requests import Request
 
 from emulator.answers.answer import Answer, Segment
+from emulator.answers.ask import Ask
 from emulator.faults import attempts
 from emulator.faults.asking import FaultHeaders, Wish, contradiction, header_contradiction
 from emulator.faults.attempts import Attempts
 from emulator.faults.deciding import Call, Fault, decide, first_match, matches
 from emulator.faults.kinds import KINDS, Kind, StreamWire, WholeWire, broken, first_half, pieces
-from emulator.faults.rules import Match, Rule, RulesError, read_rules
+from emulator.faults.rules import Match, Rule, read_rules
 from emulator.faults.statuses import error_body
-from emulator.injection.fault_injector import Injector
+from emulator.injection.fault_injector import FaultInjector
 from emulator.injection.faulty_answers import Place, instant_s
-from emulator.settings import Settings
+from emulator.settings import ConfigError, Settings
+from emulator.state import State
 from emulator.timing.plan import GenerationPlan
-from schemas import ChatCompletionRequest
+from emulator.transport.exchange import Exchange
 from tests.serving.test_settings import failed_start
 from tests.support.reference import here_s
-from tests.support.wire import chat
+from tokenizer import TokenGenerator
 
 CALL = Call(model="gpt-4-flaky", path="/v1/chat/completions", stream=True, user="ann")
 
@@ -170,10 +172,18 @@ def _tokens(fault: Fault | None) -> int | None:
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
-        ("kind: eof", 1, "expected a list of rules"),
+        ("kind: eof", 1, "expected a list, but got fields with values"),
         ("- kind: eof\n- kind: explode", 2, "expected one of status, error, eof"),
-        ("- kind: eof\n  colour: blue", 2, "colour: there is no such field"),
-        ("- match:\n    modle: x\n  kind: eof", 2, "match.modle: there is no such field"),
+        (
+            "- kind: eof\n  colour: blue",
+            2,
+            "colour: there is no such field; there are kind, status,",
+        ),
+        (
+            "- match:\n    modle: x\n  kind: eof",
+            2,
+            "match.modle: there is no such field; did you mean model?",
+        ),
         ("- match: {stream: 1}\n  kind: eof", 1, "match.stream"),
         ("- kind: eof\n\n  after_tokens: -1", 3, "after_tokens.min: "),
         ("- kind: eof\n  after_tokens: true", 2, "after_tokens: expected fields with values"),
@@ -190,7 +200,7 @@ def _tokens(fault: Fault | None) -> int | None:
 )
 def test_bad_rules_are_told(tmp_path: Path, text: str, line: int, problem: str) -> None:
     """A file that is no list of rules is refused with its name, the line and what is wrong."""
-    with pytest.raises(RulesError) as caught:
+    with pytest.raises(ConfigError) as caught:
         rules_of(tmp_path, text)
     assert f"faults.yaml, line {line}: " in str(caught.value)
     assert problem in str(caught.value)
@@ -203,7 +213,7 @@ def test_missing_rules_are_told(tmp_path: Path) -> None:
         file = tmp_path / name
         if content:
             file.write_bytes(content)
-        with pytest.raises(RulesError, match=name):
+        with pytest.raises(ConfigError, match=name):
             read_rules(file)
 
 
@@ -373,9 +383,9 @@ def plan(tokens: int = 10, batch: int = 1, hidden: int = 0) -> GenerationPlan:
     )
 
 
-def answer(tokens: int = 10, leaves: Sequence[int] | None = None) -> Answer:
+def answer(tokens: int = 10, token_slots: Sequence[int] | None = None) -> Answer:
     """Return an answer of so many words."""
-    return Answer(0, [Segment(["a"] * tokens)], "stop", tokens, leaves)
+    return Answer(0, [Segment(["a"] * tokens)], "stop", tokens, token_slots)
 
 
 def fault(kind: str, **options: object) -> Fault:
@@ -415,7 +425,7 @@ def test_place_in_a_batch() -> None:
 
 def test_place_of_held_back_tokens() -> None:
     """Tokens that are held back and leave together are told apart: k of them leave."""
-    held = answer(leaves=[0, 1, 5, 5, 5, 5, 6, 7, 8, 9])
+    held = answer(token_slots=[0, 1, 5, 5, 5, 5, 6, 7, 8, 9])
     place = Place.of(fault("eof", after_tokens=4), plan(), [held])
     assert (place.events, place.tokens) == (6, 4)
     assert place.instant_s == pytest.approx(1.5)
@@ -449,13 +459,17 @@ def test_every_option_is_a_field() -> None:
     assert all(kind.options <= fields for kind in KINDS.values())
 
 
+async def nothing() -> dict[str, Any]:
+    """Receive nothing."""
+    return {}
+
+
 def test_request_without_a_fault_pays_little() -> None:
     """Where nothing is asked and no rule is, to decide so takes under 1 us of CPU."""
-    injector = Injector(Settings(), ())
-    request = Request({"type": "http", "headers": []})
-    body = ChatCompletionRequest.model_validate(chat())
-    assert injector.decide(request, body) is None
+    injector, ask = FaultInjector(TokenGenerator()), Ask("gpt-4")
+    exchange = Exchange({"type": "http", "headers": []}, nothing, State(Settings()))
+    assert injector.wish(exchange, ask) is None
     runs_s = timeit.repeat(
-        lambda: injector.decide(request, body), timer=time.process_time, number=10_000
+        lambda: injector.wish(exchange, ask), timer=time.process_time, number=10_000
     )
     assert min(runs_s) / 10_000 < here_s(1e-6)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emulator.settings import Settings, SettingsError, read_settings
+from emulator.settings import ConfigError, Settings, read_settings
 
 # A text for each setting that is not its default.
 TEXTS = {
@@ -152,12 +152,12 @@ def test_what_is_wrong_is_named(
     """The message has a line for each fault, with the argument or variable and what it holds."""
     for name, value in variables.items():
         environment.setenv(name, value)
-    with pytest.raises(SettingsError) as raised:
+    with pytest.raises(ConfigError) as raised:
         read_settings(arguments)
     assert sorted(str(raised.value).split("\n")) == sorted(message.split("\n"))
 
 
 def test_fault_of_a_build_is_named() -> None:
     """A setting that was built into the bento is blamed as such."""
-    with pytest.raises(SettingsError, match=r"^the bento's own ttft_ms=-1: "):
+    with pytest.raises(ConfigError, match=r"^the bento's own ttft_ms=-1: "):
         read_settings({}, built={"ttft_ms": "-1"})

@@ -5,14 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import uvicorn
 from bentoml.exceptions import BentoMLConfigException
 
 from emulator.transport import bentoml_seam
-from emulator.transport.bentoml_seam import ARGUMENTS_VARIABLE, keep_connections, read_settings
-from tests.support.raw import ended
-from tests.support.raw import request as to_send
-from tests.support.server import running_server
+from emulator.transport.bentoml_seam import ARGUMENTS_VARIABLE, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +18,12 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Let this process pass for BentoML's first worker; return its uvicorn."""
+def worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process pass for BentoML's first worker."""
     bentoml_ = SimpleNamespace(
         server_context=SimpleNamespace(worker_index=1), use_arguments=SimpleNamespace
     )
     monkeypatch.setattr(bentoml_seam, "bentoml", bentoml_)
-    uvicorn_ = SimpleNamespace(Config=uvicorn.Config)
-    monkeypatch.setattr(bentoml_seam, "uvicorn", uvicorn_)
-    return uvicorn_
 
 
 # --------------------------------------------------------------------------------------
@@ -80,7 +73,7 @@ def test_worker_has_the_arguments_of_its_parent(
 
 
 # --------------------------------------------------------------------------------------
-# Another BentoML, another uvicorn
+# Another BentoML
 # --------------------------------------------------------------------------------------
 
 
@@ -107,48 +100,3 @@ def test_worker_without_its_parents_environment_starts(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("bentoml 1.")
-
-
-def test_uvicorn_without_idle_time_starts(
-    worker: SimpleNamespace,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Where uvicorn has no such option, a warning names it and its configuration stays."""
-    worker.Config = object
-    keep_connections(120)
-    assert worker.Config is object
-    assert "uvicorn 0." in caplog.text
-
-
-# --------------------------------------------------------------------------------------
-# Idle connections
-# --------------------------------------------------------------------------------------
-
-
-def test_worker_keeps_connections_for_the_set_time(worker: SimpleNamespace) -> None:
-    """Uvicorn is configured with our time, whatever time BentoML gives it."""
-    keep_connections(120)
-    assert worker.Config("app", timeout_keep_alive=5).timeout_keep_alive == 120
-
-
-def test_option_of_bentoml_wins(worker: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The idle time is BentoML's where its own option is in the worker's command line."""
-    monkeypatch.setattr(sys, "argv", ["service.py", "--timeout-keep-alive", "9"])
-    keep_connections(120)
-    assert worker.Config("app", timeout_keep_alive=9).timeout_keep_alive == 9
-
-
-def test_process_that_starts_workers_is_left_alone() -> None:
-    """Where there is no worker, uvicorn is as it was: other servers may run in this process."""
-    before = uvicorn.Config
-    keep_connections(120)
-    assert uvicorn.Config is before
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("local_only")
-def test_option_of_bentoml_counts() -> None:
-    """`bentoml serve --timeout-keep-alive` still says how long a connection may be idle."""
-    with running_server("--timeout-keep-alive", "1", "--arg", "workers=1") as server:
-        idle = ended(server.address, to_send("GET", "/health", close=False))
-        assert 1 <= idle.after_s < 4
