@@ -48,7 +48,8 @@ _PROTOCOL = """
     access_log access_logger app connection_lost connection_made connections cycle data_received
     eof_received flow headers loop on_body on_headers_complete on_message_begin on_response_complete
     parser pipeline scope server_state timeout_keep_alive timeout_keep_alive_handler
-    timeout_keep_alive_task transport url _should_upgrade _unset_keepalive_if_required
+    timeout_keep_alive_task transport url handle_websocket_upgrade _should_upgrade
+    _unset_keepalive_if_required
 """
 _CYCLE = """
     access_log body default_headers disconnected flow keep_alive message_event more_body on_response
