@@ -5,10 +5,8 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
 
-from emulator.helpers.wire import Kind, receive, send
+from emulator.helpers.wire import Kind, Work, receive, send
 
 # What a job may take, beside what the process has when it begins.
 MAX_CPU_S = 8
@@ -17,9 +15,6 @@ MAX_MEMORY = 350_000_000
 MAX_KEPT = 64_000_000
 
 _PAGE = resource.getpagesize()
-
-Work: TypeAlias = Callable[[Any, bytearray], Iterator[tuple[object, bytes]]]
-"""Does a job: takes an object and bytes, and yields results of the same form."""
 
 
 def serve(connection: socket.socket, work: Work) -> None:

@@ -7,13 +7,17 @@ many, and travel in pieces.
 import pickle
 import socket
 import struct
+from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from emulator.helpers.spool import read_spool
 
 HEAD = struct.Struct("!BQQ")
 PIECE = 1 << 16
+
+# Does a job: takes an object and bytes, and yields results of the same form.
+Work: TypeAlias = Callable[[Any, bytearray], Iterator[tuple[object, bytes]]]
 
 
 class Kind(IntEnum):
