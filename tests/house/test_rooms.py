@@ -15,6 +15,7 @@ ROOMS = (
     "emulator/settings",
     "emulator/metrics",
     "emulator/yaml_files",
+    "emulator/shared_memory",
     "emulator/helpers",
     "emulator/limits",
     "emulator/timing",

@@ -1,12 +1,39 @@
 """Systems that lack what Linux has: the server starts there, and answers the same."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.server import PLAIN, Server, args, running_server
+from tests.support.server import PLAIN, REPOSITORY, Server, args, clean_environment, running_server
 from tests.support.wire import CHAT_PATH, chat
+
+# What Windows does not have; the libraries of others are loaded before it is taken away.
+IMPORT_ALL = """
+import bentoml, openai, prometheus_client, redis.asyncio, starlette, tiktoken, uvicorn
+import multiprocessing.connection, os, pkgutil, signal, socket, sys, tempfile
+from bentoml._internal.server import http_app
+from uvicorn.protocols.http import auto, httptools_impl
+
+for module in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[module] = None
+for module, names in {
+    os: ("closerange", "fork", "memfd_create", "nice", "preadv", "sysconf", "wait", "waitpid"),
+    signal: ("SIGALRM", "SIGBUS", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGXCPU"),
+    socket: ("AF_UNIX", "SOCK_SEQPACKET", "recv_fds", "send_fds"),
+}.items():
+    for name in names:
+        vars(module).pop(name, None)
+sys.platform = "win32"
+
+import emulator
+for module in pkgutil.walk_packages(emulator.__path__, "emulator."):
+    if module.name.rpartition(".")[2] not in {"helper", "nursery", "processes"}:
+        __import__(module.name)
+import schemas, tokenizer
+"""
 
 # As on macOS.
 NO_PROCESSES = """
@@ -28,6 +55,19 @@ ORDERS: list[tuple[str, dict[str, object]]] = [
     ("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["some words"] * 1500}),
     ("/tokenize", {"prompt": "hello " * 10_000}),
 ]
+
+
+def test_every_room_is_imported_without_posix() -> None:
+    """All but what only helper processes need can be imported where POSIX's modules are not."""
+    ended = subprocess.run(  # noqa: S603 - our own Python
+        [sys.executable, "-c", IMPORT_ALL],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def answers(server: Server) -> list[tuple[int, object]]:
