@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from emulator.helpers.bounds import Bounds
 from emulator.helpers.helper import serve
 from emulator.helpers.wire import Work
 
@@ -125,7 +126,8 @@ class _Nursery:
                 own.close()
             self._prepare()
             with contextlib.suppress(ConnectionError):
-                serve(connection, self._work)
+                bounds = Bounds()
+                serve(connection, self._work, bounds.begin, bounds.are_outgrown)
         finally:
             os._exit(0)
 

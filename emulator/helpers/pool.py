@@ -11,11 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from emulator.helpers.free_memory import FreeMemory
-from emulator.helpers.spool import Spool
-from emulator.helpers.wire import Kind, Work
+from emulator.helpers.spool import Spool, read_spool
+from emulator.helpers.wire import PIECE, Kind, Work, pack, receive_soon
+
+if TYPE_CHECKING:
+    from emulator.helpers.processes import Processes
+    from emulator.helpers.threads import Threads
 
 # How long a job may wait for a helper, how long one that has time, and how many of each may wait.
 MAX_WAIT_S = 4.0
@@ -87,53 +91,13 @@ class Job:
             self.task.cancel()
 
 
-class Helper(Protocol):
-    """Does one job after the other."""
+@dataclass(slots=True, eq=False)
+class Helper:
+    """A helper's connection, what kills it, and whether its job was to blame once it has ended."""
 
-    async def send(self, job: Job) -> None:
-        """Hand over a job.
-
-        Raises:
-            OSError: The helper has died.
-        """
-
-    async def receive(self) -> tuple[Kind, Any, Pieces]:
-        """Return the next message about the job.
-
-        Raises:
-            OSError: The helper has died.
-        """
-
-    def release(self) -> None:
-        """Be there for the next job."""
-
-    def kill(self) -> None:
-        """Give up the job."""
-
-    async def end(self) -> None:
-        """Give up the job, and wait until it has ended, if that is certain to be soon."""
-
-    async def cause(self) -> Exception:
-        """Return why the helper has died: its job is to blame, or somebody else."""
-
-
-class Source(Protocol):
-    """Where helpers come from, of which ``places`` may be at work at once."""
-
-    places: int
-
-    def start(self) -> None:
-        """Make ready, as early as can be."""
-
-    async def close(self) -> None:
-        """End all helpers."""
-
-    async def take(self) -> Helper:
-        """Return a helper that has nothing to do.
-
-        Raises:
-            BusyError: There is none.
-        """
+    connection: socket.socket
+    kill: Callable[[], None]
+    ended: asyncio.Future[bool]
 
 
 class _Lanes:
@@ -216,6 +180,8 @@ class HelperPool:
             at a time and bounds no memory; by default processes where the system has them.
     """
 
+    _source: "Processes | Threads"
+
     def __init__(
         self,
         helpers: int,
@@ -224,19 +190,17 @@ class HelperPool:
         *,
         processes: bool | None = None,
     ) -> None:
-        if processes is None:
-            processes = has_processes()
-        if processes:
+        if has_processes() if processes is None else processes:
             from emulator.helpers.processes import Processes  # noqa: PLC0415 - needs Linux
 
-            self._source: Source = Processes(helpers, work, prepare)
+            self._source = Processes(helpers, work, prepare)
         else:
-            from emulator.helpers.threads import Threads  # noqa: PLC0415 - seldom needed
+            from emulator.helpers.threads import Threads  # noqa: PLC0415 - needs this module
 
             self._source = Threads(work)
-        self._tries_again = processes
         self._lanes = _Lanes(self._source.places)
         self._memory = FreeMemory()
+        self._idle: list[Helper] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -250,6 +214,12 @@ class HelperPool:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._end_all()
+
+    async def _end_all(self) -> None:
+        for helper in self._idle:
+            helper.connection.close()
+        self._idle.clear()
         await self._source.close()
 
     def submit(self, content: object, body: bytes | bytearray | Spool, lane: Lane) -> Job:
@@ -292,30 +262,30 @@ class HelperPool:
         except TimeoutError:
             raise BusyError from None
         try:
-            helper = await self._source.take()
+            helper = await self._take()
             try:
                 is_whole = await self._converse(helper, job)
             except TimeoutError:
-                await helper.end()
+                await self._end(helper)
                 if self._looks_short(job) and not job.has_result:
                     return False
                 raise TooMuchError from None
             except asyncio.CancelledError:
-                helper.kill()
+                self._kill(helper)
                 raise
             except OSError:
-                raise await helper.cause() from None
+                raise await self._cause(helper) from None
             if is_whole:
-                helper.release()
+                self._idle.append(helper)
             else:
-                helper.kill()
+                helper.connection.close()
             return True
         finally:
             self._lanes.leave(lane)
 
     def _looks_short(self, job: Job) -> bool:
         """Whether a job gets but a moment at first; a thread is never given a job twice."""
-        return self._tries_again and job.lane is not Lane.LONG
+        return self._source.can_end and job.lane is not Lane.LONG
 
     async def _converse(self, helper: Helper, job: Job) -> bool:
         """Do a job with a helper; return whether it can do another.
@@ -327,9 +297,9 @@ class HelperPool:
         loop = asyncio.get_running_loop()
         first_s = MOMENT_S if self._looks_short(job) else MAX_FIRST_S
         async with asyncio.timeout(first_s) as time_left:
-            await helper.send(job)
+            await self._send(helper.connection, job)
             while True:
-                kind, content, blob = await helper.receive()
+                kind, content, blob = await receive_soon(helper.connection)
                 self._memory.note(sum(map(len, blob)))
                 match kind:
                     case Kind.RESULT:
@@ -345,6 +315,57 @@ class HelperPool:
                         return False
                     case _:
                         return kind is Kind.DONE
+
+    async def _send(self, connection: socket.socket, job: Job) -> None:
+        """Send a job; its body leaves in pieces, so that no step takes long, or lies in a spool."""
+        loop = asyncio.get_running_loop()
+        body, message = job.body, pack(Kind.JOB, job.content, len(job.body))
+        if isinstance(body, Spool) and self._source.can_end:
+            sent = socket.send_fds(connection, [message], [body.fd])
+            await loop.sock_sendall(connection, message[sent:])
+            close(body)
+            job.body = b""
+            return
+        if isinstance(body, Spool):
+            job.body = b""  # to read it closes it
+            body = await asyncio.to_thread(read_spool, body.fd, len(body))
+        await loop.sock_sendall(connection, message)
+        view = memoryview(body)
+        for at in range(0, len(view), PIECE):
+            await loop.sock_sendall(connection, view[at : at + PIECE])
+
+    async def _take(self) -> Helper:
+        """Return a helper that has nothing to do."""
+        while self._idle:
+            helper = self._idle.pop()
+            if not helper.ended.done():
+                return helper
+            helper.connection.close()
+        for _ in range(2):
+            try:
+                return await self._source.fork()
+            except OSError:  # what forks them was ended from outside
+                await self._end_all()
+                self._source.start()
+        raise BusyError
+
+    def _kill(self, helper: Helper) -> None:
+        helper.connection.close()
+        helper.kill()
+
+    async def _end(self, helper: Helper) -> None:
+        """End a helper, and wait until it has."""
+        self._kill(helper)
+        with contextlib.suppress(OSError):
+            await helper.ended
+
+    async def _cause(self, helper: Helper) -> Exception:
+        """Return why a helper died: its job is to blame, or somebody else."""
+        helper.connection.close()
+        try:
+            return TooMuchError() if await helper.ended else BusyError()
+        except OSError:
+            return BusyError()
 
 
 def close(body: bytes | bytearray | Spool) -> None:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import uvloop
 
-from emulator.helpers import helper, pool
+from emulator.helpers import bounds, pool
 from emulator.helpers.free_memory import FreeMemory
 from emulator.helpers.pool import BusyError, FailedError, HelperPool, Lane, TooMuchError
 from emulator.helpers.spool import Spool
@@ -242,7 +242,7 @@ def test_memory_is_limited(run: Run) -> None:
 
     async def check(helpers: HelperPool) -> None:
         with pytest.raises(TooMuchError):
-            await ask(helpers, "hoard", 2 * helper.MAX_MEMORY)
+            await ask(helpers, "hoard", 2 * bounds.MAX_MEMORY)
         assert await ask(helpers, "hoard", 1000) == 1000
 
     run(check)
@@ -250,7 +250,7 @@ def test_memory_is_limited(run: Run) -> None:
 
 def test_processor_time_is_limited(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel ends a job that takes too much processor time, and the next one is done."""
-    monkeypatch.setattr(helper, "MAX_CPU_S", 0)
+    monkeypatch.setattr(bounds, "MAX_CPU_S", 0)
 
     async def check(helpers: HelperPool) -> None:
         with pytest.raises(TooMuchError):

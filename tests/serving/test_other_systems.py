@@ -30,7 +30,7 @@ sys.platform = "win32"
 
 import emulator
 for module in pkgutil.walk_packages(emulator.__path__, "emulator."):
-    if module.name.rpartition(".")[2] not in {"helper", "nursery", "processes"}:
+    if module.name.rpartition(".")[2] not in {"bounds", "nursery", "processes"}:
         __import__(module.name)
 import schemas, tokenizer
 """
