@@ -26,7 +26,7 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 from emulator import metrics
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.faults.asking import (
     DEFAULT_SLICE_BYTES,
     DEFAULT_STATUS,

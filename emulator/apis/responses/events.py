@@ -17,16 +17,14 @@ from emulator.apis.responses.output import (
     output_items,
     raw_event,
 )
-from emulator.apis.responses.schema import (
-    ConversationReference,
+from emulator.apis.responses.schema.answer import (
     Echo,
     InputTokensDetails,
     OutputTokensDetails,
-    ResponseFunction,
-    ResponsesRequest,
     ResponseUsage,
-    SchemaFormat,
 )
+from emulator.apis.responses.schema.request import ConversationReference, ResponsesRequest
+from emulator.apis.responses.schema.tools import ResponseFunction, SchemaFormat
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.contract.usage import Usage
 from emulator.rendering.likelihoods import likelihood_json
