@@ -50,5 +50,6 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
         include_usage=bool(request.stream),
         wants_summary=summary is not None,
         can_show_reasoning=True,
+        says_failed=True,
         names=NAMES,
     )

@@ -539,22 +539,24 @@ def renderer() -> ResponsesRenderer:
 
 
 def test_failure_in_mid_stream() -> None:
-    """A failure in mid-stream is an event of the type error, with the next number."""
+    """A failure in mid-stream is an event of the type error, with the next number, and one more."""
     writer = renderer()
     answer = Answer(0, [Segment(["a", " b"])], "stop", 2)
     events = writer.stream([answer], 1, None)
     written = events.render(0, 1, None)
     error = ErrorBody(message="Sorry", type="server_error", param=None, code=None)
-    name, data, *_ = writer.error(error).splitlines()
-    assert name == "event: error"
+    name, data, _, last_name, last_data, _ = writer.error(error, "").split("\n")[:6]
+    assert (name, last_name) == ("event: error", "event: response.failed")
     assert json.loads(data.removeprefix("data: ")) == {
         "type": "error",
         "code": "server_error",
         "message": "Sorry",
         "param": None,
+        "error": error.model_dump(),
         "sequence_number": written.count("event: "),
     }
-    EVENTS.validate_json(data.removeprefix("data: "))
+    for each in (data, last_data):
+        EVENTS.validate_json(each.removeprefix("data: "))
 
 
 def test_long_logprobs_are_not_repeated() -> None:
