@@ -71,6 +71,7 @@ class Ask:
         continuous_usage: Whether each event of a stream holds the usage so far.
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
+        says_failed: Whether the API has an answer that says that it failed.
         names: The names of parameters.
     """
 
@@ -96,6 +97,7 @@ class Ask:
     continuous_usage: bool = False
     wants_summary: bool = False
     can_show_reasoning: bool = False
+    says_failed: bool = False
     names: ParamNames = DEFAULT_NAMES
 
     @property

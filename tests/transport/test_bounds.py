@@ -18,7 +18,7 @@ import tokenizer
 from emulator.answers.composing import MAX_VALUES_OF_ALL_CHOICES, Composer
 from emulator.answers.corpus import Corpus
 from emulator.apis.chat.asking import chat_ask
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.contract.bounds import (
     MAX_ALL_CHOICES,
     MAX_ID_LENGTH,
