@@ -31,6 +31,7 @@ class Calls(NamedTuple):
 
 
 NO_CALLS = Calls()
+RESULT_ROLES = ("tool", "function")
 
 
 def schema_param(tool: int) -> str:
@@ -46,7 +47,8 @@ def calls_of(
     A required or named tool has to be called. With ``auto`` none has to be, and none may be after
     the result of a tool, so that an agent whose every request asks for calls comes to an end.
     Tools that were not called since the user last spoke come first, so that an agent ends whose
-    last tool gives the answer.
+    last tool gives the answer; where results come as the user's messages, the number of the
+    assistant's turns the wheel.
 
     Args:
         chat: The chat.
@@ -59,10 +61,14 @@ def calls_of(
     if not chat.tools and not chat.functions:
         return NO_CALLS
     offered, must_call = _offered(chat, param, strict=strict)
-    if not offered or (not must_call and chat.messages[-1].role in ("tool", "function")):
+    if not offered or (not must_call and chat.messages[-1].role in RESULT_ROLES):
         return NO_CALLS
-    called = _called(chat)
-    offered.sort(key=lambda call: (call.kind, call.name) in called)
+    if must_call and not any(message.role in RESULT_ROLES for message in chat.messages):
+        turn = sum(message.role == "assistant" for message in chat.messages) % len(offered)
+        offered = [*offered[turn:], *offered[:turn]]
+    else:
+        called = _called(chat)
+        offered.sort(key=lambda call: (call.kind, call.name) in called)
     is_single = chat.parallel_tool_calls is False or offered[0].kind == "function_call"
     names_call = isinstance(chat.tool_choice, FunctionChoice | CustomChoice)
     return Calls(tuple(offered), must_call, names_call, 1 if is_single else MAX_TOOL_CALLS)
