@@ -41,6 +41,7 @@ from schemas import (
     ChatCompletionRequest,
     CompletionRequest,
     EmbeddingRequest,
+    EmulationHeaders,
     RequestModel,
 )
 from tests.support.reference import here_s
@@ -291,8 +292,9 @@ def composed(**parameters: object) -> int:
     body = chat(response_format={"type": "json_schema", "json_schema": named}, **parameters)
     request = ChatCompletionRequest.model_validate(body)
     tokenizer.locate_vocabularies()
-    composer = Composer(chat_ask(request), GenerationPlan(20, "stop", 0.1, 0.05), Corpus(), [])
-    return len(composer.compose(0))
+    plan, none = GenerationPlan(20, "stop", 0.1, 0.05), EmulationHeaders.model_validate({})
+    composer = Composer(chat_ask(request), plan, Corpus(), [], none)
+    return len(composer.compose())
 
 
 def test_choices_times_instances_are_refused_before_they_are_made(

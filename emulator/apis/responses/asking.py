@@ -28,7 +28,7 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
     """
     reasoning = request.reasoning
     summary = reasoning and (reasoning.summary or reasoning.generate_summary)
-    offered, must_call, names_call, most_calls = calls_of(chat, param)
+    offered, must_call, names_call, most_calls = calls_of(chat, param, strict=True)
     wanted = chat.response_format
     return Ask(
         model=request.model,
