@@ -54,7 +54,9 @@ def test_profiles_of_the_page_are_read(tmp_path: Path) -> None:
     assert ttfts == ["120", "400", "250"]
 
 
-@pytest.mark.parametrize(("api", "cases"), [("chat", REFUSED | test_wild_chat.REFUSED), ("Responses", RESPONSES)])
+@pytest.mark.parametrize(
+    ("api", "cases"), [("chat", REFUSED | test_wild_chat.REFUSED), ("Responses", RESPONSES)]
+)
 def test_table_of_refusals_is_the_codes(
     api: str, cases: dict[str, tuple[object, str, str | None, str]]
 ) -> None:
