@@ -4,12 +4,14 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with BentoML, without types
 from packaging.requirements import Requirement
 
+from tests.support.ahead import shared
 from tests.support.server import REPOSITORY, Server, bentoml, clean_environment, running_server
 from tests.support.wire import chat, headers, post, stream, token_count
 
@@ -34,10 +36,8 @@ def runtime_requirements() -> set[Requirement]:
     return requirements([*text.split("\n\n")[0].splitlines(), *extra.splitlines()])
 
 
-@pytest.fixture(scope="module")
-def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the bento into a store of its own, and return the store."""
-    home = tmp_path_factory.mktemp("bentoml")
+def build(home: Path) -> Path:
+    """Build the bento into a store of its own, and return the bento's folder."""
     built = subprocess.run(  # noqa: S603 - our own command line
         bentoml("build"),
         cwd=REPOSITORY,
@@ -49,25 +49,33 @@ def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=120,
     )
     assert built.returncode == 0, built.stdout
-    return home
-
-
-@pytest.fixture(scope="module")
-def bento(bento_home: Path) -> Path:
-    """Return the folder of the built bento."""
-    store = bento_home / "bentos" / "openai_emulator"
+    store = home / "bentos" / "openai_emulator"
     return store / (store / "latest").read_text().strip()
 
 
-@pytest.fixture(scope="module")
-def served_bento(bento_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve the built bento from an empty folder, with no network."""
-    with running_server(
-        target="openai_emulator:latest",
-        cwd=tmp_path_factory.mktemp("elsewhere"),
-        env={**NO_NETWORK, "BENTOML_HOME": str(bento_home)},
-    ) as server:
-        yield server
+@shared("module")
+@contextmanager
+def built(folder: Path) -> Iterator[tuple[Path, Server]]:
+    """Build the bento and serve it from an empty folder, with no network; yield its folder too."""
+    home, elsewhere, bytecode = (folder / name for name in ("home", "elsewhere", "bytecode"))
+    elsewhere.mkdir()
+    environment = {"BENTOML_HOME": str(home), "PYTHONPYCACHEPREFIX": str(bytecode), **NO_NETWORK}
+    bento = build(home)
+    target = "openai_emulator:latest"
+    with running_server(target=target, cwd=elsewhere, env=environment) as server:
+        yield bento, server
+
+
+@pytest.fixture
+def bento(built: tuple[Path, Server]) -> Path:
+    """Return the folder of the built bento."""
+    return built[0]
+
+
+@pytest.fixture
+def served_bento(built: tuple[Path, Server]) -> Server:
+    """Return the server of the built bento."""
+    return built[1]
 
 
 def test_image_has_the_runtime_packages() -> None:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import openai
 import pytest
 
 from tests.serving.test_settings import failed_start
+from tests.support.ahead import shared
 from tests.support.server import PLAIN, TLS, Server, args, eventually, running_server
 from tests.support.wire import CHAT_PATH, Answer, Post, chat, headers, post_together
 
@@ -40,15 +41,13 @@ keys:
 """ + "".join(f"  - {{name: one-of-many-{n}, key: sk-many-{n}}}\n" for n in range(MANY))
 
 
-@pytest.fixture(scope="module")
-def keyed(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+@shared("module")
+def keyed(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server with keys, and limits for a day, of which next to nothing refills."""
-    folder = tmp_path_factory.mktemp("limits")
     (folder / "limits.yaml").write_text(LIMITS)
     (folder / "keys.yaml").write_text(KEYS)
     arguments = args(limits=folder / "limits.yaml", api_keys=folder / "keys.yaml", workers=1)
-    with running_server(*arguments) as server:
-        yield server
+    return running_server(*arguments)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from loadtest.report import (
 from loadtest.stream import ChatStream
 from tests.support.chat_stub import content, ending, ending_with, event, running_stub, stream_of
 from tests.support.process import free_port
-from tests.support.server import REPOSITORY, TLS, Server, running_server
+from tests.support.server import REPOSITORY, TLS, Server
 
 pytestmark = pytest.mark.slow  # each test runs locust in processes of its own
 
@@ -440,10 +440,9 @@ def test_classes_without_a_task_do_not_run(options: dict[str, Any], left: list[t
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
-    """Yield the address of an emulator."""
-    with running_server("--arg", "workers=1") as server:
-        yield server.url
+def emulator(one_worker: Server) -> str:
+    """Return the address of an emulator."""
+    return one_worker.url
 
 
 def locust_command(host: str, *arguments: str) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.ahead import shared
 from tests.support.cut_wire import exchange
 from tests.support.server import (
     PLAIN,
@@ -24,6 +26,7 @@ from tests.support.server import (
     STOP_TIMEOUT_S,
     TLS,
     Server,
+    args,
     bentoml,
     clean_environment,
     eventually,
@@ -34,26 +37,25 @@ from tests.support.wire import CHAT_PATH, DONE, chat, headers, stream, token_cou
 pytestmark = pytest.mark.usefixtures("local_only")
 
 MAX_BODY = 10_000
+TIMEOUT_S = 0.5
 ROOM_S = 0.3  # what a busy machine may add
 
 
-@pytest.fixture(scope="module")
-def custom() -> Iterator[Server]:
+@shared("module")
+def custom(_: Path) -> AbstractContextManager[Server]:
     """Yield a server with no setting left at its default."""
-    settings = {
-        "ttft_ms": "30",
-        "itl_ms": "12.5",
-        "output_length": "7",
-        "max_output_length": "300",
-        "models": "alpha,org/beta",
-        "strict_models": "true",
-        "workers": "1",
-        "timeout_s": "0.5",
-        "max_body_mb": str(MAX_BODY / 1_000_000),
-    }
-    arguments = [word for pair in settings.items() for word in ("--arg", "=".join(pair))]
-    with running_server(*arguments) as server:
-        yield server
+    arguments = args(
+        ttft_ms=30,
+        itl_ms=12.5,
+        output_length=7,
+        max_output_length=300,
+        models="alpha,org/beta",
+        strict_models=True,
+        workers=1,
+        timeout_s=TIMEOUT_S,
+        max_body_mb=MAX_BODY / 1_000_000,
+    )
+    return running_server(*arguments)
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """What an operator configures in BentoML holds for completions too."""
 
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
+from tests.support.ahead import shared
 from tests.support.server import PLAIN, Server, args, configured, eventually, running_server
 from tests.support.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream, unread
 
@@ -16,10 +18,10 @@ LIMIT = """
 ORIGIN = {"Origin": "https://chat.example"}
 
 
-@pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@shared("module")
+def limited(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server that takes two requests at a time."""
-    yield from configured(tmp_path_factory.mktemp("limit"), LIMIT)
+    return configured(folder, LIMIT)
 
 
 def test_cors_of_answers(behind_middleware: Server) -> None:
