@@ -12,7 +12,7 @@ from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
 from emulator.emulation.header_fields import HEADERS_BY_FIELD, check_headers, header_text
-from emulator.serving.planning import parse_jitter
+from emulator.emulation.jitter import parse_jitter
 from emulator.settings import Settings
 from emulator.timing.jitter import Floats
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from time import monotonic
 
 from emulator.engine.runner import EngineRunner, TimedSequence
 from emulator.timing.clock import running_clock
@@ -14,8 +15,8 @@ class TokenTimes:
     Of a token that has not come the time is infinite; ``len()`` tells how many have. A request's
     choices share the clock: a token is due when the last of the choices that have it has got it.
 
-    It is also what the request's stream sleeps by, in place of a clock. `wait` waits for the token
-    whose time was asked for last, and was infinite.
+    The request's stream sleeps by it, in place of a clock: `sleep_until` waits for the token whose
+    time was asked for last, and was infinite.
 
     Args:
         runner: The engine.
@@ -66,9 +67,12 @@ class TokenTimes:
         gaps = len(self) - hidden_tokens - 1
         return (self[len(self) - 1] - self[hidden_tokens]) / gaps if gaps > 0 else 0.0
 
-    def wait(self, _: float) -> asyncio.Future[None]:
-        """Return a future that is done when the token has come that was asked for last."""
-        return self._wait_for(self._asked + 1)
+    async def sleep_until(self, instant_s: float) -> None:
+        """Wait for the token whose time was asked for last, unless its instant has passed."""
+        if instant_s <= monotonic():
+            await running_clock().turn()
+        else:
+            await self._wait_for(self._asked + 1)
 
     def _wait_for(self, tokens: int) -> asyncio.Future[None]:
         waiter = asyncio.get_running_loop().create_future()
@@ -82,17 +86,6 @@ class TokenTimes:
         for sequence in waited:
             sequence.wake(last, min(tokens, sequence.output_tokens))
         return waiter
-
-    def forget(self, _: asyncio.Future[None]) -> None:
-        """Note that a wait was cancelled; what is cancelled is not woken."""
-
-    def turn(self) -> asyncio.Future[None]:
-        """Return a future that is done when a task that is behind may go on."""
-        return running_clock().turn()
-
-    async def sleep_until(self, _: float) -> None:
-        """Wait for the last token."""
-        await self._wait_for(max(sequence.output_tokens for sequence in self._sequences))
 
     async def admitted(self) -> None:
         """Wait for the first token of each choice: what was cached is known then."""

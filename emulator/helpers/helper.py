@@ -5,8 +5,8 @@ import resource
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from emulator.helpers.wire import Kind, receive, send
 
@@ -18,8 +18,15 @@ MAX_KEPT = 64_000_000
 
 _PAGE = resource.getpagesize()
 
-Work: TypeAlias = Callable[[Any, bytearray], Iterator[tuple[object, bytes]]]
-"""Does a job: takes an object and bytes, and yields results of the same form."""
+
+class Work(Protocol):
+    """What does the jobs."""
+
+    def __call__(self, content: Any, body: bytearray, /) -> Iterator[tuple[object, bytes]]:  # noqa: ANN401
+        """Do a job: take an object and bytes, and yield results of the same form."""
+
+    def adopt(self, state: Any) -> None:  # noqa: ANN401 - the pool carries anything
+        """Do jobs by another state from now on."""
 
 
 def serve(connection: socket.socket, work: Work) -> None:
@@ -31,13 +38,16 @@ def serve(connection: socket.socket, work: Work) -> None:
         _limit_cpu()
         kind, content = Kind.DONE, ""
         try:
-            for result, blob in work(*job):
+            (content_of_job, state), body = job
+            if state is not None:
+                work.adopt(state)
+            for result, blob in work(content_of_job, body):
                 send(connection, Kind.RESULT, result, blob)
         except MemoryError:
             kind = Kind.TOO_LARGE
         except Exception:  # noqa: BLE001 - the worker tells of it
             kind, content = Kind.FAILED, traceback.format_exc()
-        job = result = blob = None  # type: ignore[assignment]  # the memory is looked at without them
+        job = body = result = blob = None  # type: ignore[assignment]  # the memory is looked at without them
         if kind is Kind.DONE and _memory()[1] > resident + MAX_KEPT:
             kind = Kind.LEAVING
         send(connection, kind, content)

@@ -64,11 +64,15 @@ class Job:
         content: What is asked for: small plain data.
         body: The bytes that it is about.
         lane: How it waits; what is about a spool is long.
+        version: The version of the state that it is done by.
+        state: That state; a helper that has another version gets it with the job.
     """
 
     content: object
     body: bytes | bytearray | Spool
     lane: Lane
+    version: int = 0
+    state: object = None
     results: asyncio.Queue[tuple[Any, Pieces] | Exception] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     has_result: bool = False
@@ -94,11 +98,12 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class _Helper:
-    """A helper process, and the connection to it."""
+    """A helper process, the connection to it, and the version of the state that it has."""
 
     connection: socket.socket
     pid: int
     ended: asyncio.Future[int]
+    version: int = 0
 
 
 class _Lanes:
@@ -163,7 +168,7 @@ class HelperPool:
 
     Args:
         helpers: How many there may be.
-        work: What does the jobs; the same in all.
+        work: What does the jobs; the same in all. It is told of another state by ``adopt``.
         prepare: Is called in each before its first job.
     """
 
@@ -208,8 +213,22 @@ class HelperPool:
         with contextlib.suppress(ChildProcessError):
             await asyncio.to_thread(os.waitpid, self._nursery_pid, 0)
 
-    def submit(self, content: object, body: bytes | bytearray | Spool, lane: Lane) -> Job:
+    def submit(
+        self,
+        content: object,
+        body: bytes | bytearray | Spool,
+        lane: Lane,
+        version: int = 0,
+        state: object = None,
+    ) -> Job:
         """Ask for some work; a spool is closed, whatever becomes of it.
+
+        Args:
+            content: What is asked for: small plain data.
+            body: The bytes that it is about.
+            lane: How it waits.
+            version: The version of the state that it is done by; 0 is that of the start.
+            state: That state.
 
         Raises:
             BusyError: Too many jobs wait.
@@ -217,7 +236,7 @@ class HelperPool:
         if self._lanes.is_full(lane):
             close(body)
             raise BusyError
-        job = Job(content, body, lane)
+        job = Job(content, body, lane, version, state)
         job.task = asyncio.get_running_loop().create_task(self._do(job))
         self._tasks.add(job.task)
         job.task.add_done_callback(self._tasks.discard)
@@ -278,7 +297,7 @@ class HelperPool:
         """
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(MAX_FIRST_S if job.lane is Lane.LONG else MOMENT_S) as time_left:
-            await _send(helper.connection, job)
+            await _send(helper, job)
             while True:
                 kind, content, blob = await _receive(helper.connection)
                 self._memory.note(sum(map(len, blob)))
@@ -378,10 +397,12 @@ def close(body: bytes | bytearray | Spool) -> None:
         asyncio.get_running_loop().run_in_executor(None, os.close, body.fd)
 
 
-async def _send(connection: socket.socket, job: Job) -> None:
+async def _send(helper: _Helper, job: Job) -> None:
     """Send a job; its body leaves in pieces, so that no step takes long, or lies in a spool."""
-    loop = asyncio.get_running_loop()
-    body, message = job.body, pack(Kind.JOB, job.content, len(job.body))
+    loop, connection = asyncio.get_running_loop(), helper.connection
+    state = None if helper.version == job.version else job.state
+    helper.version = job.version
+    body, message = job.body, pack(Kind.JOB, (job.content, state), len(job.body))
     if isinstance(body, Spool):
         sent = socket.send_fds(connection, [message], [body.fd])
         await loop.sock_sendall(connection, message[sent:])

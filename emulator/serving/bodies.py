@@ -1,34 +1,24 @@
-"""From a request's bytes to its body and its X-* headers, checked."""
+"""The bodies of requests: taken within bounds, parsed and checked."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from time import monotonic
 from typing import TypeGuard, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
-from emulator.contract.bodies import ModelRequest, RequestModel
+from emulator.contract.bodies import RequestModel
 from emulator.contract.bounds import MAX_MODEL_LENGTH
-from emulator.contract.error_words import overloaded, placed, request_error, unknown_parameter
+from emulator.contract.error_words import overloaded, request_error, unknown_parameter
 from emulator.contract.errors import APIError
-from emulator.contract.headers import EmulationHeaders
-from emulator.emulation.header_fields import (
-    FAULT_NAMES,
-    body_headers,
-    check_headers,
-    field_name,
-    header_fields,
-)
-from emulator.emulation.profiles import Profiles
 from emulator.helpers.pool import close
 from emulator.helpers.spool import Spool
 from emulator.prompts.attachments import shorten_attachments
 from emulator.settings import Settings
 from emulator.timing.clock import running_clock
+from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Deadline
 
 # To parse and to check what has no more bytes, or these with no more values, keys and escapes,
@@ -45,91 +35,110 @@ MAX_BYTES_KEPT = 1 << 20
 MAX_BYTES_HELD = 512_000_000
 
 _COUNTED_AT_ONCE = 1 << 17  # bytes
-_HELD = "emulator.held"
-_SPOOL = "emulator.spool"
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_NOWHERE: Mapping[str, str] = {}
 
 AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
+class ReceivedBody:
+    """The body of one request, and the room that it takes among those of others."""
+
+    __slots__ = ("_held", "_reader", "content")
+
+    def __init__(self, reader: "BodyReader") -> None:
+        self._reader = reader
+        self._held = 0
+        self.content: bytes | bytearray | Spool = b""
+
+    def hold(self, size: int) -> None:
+        """Take more room.
+
+        Raises:
+            APIError: There is none.
+        """
+        self._held += size
+        self._reader.held += size
+        if self._reader.held > MAX_BYTES_HELD:
+            raise overloaded(in_body=True)
+
+    def release(self) -> None:
+        """Give the room back: the content is read, or is a helper's by now."""
+        self._reader.held -= self._held
+        self._held = 0
+
+    def give_up(self) -> None:
+        """Let go of a body that nobody will read."""
+        self.release()
+        if isinstance(self.content, Spool):
+            close(self.content)
+
+
 class BodyReader:
-    """Takes the bodies of requests, each within the time and the size that a body may have."""
+    """Takes the bodies of requests, each within the time and the size that a body may have.
+
+    ``held`` is how many bytes have arrived in part, or wait for a helper.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._limit = int(settings.max_body_mb * 1_000_000)
         self._timeout_s = settings.timeout_s
         self._deadline = Deadline(settings.timeout_s)
-        self._held = 0
+        self.held = 0
 
-    async def read(self, request: Request) -> bytes | bytearray | Spool:
+    async def read(self, exchange: Exchange) -> ReceivedBody:
         """Return the body of a request; one that comes in parts takes room until its `release`.
 
         Raises:
             APIError: Too large, too slow, or too much beside those of others.
             ClientDisconnect: The client went away.
         """
+        body = ReceivedBody(self)
         try:
             with self._deadline:
-                body = await self._read(request)
-            request.scope["size"] = len(body)
-            if MAX_BYTES_SURELY_LIGHT < len(body) <= MAX_BYTES_READ_INLINE:
+                await self._read(exchange, body)
+            exchange.size = size = len(body.content)
+            if MAX_BYTES_SURELY_LIGHT < size <= MAX_BYTES_READ_INLINE:
                 # Of many that come at once, as many are read in one go as take a millisecond.
                 await running_clock().turn()
         except TimeoutError:
-            self.give_up(request)
+            body.give_up()
             raise APIError(
                 f"The request body did not arrive within {self._timeout_s:g} s.",
                 status=408,
                 code="request_timeout",
             ) from None
         except BaseException:
-            self.give_up(request)
+            body.give_up()
             raise
         return body
 
-    def release(self, request: Request) -> None:
-        """Note that the body of a request is not needed any more."""
-        if _HELD in request.scope:
-            self._held -= request.scope.pop(_HELD)
-
-    async def _read(self, request: Request) -> bytes | bytearray | Spool:
-        scope, limit = request.scope, self._limit
-        declared = int(header_fields(scope).get(b"content-length", 0))
+    async def _read(self, exchange: Exchange, body: ReceivedBody) -> None:
+        limit = self._limit
+        declared = int(exchange.fields.get(b"content-length", 0))
         if declared > limit:
             raise _too_large(limit, declared)
-        body: bytearray | Spool = bytearray()
+        content: bytearray | Spool | None = None
         while True:
-            message = await request.receive()
+            message = await exchange.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part, is_last = message.get("body", b""), not message.get("more_body", False)
-            size = len(body) + len(part)
+            size = len(part) if content is None else len(content) + len(part)
             if size > limit:
                 raise _too_large(limit, size)
-            if body:  # it comes in parts, maybe slowly
-                scope["body_s"] = monotonic()
-            elif is_last:
-                return bytes(part)
-            if isinstance(body, bytearray) and max(declared, size) > MAX_BYTES_KEPT:
-                body = scope[_SPOOL] = Spool(body)
-            body += part
+            if content is None:
+                if is_last:
+                    body.content = part
+                    return
+                content = body.content = bytearray()
+            else:  # it comes in parts, maybe slowly
+                exchange.arrival_s = monotonic()
+            if isinstance(content, bytearray) and max(declared, size) > MAX_BYTES_KEPT:
+                content = body.content = Spool(content)
+            content += part
             if is_last:
-                return body
-            self._hold(request, len(part))
-
-    def give_up(self, request: Request) -> None:
-        """Let go of what has come of a body that nobody will read."""
-        self.release(request)
-        spool = request.scope.get(_SPOOL)
-        if spool is not None:
-            close(spool)
-
-    def _hold(self, request: Request, size: int) -> None:
-        self._held += size
-        request.scope[_HELD] = request.scope.get(_HELD, 0) + size
-        if self._held > MAX_BYTES_HELD:
-            raise overloaded(in_body=True)
+                return
+            body.hold(len(part))
 
 
 def _too_large(limit: int, size: int) -> APIError:
@@ -231,64 +240,3 @@ def named_model(body: bytes | bytearray) -> str:
         return ""
     name = data.get("model") if isinstance(data, dict) else None
     return name if isinstance(name, str) and len(name) <= MAX_MODEL_LENGTH else ""
-
-
-# --------------------------------------------------------------------------------------
-# Headers
-# --------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Asked:
-    """What is asked for by X-* headers, by the body or by a profile in their place.
-
-    Args:
-        emulation: The checked headers, but for those of failures.
-        faults: Those of failures, if there are any.
-        places: Where those stand that did not come as headers, for errors that name them.
-    """
-
-    emulation: EmulationHeaders
-    faults: Mapping[str, str] | None
-    places: Mapping[str, str]
-
-    @property
-    def says_no_time(self) -> bool:
-        """Whether it asks for no time, so that an engine may make the times."""
-        return self.emulation.ttft_ms is None and self.emulation.itl_ms is None
-
-
-def parse_headers(
-    given: Mapping[str, str], body: ModelRequest, profiles: Profiles | None = None
-) -> Asked:
-    """Read and check the X-* headers, what the body says in their place, and the profile's.
-
-    Raises:
-        APIError: One of them is not a number or out of its range, or the body names no header.
-    """
-    places: Mapping[str, str] = _NOWHERE
-    if profiles is not None or body.emulation:
-        given, places = with_defaults(given, body, profiles)
-    faults = None
-    if not FAULT_NAMES.isdisjoint(given):
-        faults = {name: value for name, value in given.items() if name in FAULT_NAMES}
-        given = {name: value for name, value in given.items() if name not in FAULT_NAMES}
-    try:
-        return Asked(check_headers(given), faults, places)
-    except APIError as error:
-        raise placed(error, places) from None
-
-
-def with_defaults(
-    given: Mapping[str, str], asked: ModelRequest, profiles: Profiles | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the headers with those that the body or the profile stands in for, and their places.
-
-    Raises:
-        APIError: The body names no header, or gives one a list or an object.
-    """
-    profile = profiles.of(asked.model) if profiles is not None else {}
-    body = body_headers(asked.emulation or {})
-    places = {name: f"profile.{field_name(name)}" for name in profile}
-    places |= {name: f"emulation.{field_name(name)}" for name in body}
-    return {**profile, **body, **given}, {n: at for n, at in places.items() if n not in given}

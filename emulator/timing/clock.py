@@ -66,15 +66,6 @@ class Waiter(Protocol):
 class Sleeps(Protocol):
     """What a stream of tokens sleeps by: a `Clock`, or an engine that keeps the time."""
 
-    def wait(self, instant_s: float) -> asyncio.Future[None]:
-        """Return a future that is done when `instant_s` has come."""
-
-    def forget(self, waiter: asyncio.Future[None]) -> None:
-        """Note that a sleep was cancelled."""
-
-    def turn(self) -> asyncio.Future[None]:
-        """Return a future that is done when a task that is behind may go on."""
-
     async def sleep_until(self, instant_s: float) -> None:
         """Sleep until `instant_s`."""
 

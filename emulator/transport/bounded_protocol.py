@@ -11,14 +11,14 @@ from time import monotonic
 from typing import NoReturn
 
 import httptools
-from uvicorn.protocols.http import auto, httptools_impl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp
 
 from emulator import metrics
 from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
-from emulator.transport.direct_write import Cycle
+from emulator.transport.direct_write import DirectCycle
+from emulator.transport.uvicorn_seam import STATUS_LINE, HttpToolsProtocol, install
 
 MAX_URL_BYTES = 8_192
 MAX_HEADER_BYTES = 16_384  # of one header's value
@@ -102,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
     HttpClient makes one on every plain connection.
     """
 
+    over: Callable[[ASGIApp], ASGIApp]
     _refusal: APIError | None = None  # where there is one nothing more is read
     _head_is_done = False
     _has_large_part = False
@@ -113,6 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a client."""
         super().connection_made(transport)
+        self.app = self.over(self.app)
         # What the system does not take at once has to wait; nothing is put off to a later write.
         transport.set_write_buffer_limits(high=0)
         # uvicorn asks whether its log has handlers, and makes lines of a level that none takes.
@@ -363,10 +365,14 @@ class _Turn:
         self._connection.transport.close()
 
 
-def bound_connections() -> None:
-    """Make the server that is about to start use `BoundedProtocol` and `Cycle`."""
-    httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
-    auto.AutoHTTPProtocol = BoundedProtocol
+def bound_connections(over: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Make the server that is about to start use `BoundedProtocol` and `DirectCycle`.
+
+    Args:
+        over: Returns the application to call in place of the server's own.
+    """
+    BoundedProtocol.over = staticmethod(over)
+    install(BoundedProtocol, DirectCycle)
 
 
 def _check_sizes(headers: list[tuple[bytes, bytes]]) -> None:

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion
 from emulator.answers.composing import Composer
 from emulator.answers.corpus import Corpus
 from emulator.answers.stops import hold_back
+from emulator.apis.chat.asking import chat_ask
 from emulator.serving.planning import plan_generation
 from emulator.settings import Settings
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
@@ -132,9 +133,10 @@ def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls whose instances take longer than they may are refused."""
     monkeypatch.setattr("emulator.answers.composing.MAX_INSTANCES_S", 0)
     request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
-    plan = plan_generation(request, EmulationHeaders.model_validate({}), Settings())
+    ask = chat_ask(request)
+    plan = plan_generation(ask, EmulationHeaders.model_validate({}), Settings())
     with pytest.raises(APIError, match="all its instances") as caught:
-        Composer(request, plan, Corpus(), []).chat(request, 1)
+        Composer(ask, plan, Corpus(), []).compose(1)
     assert caught.value.body.code == "invalid_schema"
 
 
@@ -307,12 +309,12 @@ def test_hold_back_sends_nothing_too_early_or_too_late(tokens: list[str], stops:
     held = hold_back(tokens, stops, list)
     made = ["".join(tokens[: slot + 1]) for slot in range(held.slots)]
     last = held.slots - 1
-    for k, leaves in enumerate(held.leaves):
+    for k, leaves in enumerate(held.token_slots):
         sent = len("".join(held.tokens[: k + 1]))
         whole = held.tokens[: k + 1] == tokens[: k + 1]
         due = next((i for i in range(k, last) if certain(made[i], stops) >= sent), last)
         assert leaves == (due if whole else last)
-    assert all(earlier <= later for earlier, later in pairwise(held.leaves))
+    assert all(earlier <= later for earlier, later in pairwise(held.token_slots))
 
 
 # --------------------------------------------------------------------------------------

@@ -3,40 +3,36 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
 from contextlib import suppress
 from http.client import HTTPConnection
 from typing import Any
 
 import psutil
 import pytest
+from starlette.types import Send
 
-from emulator.serving.events import error_chunk
-from emulator.transport.sending import Deadline, EventStream
-from schemas import ErrorBody
+from emulator.serving.event_stream import EventStream
+from emulator.settings import Settings
+from emulator.state import State
+from emulator.transport.exchange import Exchange
+from emulator.transport.sending import Deadline
+from schemas import ErrorBody, ErrorEnvelope
 from tests.support.server import Server, eventually
 from tests.support.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, headers, unread
 
 
-async def broken_blocks() -> AsyncGenerator[bytes]:
-    """Yield one block, and fail."""
-    yield b"data: {}\n\n"
-    raise RuntimeError("out of paper")
-
-
-class Unheeded:
-    """A stream that nobody wants to know the end of."""
-
-    async def end(self) -> bytes:
-        """Return nothing more."""
-        return b""
+class InWords:
+    """Writes a failure as an event of its own."""
 
     def error(self, error: ErrorBody) -> bytes:
-        """Return the event of a failure."""
-        return error_chunk(error).encode()
+        """Return the event."""
+        return f"data: {ErrorEnvelope(error=error).model_dump_json()}\n\n".encode()
 
-    def finish(self, status: int) -> None:
-        """Take no notice."""
+
+async def broken(send: Send) -> None:
+    """Send one block, and fail."""
+    await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+    raise RuntimeError("out of paper")
 
 
 def test_fault_within_a_stream_is_told() -> None:
@@ -51,7 +47,9 @@ def test_fault_within_a_stream_is_told() -> None:
         async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
             sent.append(message)
 
-        await EventStream(Unheeded(), lambda _: broken_blocks(), [])({}, receive, send)
+        exchange = Exchange({"type": "http"}, receive, State(Settings()))
+        await EventStream(exchange, broken, InWords(), [])({}, receive, send)
+        assert (exchange.status, exchange.code) == (500, "server_error")
 
     asyncio.run(run())
     start, first, error, end = sent

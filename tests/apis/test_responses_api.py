@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from emulator.answers.answer import Answer, Segment
 from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
 from emulator.apis.responses.schema import ResponsesRequest
-from emulator.serving.events import Header
+from emulator.rendering.renderer import Header
 from schemas import ErrorBody, Usage
 from tests.support.sdk import message_of, refused
 from tests.support.server import PLAIN, Server, eventually

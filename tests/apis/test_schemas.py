@@ -8,8 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from emulator.apis.chat.asking import chat_ask
 from emulator.contract.error_words import header_error
-from emulator.serving.planning import plan_generation, refuse_beyond_timeout
+from emulator.serving.planning import plan_generation
+from emulator.serving.timing import refuse_beyond_timeout
 from emulator.settings import Settings
 from emulator.timing.plan import GenerationPlan
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
@@ -197,7 +199,7 @@ def plan(
 ) -> GenerationPlan:
     """Plan the generation for a request, headers and settings."""
     return plan_generation(
-        request(**(parameters or {})),
+        chat_ask(request(**(parameters or {}))),
         EmulationHeaders.model_validate(extra or {}),
         Settings(**settings_),
     )

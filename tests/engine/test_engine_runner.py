@@ -252,13 +252,13 @@ def test_choices_share_a_clock() -> None:
         runner.submit(choices)
         times = TokenTimes(runner, choices, start_s=0)
         assert (len(times), times[0]) == (0, math.inf)
-        await times.wait(times[0])
+        await times.sleep_until(times[0])
         # The second begins when the first is done: 21 + 11 ms, then 21 ms of its own.
         assert asyncio.get_running_loop().time() * 1000 == pytest.approx(53)
         assert len(times) == 1
         assert times[0] * 1000 == pytest.approx(53)
         assert times[2] == math.inf
-        await times.sleep_until(math.inf)
+        await times.sleep_until(times[2])
         assert [times[i] * 1000 for i in range(3)] == pytest.approx([53, 64, 75])
         assert len(times) == 3
         assert times.mean_itl_s(hidden_tokens=0) * 1000 == pytest.approx(11)
@@ -276,7 +276,7 @@ def test_a_token_that_has_come_is_not_waited_for() -> None:
         times = TokenTimes(runner, [sequence], start_s=0)
         asked = times[0]
         await wait_until(0.025)
-        await asyncio.wait_for(times.wait(asked), 0.001)
+        await asyncio.wait_for(times.sleep_until(asked), 0.001)
 
     run_simulated(main())
 

@@ -22,6 +22,22 @@ from tests.support.server import Server, eventually, is_alive, running_server
 Order = tuple[str, float]
 
 
+class Work:
+    """Does what an order says, and tells the state that it has."""
+
+    state: object = "the start's"
+
+    def adopt(self, state: object) -> None:
+        """Do it by another state."""
+        self.state = state
+
+    def __call__(self, order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
+        """Do it."""
+        if order[0] == "state":
+            yield self.state, b""
+        yield from work(order, body)
+
+
 def work(order: Order, body: bytearray) -> Iterator[tuple[object, bytes]]:
     """Do what an order says."""
     what, amount = order
@@ -57,7 +73,7 @@ def run(
 
     def runs(function: Callable[[HelperPool], Awaitable[None]]) -> None:
         async def with_pool() -> None:
-            helpers = HelperPool(2, work, lambda: None)
+            helpers = HelperPool(2, Work(), lambda: None)
             helpers.start()
             try:
                 async with asyncio.timeout(30):

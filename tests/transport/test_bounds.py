@@ -17,6 +17,7 @@ from pydantic_core import from_json
 import tokenizer
 from emulator.answers.composing import MAX_VALUES_OF_ALL_CHOICES, Composer
 from emulator.answers.corpus import Corpus
+from emulator.apis.chat.asking import chat_ask
 from emulator.apis.responses.schema import ResponsesRequest
 from emulator.contract.bounds import (
     MAX_ALL_CHOICES,
@@ -290,8 +291,8 @@ def composed(**parameters: object) -> int:
     body = chat(response_format={"type": "json_schema", "json_schema": named}, **parameters)
     request = ChatCompletionRequest.model_validate(body)
     tokenizer.locate_vocabularies()
-    composer = Composer(request, GenerationPlan(20, "stop", 0.1, 0.05), Corpus(), [])
-    return len(composer.chat(request, 0))
+    composer = Composer(chat_ask(request), GenerationPlan(20, "stop", 0.1, 0.05), Corpus(), [])
+    return len(composer.compose(0))
 
 
 def test_choices_times_instances_are_refused_before_they_are_made(

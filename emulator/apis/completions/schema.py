@@ -1,6 +1,6 @@
 """The body of the legacy POST /v1/completions, and its answers."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -59,8 +59,6 @@ def _refuse_many_tokens(prompts: list[list[int]]) -> None:
 class CompletionRequest(GenerationRequest):
     """The body of the legacy POST /v1/completions."""
 
-    ID_PREFIX: ClassVar = "cmpl-"
-
     prompt: Annotated[
         tuple[str | tuple[int, ...], ...],
         PlainValidator(_parse_prompts),
@@ -95,11 +93,6 @@ class CompletionRequest(GenerationRequest):
     def choices(self) -> int:
         """How many answers the client wants: n for each prompt."""
         return (self.n or 1) * len(self.prompt)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The prompts that are texts."""
-        return tuple(prompt for prompt in self.prompt if isinstance(prompt, str))
 
 
 class CompletionLogprobs(BaseModel):

@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
-from emulator.apis.chat.likelihoods import likelihood_json
 from emulator.apis.responses.output import (
     NO_LOGPROBS,
     NUMBER,
@@ -30,7 +29,9 @@ from emulator.apis.responses.schema import (
 )
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.contract.usage import Usage
-from emulator.serving.events import AnswerStream, CountUsage, Header, stream_events
+from emulator.rendering.likelihoods import likelihood_json
+from emulator.rendering.renderer import AnswerStream, CountUsage, Header
+from emulator.rendering.streams import stream_events
 
 # Log probabilities stand in the deltas and in the last event. Up to so many characters they stand
 # in the three events that end the text too.
@@ -114,7 +115,7 @@ class ResponsesRenderer:
         numbered = zip(parts, map(str, range(first, self._number)), strict=False)
         return "".join(chain.from_iterable(numbered)) + parts[-1]
 
-    def lead(self, answer: Answer, segment: Segment) -> str:
+    def preamble(self, answer: Answer, segment: Segment) -> str:
         """Return the events that leave together with a segment's first token."""
         events = ""
         if segment is answer.segments[0]:
@@ -206,8 +207,8 @@ class NumberedStream:
         self.end = stream.end
         self.stop_before = stream.stop_before
         self.go_on = stream.go_on
-        self.leaving = stream.leaving
-        self.holds = stream.holds
+        self.departing = stream.departing
+        self.may_hold_back = stream.may_hold_back
         self.events = stream.events
         self.tokens_per_event = stream.tokens_per_event
         self.events_per_write = stream.events_per_write

@@ -1,30 +1,34 @@
-"""The prompt tokens of each API's requests, and the prompts that are echoed."""
+"""The prompts of a legacy completion: counted, as token ids, and echoed."""
 
-from emulator.apis.chat.request import ChatCompletionRequest
+from collections.abc import Sequence
+
 from emulator.apis.completions.schema import CompletionRequest
 from emulator.contract.bounds import MAX_CHARACTERS_ECHOED
 from emulator.contract.errors import APIError
-from emulator.contract.parts import Prompt
-from emulator.prompts.counting import count_function_tokens, count_image_tokens, count_prompt_tokens
-from tokenizer import count_tokens, decode_tokens
+from tokenizer import count_tokens, decode_tokens, encode
 
 
-def count_chat_prompt(chat: ChatCompletionRequest, prompt: Prompt) -> int:
-    """Return the prompt tokens of a chat: its text, its images and its functions."""
-    text = count_prompt_tokens(chat.model, prompt.texts, prompt.messages, prompt.named)
-    images = (
-        count_image_tokens(chat.model, image.url.width, image.url.height, image.detail)
-        for image in prompt.images
-    )
-    return text + sum(images) + count_function_tokens(chat.model, prompt.functions)
+class CompletionPrompt:
+    """The prompts of one request."""
 
+    def __init__(self, completion: CompletionRequest) -> None:
+        self._prompts = completion.prompt
+        self._model = completion.model
+        self.texts = tuple(prompt for prompt in completion.prompt if isinstance(prompt, str))
 
-def count_legacy_prompt(completion: CompletionRequest) -> int:
-    """Return the prompt tokens of a legacy completion."""
-    return sum(
-        count_tokens(prompt, completion.model) if isinstance(prompt, str) else len(prompt)
-        for prompt in completion.prompt
-    )
+    def count(self) -> int:
+        """Return the tokens of all prompts."""
+        return sum(
+            count_tokens(prompt, self._model) if isinstance(prompt, str) else len(prompt)
+            for prompt in self._prompts
+        )
+
+    def ids(self) -> Sequence[Sequence[int]]:
+        """Return the token ids of each prompt."""
+        return [
+            encode(prompt, self._model) if isinstance(prompt, str) else list(prompt)
+            for prompt in self._prompts
+        ]
 
 
 def echoes(completion: CompletionRequest) -> list[str]:

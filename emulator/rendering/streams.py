@@ -1,175 +1,14 @@
-"""What all APIs share in writing answers: headers, token events, streams."""
+"""The events of answers, rendered as their tokens are due."""
 
-import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 from emulator.answers.answer import Answer, Segment
-from emulator.answers.logprobs import Likelihood
-from emulator.contract.errors import ErrorBody, ErrorEnvelope
-from emulator.contract.usage import Usage
-from tokenizer import TokenStream
-
-EVENT_END = "}\n\n"
-DONE = "data: [DONE]\n\n"
-
-SLOT = "<slot>"
-NO_LOGPROBS = '"logprobs":null'
-NO_USAGE = '"usage":null'
-
-
-@dataclass(slots=True)
-class Header:
-    """What every chunk of one answer says of it."""
-
-    id: str
-    created: int
-    model: str
-    system_fingerprint: str
-
-
-CountUsage: TypeAlias = Callable[[int], str]
-
-
-class AnswerStream(TokenStream, Protocol):
-    """The events of one answer, and what comes after them."""
-
-    def stop_before(self, token: int) -> None:
-        """Hold back this token of every choice, and those after it, until `go_on`."""
-
-    def go_on(self) -> None:
-        """Hold nothing back any more."""
-
-    def end(self) -> str:
-        """Return what comes after the last token."""
-
-
-class Renderer(Protocol):
-    """How one API writes an answer, whole and in parts."""
-
-    no_logprobs: str
-
-    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
-        """Return the whole answer as JSON."""
-
-    def stream(
-        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
-    ) -> AnswerStream:
-        """Return what renders the events as their tokens are due.
-
-        `count_usage` returns the usage after so many tokens of a choice, as JSON, for each event.
-        """
-
-    def lead(self, answer: Answer, segment: Segment) -> str:
-        """Return the events that leave together with a segment's first token."""
-
-    def token(self, answer: Answer, segment: Segment) -> str:
-        """Return the event of one token, with `SLOT` for its text."""
-
-    def logprobs(
-        self, answer: Answer, entries: Iterable[Likelihood], offset: int, /
-    ) -> Iterator[str]:
-        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
-
-    def finish(self, answer: Answer) -> str:
-        """Return the event that ends a choice."""
-
-    def end(self, finish: str, usage: Usage | None, report: str) -> str:
-        """Return what follows the last token: `finish`, the usage and the report if asked for."""
-
-    def error(self, error: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-
-
-def end_of_chunks(finish: str, usage: str, report: str) -> str:
-    """Return the end of a stream of chunks: its last events, with the report if any, and DONE."""
-    return _reported(finish, report) + _reported(usage, report) + DONE
-
-
-def error_chunk(error: ErrorBody) -> str:
-    """Return the event of a failure in mid-stream, after which there is no DONE."""
-    return f"data: {ErrorEnvelope(error=error).model_dump_json()}\n\n"
-
-
-def _reported(events: str, report: str) -> str:
-    """Put the report into the last of some events, if there are both."""
-    if not (events and report):
-        return events
-    return f'{events.removesuffix(EVENT_END)},"emulation":{report}{EVENT_END}'
-
-
-class TokenEvent:
-    """The event of one token of a segment, made ready for text and log probabilities.
-
-    Only these two differ between the events of a segment, so that the rest is rendered once.
-    """
-
-    def __init__(self, rendered: str, no_logprobs: str) -> None:
-        self.head, _, tail = rendered.rpartition(SLOT)
-        self.tail = tail
-        self._middle, _, self._end = tail.partition(no_logprobs)
-
-    def render(self, text: str, logprobs: str | None = None) -> str:
-        """Return the event with `text`, which need not be escaped, and `logprobs` as JSON."""
-        escaped = json.dumps(text)[1:-1]
-        if logprobs is None:
-            return f"{self.head}{escaped}{self.tail}"
-        return f'{self.head}{escaped}{self._middle}"logprobs":{logprobs}{self._end}'
-
-
-class Frame:
-    """JSON that was rendered once, from the model that describes it, with places for what differs.
-
-    Args:
-        rendered: The JSON.
-        places: What stands in it where a value is to go, in order.
-
-    >>> Frame('{"id":"<id>","n":-1}', '<id>', '-1').filled("x", "3")
-    '{"id":"x","n":3}'
-    """
-
-    def __init__(self, rendered: str, *places: str) -> None:
-        self._parts: list[str] = []
-        for place in places:
-            part, _, rendered = rendered.partition(place)
-            self._parts += (part, "")
-        self._parts.append(rendered)
-
-    def filled(self, *values: str) -> str:
-        """Return the JSON with `values` in their places; each is JSON, or a part of a string."""
-        parts = self._parts.copy()
-        parts[1::2] = values
-        return "".join(parts)
-
-
-def with_logprobs(
-    rendered: str, renderer: Renderer, answers: Sequence[Answer]
-) -> bytes | bytearray:
-    """Return a whole answer as UTF-8, with the log probabilities that it was rendered without.
-
-    They are written token by token: while a model is dumped no other thread runs.
-    """
-    if answers[0].logprobs is None:
-        return rendered.encode()
-    start, *rest = rendered.split(renderer.no_logprobs)
-    body = bytearray(start, "utf-8")
-    for answer, after in zip(answers, rest, strict=True):
-        entries = map(answer.logprobs.entry, answer.segments[-1].tokens) if answer.logprobs else ()
-        body += b'"logprobs":'
-        for part in renderer.logprobs(answer, entries, 0):
-            body += part.encode()
-        body += after.encode()
-    return body
-
-
-# --------------------------------------------------------------------------------------
-# Streams
-# --------------------------------------------------------------------------------------
-
+from emulator.rendering.frames import TokenEvent
+from emulator.rendering.renderer import NO_USAGE, CountUsage, Renderer
 
 # What one write holds at the most, and with it how long a stream with many due tokens keeps the
 # others waiting: about 0.1 ms of plain text.
@@ -198,7 +37,7 @@ class PlainStream:
     events_per_write = PLAIN_EVENTS_PER_WRITE
     shares: Sequence[Any] = (None,)
     is_quick = True
-    holds = False
+    may_hold_back = False
 
     def __init__(self, renderer: Renderer, answer: Answer, tokens_per_event: int) -> None:
         segment = answer.segments[0]
@@ -214,7 +53,7 @@ class PlainStream:
         )
         self.events = len(self._texts)
         event = TokenEvent(renderer.token(answer, segment), renderer.no_logprobs)
-        self._lead = renderer.lead(answer, segment)
+        self._preamble = renderer.preamble(answer, segment)
         self._finish = partial(renderer.finish, answer)
         self._head, self._tail, self._between = event.head, event.tail, event.tail + event.head
 
@@ -232,7 +71,7 @@ class PlainStream:
     def render(self, first: int, upto: int, _: object) -> str:
         """Return the events from `first` to before `upto`."""
         if not first:
-            return self._lead + self._joined(0, upto)
+            return self._preamble + self._joined(0, upto)
         if upto - first == 1:
             return f"{self._head}{self._texts[first]}{self._tail}"
         return self._joined(first, upto)
@@ -248,12 +87,12 @@ class PlainStream:
     def _joined(self, first: int, upto: int) -> str:
         return f"{self._head}{self._between.join(self._texts[first:upto])}{self._tail}"
 
-    def leaving(self, _: int, __: int) -> None:
+    def departing(self, _: int, __: int) -> None:
         """Hold nothing back."""
 
     def end(self) -> str:
         """Return what comes after the last token."""
-        return self._finish() if self.events else self._lead + self._finish()
+        return self._finish() if self.events else self._preamble + self._finish()
 
 
 class MixedStream:
@@ -273,8 +112,8 @@ class MixedStream:
         slots = max(answer.slots for answer in answers)
         self.tokens_per_event = tokens_per_event
         self.events = -(-slots // tokens_per_event)
-        self._held = [answer for answer in answers if answer.leaves is not None]
-        self.holds = bool(self._held)
+        self._held = [answer for answer in answers if answer.token_slots is not None]
+        self.may_hold_back = bool(self._held)
         step_us = rendering_us(answers, tokens_per_event)
         self.is_quick = step_us <= STEP_US
         self.events_per_write = max(int(STEP_US / step_us), 1)
@@ -286,7 +125,7 @@ class MixedStream:
             self._cursors[i : i + many] for i in range(0, len(answers), many)
         ]
 
-    def leaving(self, first: int, upto: int) -> list[int] | None:
+    def departing(self, first: int, upto: int) -> list[int] | None:
         """Return which of these events hold a token, counted from `first`; None for all.
 
         Those of which every token is held back are empty, or hold no more than a choice's end.
@@ -298,7 +137,7 @@ class MixedStream:
             event - first
             for event in range(first, upto)
             if any(
-                answer.left_after((event + 1) * size) > answer.left_after(event * size)
+                answer.departed_by((event + 1) * size) > answer.departed_by(event * size)
                 for answer in self._held
             )
         ]
@@ -376,11 +215,11 @@ class _Cursor:
             while self._in_segment == len(self._segment.tokens):
                 self._segment = self._enter(next(self._segments))
                 self._in_segment = 0
-            events.append(self._counted(self._take_lead()))
+            events.append(self._counted(self._take_preamble()))
             events.append(self._counted(self._batch(slot)))
         if slot >= self._last_slot and not self._ended:
             self._ended = True
-            finish = self._take_lead() + self._renderer.finish(self._answer)
+            finish = self._take_preamble() + self._renderer.finish(self._answer)
             events.append(self._counted(finish))
         return "".join(events)
 
@@ -403,18 +242,18 @@ class _Cursor:
     def _leaves(self, token: int) -> float:
         if token >= self._total:
             return math.inf
-        return token if self._answer.leaves is None else self._answer.leaves[token]
+        return token if self._answer.token_slots is None else self._answer.token_slots[token]
 
     def _enter(self, segment: Segment) -> Segment:
         rendered = self._renderer.token(self._answer, segment)
         self._event = TokenEvent(rendered, self._renderer.no_logprobs)
-        self._enters += self._renderer.lead(self._answer, segment)
+        self._enters += self._renderer.preamble(self._answer, segment)
         return segment
 
-    def _take_lead(self) -> str:
+    def _take_preamble(self) -> str:
         """Return the events that come before a segment's first token, once."""
-        lead, self._enters = self._enters, ""
-        return lead
+        preamble, self._enters = self._enters, ""
+        return preamble
 
     def _batch(self, slot: int) -> str:
         """Return the event of the next tokens of the segment, as many as fit and may leave."""

@@ -1,0 +1,72 @@
+"""uvicorn's undocumented parts: the one place that imports them, and looks whether they are there.
+
+`bounded_protocol.py` and `direct_write.py` build on them. Where this version of uvicorn lacks one,
+the server starts all the same, on plain ASGI.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+try:
+    from uvicorn.protocols.http import auto, httptools_impl
+    from uvicorn.protocols.http.httptools_impl import (
+        STATUS_LINE,
+        HttpToolsProtocol,
+        RequestResponseCycle,
+    )
+except ImportError as error:
+    IMPORT_ERROR = str(error)
+    auto = httptools_impl = None  # type: ignore[assignment]
+    STATUS_LINE: Mapping[int, bytes] = {}  # type: ignore[no-redef]
+
+    class HttpToolsProtocol(asyncio.Protocol):  # type: ignore[no-redef]
+        """Stands where uvicorn's would."""
+
+    class RequestResponseCycle:  # type: ignore[no-redef]
+        """Stands where uvicorn's would."""
+else:
+    IMPORT_ERROR = ""
+
+__all__ = ["STATUS_LINE", "HttpToolsProtocol", "RequestResponseCycle", "install", "lacking"]
+
+COST = (
+    "Answers go through uvicorn's own send, which costs about 30 us more each and half as much "
+    "again for each token, and connections have uvicorn's bounds alone."
+)
+
+_PROTOCOL = """
+    access_log access_logger app connection_lost connection_made connections cycle data_received
+    eof_received flow headers loop on_body on_headers_complete on_message_begin on_response_complete
+    parser pipeline scope server_state timeout_keep_alive timeout_keep_alive_handler
+    timeout_keep_alive_task transport url _should_upgrade _unset_keepalive_if_required
+"""
+_CYCLE = """
+    access_log body default_headers disconnected flow keep_alive message_event more_body on_response
+    receive response_complete response_started scope send transport waiting_for_100_continue
+"""
+
+
+def lacking() -> list[str]:
+    """Return the names that are used and that this version of uvicorn does not have."""
+    if IMPORT_ERROR:
+        return [IMPORT_ERROR]
+    used = {HttpToolsProtocol: _PROTOCOL, RequestResponseCycle: _CYCLE}
+    return [
+        f"{cls.__name__}.{name}"
+        for cls, names in used.items()
+        for name in sorted(set(names.split()) - _names(cls))
+    ]
+
+
+def _names(cls: type) -> set[str]:
+    """Return the names that a class has, or that its methods set or read."""
+    methods = [part for part in vars(cls).values() if isinstance(part, FunctionType)]
+    return {*dir(cls), *(name for method in methods for name in method.__code__.co_names)}
+
+
+def install(protocol: type[Any], cycle: type[Any]) -> None:
+    """Make the server that is about to start use these classes in place of uvicorn's own."""
+    httptools_impl.RequestResponseCycle = cycle  # type: ignore[misc]
+    auto.AutoHTTPProtocol = protocol
