@@ -33,8 +33,10 @@ from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
-from emulator.settings import Settings
-from emulator.state import LiveState, StateError, read_state
+from emulator.serving.endings import Endings, add_to_metrics, write_log_line
+from emulator.settings import ConfigError
+from emulator.state import LiveState, read_state
+from emulator.transport.bentoml_seam import read_settings
 from emulator.transport.cors import Cors
 from emulator.transport.error_answers import error_reply
 from emulator.transport.exchange import Exchange
@@ -45,25 +47,30 @@ from tokenizer import VocabularyError, locate_vocabularies
 
 __version__ = "0.1.0"
 
-SETTINGS = bentoml.use_arguments(Settings)
+SETTINGS = read_settings()
 try:
     STATE = LiveState(read_state(SETTINGS))
-except StateError as error:
+except ConfigError as error:
     raise BentoMLConfigException(str(error)) from None
 PROBE_PATHS = ("/metrics", "/healthz", "/livez", "/readyz")
+ENDINGS = Endings(add_to_metrics, write_log_line)
 API_PATHS = tuple(api.path for api in APIS)
 
 
 async def answer_error(request: Request, error: Exception) -> Reply:
-    """Answer for a route that is not there."""
-    return error_reply(Exchange(request.scope, request.receive, STATE.current), error)
+    """Answer for a route that is not there, or that has another method."""
+    exchange = Exchange(request.scope, request.receive, STATE.current)
+    reply = error_reply(exchange, error)
+    if exchange.path in API_PATHS:
+        ENDINGS.tell(exchange)
+    return reply
 
 
 application = Starlette(exception_handlers={HTTPException: answer_error})  # type: ignore[dict-item]
 application.router.redirect_slashes = False
 cors = Cors(SETTINGS.cors_origins) if SETTINGS.cors_origins else None
 fast_path = FastPath(cors)
-speed_up_connections(fast_path)
+speed_up_connections(fast_path, SETTINGS.keep_alive_s)
 
 
 @bentoml.service(
@@ -77,13 +84,15 @@ speed_up_connections(fast_path)
     tracing={"excluded_urls": ".*"},
     # An API's request has a log line of its own.
     logging={"access": {"skip_paths": [*PROBE_PATHS, *API_PATHS]}},
+    # Without a distro BentoML adds no compilers, which are half of its images.
+    image=bentoml.images.Image("python:3.11-slim", distro="", python_version="3.11"),
 )
 @bentoml.asgi_app(application)
 class OpenAIEmulator:
     """OpenAI's APIs with no model behind them."""
 
     def __init__(self) -> None:
-        self.worker = Worker(STATE, __version__)
+        self.worker = Worker(STATE, ENDINGS, __version__)
         application.router.routes.extend(self.routes())
 
     async def serve(self, api: API[Any], exchange: Exchange) -> Reply:
@@ -160,7 +169,7 @@ class OpenAIEmulator:
         try:
             if STATE.current.policy is not None:
                 prepare_store(SETTINGS.limits_store)
-        except ValueError as error:
+        except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
 
     @bentoml.on_startup

@@ -217,7 +217,7 @@ class TokenGenerator:
             clock: Is slept by; the event loop's clock by default, else an engine.
             sent: How many events have left already.
         """
-        clock = clock or running_clock()
+        clock = running_clock() if clock is None else clock  # an engine is empty at first
         while sent < stream.events:
             await clock.sleep_until(start_s + schedule.due_s(sent * stream.tokens_per_event))
             upto = due_upto(stream, schedule, sent, monotonic() - start_s)

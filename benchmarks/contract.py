@@ -26,9 +26,9 @@ from emulator.answers.corpus import Corpus
 from emulator.apis.chat.asking import chat_ask
 from emulator.apis.chat.events import ChatRenderer
 from emulator.apis.chat.prompt import ChatPrompt
+from emulator.reading.bodies import parse_body
+from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header
-from emulator.serving.bodies import parse_body
-from emulator.serving.planning import plan_generation
 from emulator.settings import Settings
 from schemas import ChatCompletionRequest, EmulationHeaders, Usage
 from tests.support.server import running_server

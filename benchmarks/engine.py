@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emulator.engine.config import EngineConfig, EngineConfigError, load_engine, presets
+from emulator.engine.config import EngineConfig, load_engine, presets
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler, TooLongError
 from emulator.engine.simulation import Simulation
+from emulator.settings import ConfigError
 
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)
 
@@ -227,7 +228,7 @@ def main() -> None:
     try:
         config = load_engine(options.engine)
         most = capacity(config, workload)
-    except (EngineConfigError, TooLongError) as error:
+    except (ConfigError, TooLongError) as error:
         sys.exit(str(error))
     print(f"{options.engine}: {config.source}")
     print(

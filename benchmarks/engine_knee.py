@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.engine import Row, Workload, capacity, measure, print_row
 from benchmarks.kit.server import Server, emulator, serving, stop_servers_on_sigterm
-from emulator.engine.config import EngineConfig, EngineConfigError, load_engine
+from emulator.engine.config import EngineConfig, load_engine
+from emulator.settings import ConfigError
 
 SHARES = (0.2, 0.5, 0.8, 0.95, 1.05, 1.2, 1.4)
 
@@ -130,7 +131,7 @@ def main() -> None:
     stop_servers_on_sigterm()
     try:
         config = load_engine(options.engine)
-    except EngineConfigError as error:
+    except ConfigError as error:
         sys.exit(str(error))
     settings = [f"engine={options.engine}", f"output_length={options.output_tokens}"]
     words = [word for setting in settings for word in ("--arg", setting)]

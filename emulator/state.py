@@ -3,16 +3,14 @@
 A request takes a snapshot when it comes, and keeps it until it ends.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulator.emulation.profiles import Profiles, read_profiles
-from emulator.engine.config import EngineConfig, EngineConfigError, load_engine
+from emulator.engine.config import EngineConfig, load_engine
 from emulator.faults.rules import Rule, read_rules
 from emulator.limits.gate import Policy
-from emulator.limits.rules import FileError
 from emulator.settings import Settings
 from emulator.timing.jitter import Floats, load_traces
 
@@ -40,45 +38,21 @@ class State:
     version: int = 0
 
 
-class StateError(ValueError):
-    """A file that cannot be used; the message names the setting, the file and why."""
-
-
 def read_state(settings: Settings) -> State:
     """Read all files that the settings name.
 
     Raises:
-        StateError: One of them cannot be used.
+        ConfigError: One of them cannot be used; the message names the setting, the file and why.
     """
-    traces: Mapping[str, Floats] = {}
-    profiles, engine = None, None
-    faults: tuple[Rule, ...] = ()
-    if settings.traces:
-        with _named("traces"):
-            traces = load_traces(settings.traces)
-    if settings.profiles:
-        with _named("profiles"):
-            profiles = read_profiles(settings.profiles, settings, traces)
-    try:
-        policy = Policy.read(settings)
-    except FileError as error:
-        raise StateError(str(error)) from None
-    if settings.engine:
-        with _named("engine"):
-            engine = load_engine(settings.engine)
-    if settings.faults:
-        with _named("faults"):
-            faults = read_rules(settings.faults)
-    return State(settings, traces, profiles, faults, policy, engine)
-
-
-@contextmanager
-def _named(setting: str) -> Iterator[None]:
-    """Name the setting in an error of its file."""
-    try:
-        yield
-    except (OSError, ValueError, EngineConfigError) as error:
-        raise StateError(f"The setting '{setting}': {error}") from None
+    traces = settings.read("traces", load_traces) or {}
+    return State(
+        settings,
+        traces,
+        settings.read("profiles", lambda path: read_profiles(path, settings, traces)),
+        settings.read("faults", read_rules) or (),
+        Policy.read(settings),
+        settings.read("engine", load_engine),
+    )
 
 
 class LiveState:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import bentoml
-
 from emulator import metrics
 from emulator.apis.api import API
 from emulator.apis.computations import Computation
@@ -15,15 +13,16 @@ from emulator.helpers.pool import HelperPool
 from emulator.injection.fault_injector import FaultInjector
 from emulator.limits.gate import open_store
 from emulator.metrics import TALLY
-from emulator.serving.bodies import BodyReader
-from emulator.serving.dispatcher import Dispatcher
-from emulator.serving.endings import Endings, add_to_metrics, write_log_line
+from emulator.reading.bodies import BodyReader
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.helper_work import HelperWork
+from emulator.serving.endings import Endings
 from emulator.serving.endpoint import Endpoint, Handler
 from emulator.serving.engine_timing import EngineTiming, Startup
-from emulator.serving.helper_work import HelperWork
 from emulator.serving.limiting import Limiter
 from emulator.serving.timing import Timing
 from emulator.state import LiveState
+from emulator.transport.bentoml_seam import worker_number
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply
 from tokenizer import TokenGenerator
@@ -34,10 +33,11 @@ class Worker:
 
     Args:
         live: The state that counts for the next request.
+        endings: Is told how each request for an API ended.
         version: The emulator's version, which the fingerprint of answers is made of.
     """
 
-    def __init__(self, live: LiveState, version: str) -> None:
+    def __init__(self, live: LiveState, endings: Endings, version: str) -> None:
         settings, generator = live.current.settings, TokenGenerator()
         fingerprint = "fp_" + hashlib.sha256(version.encode()).hexdigest()[:10]
         self.live = live
@@ -57,13 +57,13 @@ class Worker:
                 alone=settings.workers == 1,
             )
         )
-        self._endings = Endings(add_to_metrics, write_log_line)
+        self._endings = endings
 
     def _engine(self) -> EngineTiming | None:
         state = self.live.current
         if state.engine is None:
             return None
-        number = (bentoml.server_context.worker_index or 1) - 1  # vLLM counts from 0
+        number = (worker_number() or 1) - 1  # vLLM counts from 0
         return EngineTiming(state.engine, str(number), state.settings.models[0])
 
     def endpoint(self, handler: Handler) -> Endpoint:

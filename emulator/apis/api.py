@@ -16,21 +16,22 @@ from emulator.emulation.asked import Asked
 from emulator.engine.times import TokenTimes
 from emulator.faults.deciding import Fault
 from emulator.injection.fault_injector import FaultInjector
+from emulator.reading.counting import PromptCount
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.helper_work import HelperOrder, texts
+from emulator.reading.reader import Reader, Reading, Ready
 from emulator.rendering.renderer import Header
-from emulator.serving.counting import PromptCount
-from emulator.serving.dispatcher import Dispatcher
 from emulator.serving.event_stream import EVENT_STREAM, EventStream, play
 from emulator.serving.generation import Generation, random_id
-from emulator.serving.helper_work import HelperOrder, texts
-from emulator.serving.reader import Reader, Reading, Ready
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.exchange import Exchange, openai_envelope
 from emulator.transport.sending import (
+    JSON,
     Reply,
     ended_by_disconnect,
-    json_reply,
     openai_headers,
+    whole_reply,
 )
 from tokenizer import TokenGenerator
 
@@ -125,12 +126,16 @@ class API(ABC, Generic[R]):
 
 
 class TextAPI(API[Ready], Generic[B]):
-    """An API whose answers are texts, tool calls or JSON, token by token."""
+    """An API whose answers are texts, tool calls or JSON, token by token.
+
+    ``id_prefix`` and ``id_digits`` make the ids of answers; the types are those of their bodies.
+    """
 
     body: type[B]
     id_prefix: ClassVar = ""
     id_digits: ClassVar = 29
-    content_type: ClassVar = EVENT_STREAM
+    stream_type: ClassVar = EVENT_STREAM
+    whole_type: ClassVar = JSON
 
     @abstractmethod
     def read(self, request: B, *, lenient: bool) -> Reading:
@@ -175,9 +180,9 @@ class TextAPI(API[Ready], Generic[B]):
                 partial(play, generation, self._generator),
                 generation,
                 openai_headers(exchange),
-                self.content_type,
+                self.stream_type,
             )
-        return await _whole(generation)
+        return await self._whole(generation)
 
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
         made_id = random_id(self.id_prefix, self.id_digits)
@@ -194,15 +199,14 @@ class TextAPI(API[Ready], Generic[B]):
             times,
         )
 
-
-async def _whole(generation: Generation) -> Reply:
-    """Return a whole answer when its last token is due."""
-    exchange = generation.exchange
-    if generation.is_due:
-        body = await generation.whole()
-    else:
-        async with ended_by_disconnect(exchange.receive):
-            body = await generation.whole_in_time()
-    reply = json_reply(exchange, generation.reported(body))
-    exchange.left_s = time.monotonic()
-    return reply
+    async def _whole(self, generation: Generation) -> Reply:
+        """Return a whole answer when its last token is due."""
+        exchange = generation.exchange
+        if generation.is_due:
+            body = await generation.whole()
+        else:
+            async with ended_by_disconnect(exchange.receive):
+                body = await generation.whole_in_time()
+        reply = whole_reply(exchange, generation.reported(body), content_type=self.whole_type)
+        exchange.left_s = time.monotonic()
+        return reply

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from emulator.serving.dispatcher import Dispatcher
-from emulator.serving.helper_work import HelperOrder
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.helper_work import HelperOrder
+from emulator.reading.reader import Reader
 from emulator.serving.limiting import Limiter
-from emulator.serving.reader import Reader
 from emulator.state import State
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Reply, json_reply
+from emulator.transport.sending import Reply, whole_reply
 
 
 class Computation(ABC):
@@ -45,4 +45,4 @@ class Computation(ABC):
         exchange.model, body = await dispatcher.compute(exchange, self)
         if exchange.model:
             await limiter.look(exchange)
-        return json_reply(exchange, body)
+        return whole_reply(exchange, body)

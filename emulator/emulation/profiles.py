@@ -1,37 +1,26 @@
 """profiles.yaml: what counts for a model where neither headers nor the body say it."""
 
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any
 
-import yaml  # type: ignore[import-untyped]  # ships no types
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
 from emulator.emulation.header_fields import HEADERS_BY_FIELD, check_headers, header_text
-from emulator.emulation.jitter import parse_jitter
 from emulator.settings import Settings
-from emulator.timing.jitter import Floats
+from emulator.timing.jitter import Floats, Jitter
+from emulator.yaml_files import Document
 
 MAX_PROFILES = 1000
 MAX_GLOB_LENGTH = 256
 _MAX_CACHED_MODEL_LENGTH = 128
 _NOTHING: Mapping[str, str] = {}
-
-
-class ProfilesError(ValueError):
-    """A file of profiles that cannot be used; the message names it, the line and why."""
-
-
-class _FaultError(ValueError):
-    """What is wrong, and the part of the file where it is."""
-
-    def __init__(self, node: yaml.Node | None, problem: str) -> None:
-        super().__init__(problem)
-        self.line = 1 if node is None else node.start_mark.line + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +53,21 @@ class Profiles:
         return next(matching, _NOTHING)
 
 
+class _Entry(BaseModel):
+    """A profile as it stands in the file, with fields of any type."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    model: str = Field(min_length=1, max_length=MAX_GLOB_LENGTH)
+
+
+PROFILE_FIELDS = tuple(EmulationHeaders.model_fields)
+_ENTRY = create_model("Entry", __base__=_Entry, **dict.fromkeys(PROFILE_FIELDS, (Any, None)))  # type: ignore[call-overload]
+_FILE: TypeAdapter[list[_Entry]] = TypeAdapter(
+    Annotated[list[_ENTRY], Field(max_length=MAX_PROFILES)]  # type: ignore[arg-type]
+)
+
+
 def read_profiles(path: Path, settings: Settings, traces: Mapping[str, Floats]) -> Profiles:
     """Read a file of profiles.
 
@@ -73,82 +77,42 @@ def read_profiles(path: Path, settings: Settings, traces: Mapping[str, Floats]) 
         traces: The gaps of each trace, by name.
 
     Raises:
-        ProfilesError: It cannot be read, or is no list of profiles.
+        ConfigError: It cannot be read, or is no list of profiles.
     """
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-        return Profiles(tuple(_profiles(root, settings, traces)))
-    except OSError as error:
-        raise ProfilesError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ProfilesError(f"{path}: expected text in UTF-8") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ProfilesError(f"{path}, line {line}: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ProfilesError(f"{path}: {error}") from None
-    except _FaultError as fault:
-        raise ProfilesError(f"{path}, line {fault.line}: {fault}") from None
+    document = Document(path, _FILE)
+    profiles = []
+    for index, entry in enumerate(document.content):
+        headers: dict[str, str] = {}
+        for name in filter(entry.model_fields_set.__contains__, PROFILE_FIELDS):
+            try:
+                headers[HEADERS_BY_FIELD[name]] = _checked(name, getattr(entry, name), traces)
+            except ValueError as error:
+                raise document.error((index, name), str(error)) from None
+        checked = check_headers(headers)
+        length = settings.output_length if checked.output_length is None else checked.output_length
+        tokens, most = length + (checked.reasoning_length or 0), settings.max_output_length
+        if tokens > most:
+            raise document.error((index,), f"expected at most {most} tokens, but got {tokens}")
+        profiles.append(Profile(entry.model, headers))
+    return Profiles(tuple(profiles))
 
 
-def _profiles(
-    root: yaml.Node | None, settings: Settings, traces: Mapping[str, Floats]
-) -> Iterator[Profile]:
-    if not isinstance(root, yaml.SequenceNode):
-        raise _FaultError(root, "expected a list of profiles, each with a model")
-    if len(root.value) > MAX_PROFILES:
-        raise _FaultError(root.value[MAX_PROFILES], f"expected at most {MAX_PROFILES} profiles")
-    for node in root.value:
-        yield _profile(node, settings, traces)
+def _checked(field: str, value: object, traces: Mapping[str, Floats]) -> str:
+    """Return a field's value as its header says it.
 
-
-def _profile(node: yaml.Node, settings: Settings, traces: Mapping[str, Floats]) -> Profile:
-    fields = _fields(node)
-    if "model" not in fields:
-        raise _FaultError(node, "model: it is missing")
-    glob = fields.pop("model")
-    if not isinstance(glob, yaml.ScalarNode) or not 1 <= len(glob.value) <= MAX_GLOB_LENGTH:
-        raise _FaultError(glob, f"model: expected a text of 1 to {MAX_GLOB_LENGTH} characters")
-    headers: dict[str, str] = {}
-    for name, value in fields.items():
-        headers[HEADERS_BY_FIELD[name]] = _checked(name, value, traces)
-    checked = check_headers(headers)
-    length = settings.output_length if checked.output_length is None else checked.output_length
-    tokens, most = length + (checked.reasoning_length or 0), settings.max_output_length
-    if tokens > most:
-        raise _FaultError(node, f"expected at most {most} tokens, but got {tokens}")
-    return Profile(glob.value, headers)
-
-
-def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
-    """Return the nodes of a profile's fields."""
-    if not isinstance(node, yaml.MappingNode):
-        raise _FaultError(node, "expected fields with values")
-    fields: dict[str, yaml.Node] = {}
-    for key, value in node.value:
-        name = str(key.value)
-        if name != "model" and name not in PROFILE_FIELDS:
-            raise _FaultError(key, f"{name}: there is no such field; there are {_LISTED}")
-        if name in fields:
-            raise _FaultError(key, f"{name}: it is there twice")
-        fields[name] = value
-    return fields
-
-
-PROFILE_FIELDS = tuple(EmulationHeaders.model_fields)
-_LISTED = ", ".join(("model", *PROFILE_FIELDS))
-
-
-def _checked(field: str, node: yaml.Node, traces: Mapping[str, Floats]) -> str:
-    """Return a field's value as its header says it."""
-    text = header_text(yaml.SafeLoader("").construct_object(node))
+    Raises:
+        ValueError: It is not what the field takes.
+    """
+    text = header_text(value)
     if text is None:
-        raise _FaultError(node, f"{field}: expected one of a number, string or boolean")
+        raise ValueError("expected one of a number, string or boolean")
     header = HEADERS_BY_FIELD[field]
     try:
         check_headers({header: text})
-        if field.endswith("_jitter"):
-            parse_jitter(header, text, traces)
     except APIError as error:
-        raise _FaultError(node, placed(error, {header: field}).body.message) from None
+        message = placed(error, {header: field}).body.message
+        problem = message.removeprefix(f"Invalid '{field}': ").removesuffix(" instead.")
+        raise ValueError(problem) from None
+    if field.endswith("_jitter"):
+        Jitter.parse(text, traces)
     return text

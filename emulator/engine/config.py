@@ -1,20 +1,18 @@
 """What an engine is made of: read from a preset of engines/ or from a YAML file, and checked."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import yaml  # type: ignore[import-untyped]  # comes with BentoML, without types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from emulator.settings import ConfigError
+from emulator.yaml_files import Document
 
 PRESETS = Path(__file__).parents[2] / "engines"
 FILE_SUFFIXES = (".yaml", ".yml")
 
 MAX_STEP_MS = 60_000
 MAX_MS_PER_TOKEN = 1_000
-
-
-class EngineConfigError(Exception):
-    """An engine's file is missing or not valid; the message names the file and the key."""
 
 
 class EngineConfig(BaseModel):
@@ -80,48 +78,13 @@ def load_engine(name: str) -> EngineConfig:
     """Return the engine of a preset's name or of a file's path, which ends in .yaml or .yml.
 
     Raises:
-        EngineConfigError: No such preset or file, or it is not valid.
+        ConfigError: No such preset or file, or it is not valid.
     """
     is_file = name.endswith(FILE_SUFFIXES)
     path = Path(name) if is_file else PRESETS / f"{name}.yaml"
     if not is_file and name not in presets():
         known = ", ".join(presets())
-        raise EngineConfigError(
-            f"engine: expected one of {known}, or a path that ends in .yaml, but got {name!r}"
+        raise ConfigError(
+            f"expected one of {known}, or a path that ends in .yaml, but got {name!r}"
         )
-    return read_engine(path)
-
-
-def read_engine(path: Path) -> EngineConfig:
-    """Return the engine of a file.
-
-    Raises:
-        EngineConfigError: The file cannot be read or is not valid.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as error:
-        raise EngineConfigError(f"engine file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise EngineConfigError(f"engine file {path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise EngineConfigError(
-            f"engine file {path}: expected keys and values, but got {type(content).__name__}"
-        )
-    try:
-        return EngineConfig.model_validate(content)
-    except ValidationError as error:
-        faults = "; ".join(_fault(details) for details in error.errors())
-        raise EngineConfigError(f"engine file {path}: {faults}") from None
-
-
-def _fault(details: Any) -> str:  # noqa: ANN401 - pydantic_core's type is its own
-    key = ".".join(map(str, details["loc"]))
-    message = str(details["msg"]).removeprefix("Value error, ")
-    if not key:
-        return message
-    if details["type"] == "missing":
-        return f"{key}: this key is required"
-    if details["type"] == "extra_forbidden":
-        return f"{key}: there is no such key; the keys are {', '.join(EngineConfig.model_fields)}"
-    return f"{key}: {message}, but got {details['input']!r}"
+    return Document(path, EngineConfig).content

@@ -9,9 +9,9 @@ from typing import Protocol, TypeAlias
 
 from emulator.limits.buckets import Limits, Verdict
 from emulator.limits.keys import Caller, Keys, anyone
-from emulator.limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
+from emulator.limits.rules import Figures, Key, LimitsFile, Rules, read_keys, read_limits
 from emulator.limits.words import Refusal
-from emulator.settings import Settings
+from emulator.settings import ConfigError, Settings
 
 # Where the workers of a server find their common table.
 TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
@@ -59,28 +59,27 @@ class Policy:
         """Read the files that the settings name; None if nothing is limited or locked.
 
         Raises:
-            FileError: A file cannot be used.
+            ConfigError: A file cannot be used.
         """
         named: Sequence[Key] = ()
-        keys, names, limits = None, None, LimitsFile()
-        if settings.api_keys is not None:
-            content, keys = read_keys(settings.api_keys)
+        keys, names = None, None
+        if found := settings.read("api_keys", read_keys):
+            content, keys = found
             named = content.keys
             names = [key.name for key in named]
-        if settings.limits is not None:
-            limits = read_limits(settings.limits, settings.models, names)
+        limits = settings.read("limits", lambda path: read_limits(path, settings.models, names))
         given = {"rpm": settings.rpm, "tpm": settings.tpm}
         default = Figures(**{name: limit for name, limit in given.items() if limit is not None})
-        if keys is None and settings.limits is None and not default.model_fields_set:
+        if keys is None and limits is None and not default.model_fields_set:
             return None
-        return cls(Rules(default, limits, named), keys)
+        return cls(Rules(default, limits or LimitsFile(), named), keys)
 
 
 def prepare_store(url: str) -> None:
     """Make the store ready, before any worker starts.
 
     Raises:
-        FileError: The store is not there.
+        ConfigError: The store is not there.
     """
     if url == MEMORY:
         from emulator.limits.shared import create_table  # noqa: PLC0415 - needs POSIX
@@ -90,13 +89,13 @@ def prepare_store(url: str) -> None:
     try:
         from emulator.limits.redis_store import StoreError, check_store  # noqa: PLC0415 - optional
     except ImportError:
-        raise FileError(
+        raise ConfigError(
             "limits in Redis need the package redis: pip install -r requirements-redis.txt"
         ) from None
     try:
         check_store(url)
     except StoreError as error:
-        raise FileError(str(error)) from None
+        raise ConfigError(str(error)) from None
 
 
 def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> Store:

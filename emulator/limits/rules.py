@@ -2,17 +2,16 @@
 
 import fnmatch
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self
 
-import yaml  # type: ignore[import-untyped]  # ships no types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from emulator.limits.buckets import DAY, MINUTE, Bucket, Kind, Limits
 from emulator.limits.keys import Keys
 from emulator.settings import MAX_RATE_LIMIT
+from emulator.yaml_files import Document
 
 MAX_LINES = 1000
 MAX_KEYS = 10_000
@@ -20,10 +19,6 @@ MAX_NAME_LENGTH = 64
 
 _Limit = Annotated[int | None, Field(ge=1, le=MAX_RATE_LIMIT, strict=True)]
 _Glob = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class FileError(ValueError):
-    """A file that cannot be used; the message names it, the line and why."""
 
 
 class Figures(BaseModel):
@@ -141,17 +136,15 @@ def _first(kind: Kind, sources: Sequence[Figures]) -> Bucket | None:
 # Reading the files
 # --------------------------------------------------------------------------------------
 
-AnyFile = TypeVar("AnyFile", bound=BaseModel)
-
 
 def read_keys(path: Path) -> tuple[KeysFile, Keys]:
     """Read keys.yaml.
 
     Raises:
-        FileError: It cannot be read, or is not what is expected. Holds no key.
+        ConfigError: It cannot be read, or is not what is expected. Holds no key.
     """
-    document = _Document(path, secret={"key", "sha256"})
-    content = document.read(KeysFile)
+    document = Document(path, KeysFile, secret={"key", "sha256"})
+    content = document.content
     names: dict[str, int] = {}
     digests: dict[bytes, str] = {}
     for index, key in enumerate(content.keys):
@@ -172,10 +165,10 @@ def read_limits(
     """Read limits.yaml; `models` are the known ones, `names` those of the keys, if there are any.
 
     Raises:
-        FileError: It cannot be read, is not what is expected, or has a glob that matches nothing.
+        ConfigError: It cannot be read, is not what is expected, or has a glob that matches nothing.
     """
-    document = _Document(path)
-    content = document.read(LimitsFile)
+    document = Document(path, LimitsFile)
+    content = document.content
     for index, line in enumerate(content.limits):
         if not fnmatch.filter(models, line.model):
             raise document.error(
@@ -197,88 +190,3 @@ def read_limits(
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-
-
-class _Document:
-    """A YAML file whose parts know their lines."""
-
-    def __init__(self, path: Path, secret: set[str] | None = None) -> None:
-        """Take the names of the fields whose values no message may show."""
-        self.path = path
-        self.secret = secret or set()
-        self.root: yaml.Node | None = None
-
-    def read(self, model: type[AnyFile]) -> AnyFile:
-        """Return what the file holds."""
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise FileError(f"{self.path}: expected text in UTF-8") from None
-        try:
-            self.root = yaml.compose(text, yaml.SafeLoader)
-            self._refuse_duplicates(self.root, set())
-            data = yaml.safe_load(text)
-        except yaml.MarkedYAMLError as error:
-            raise self._syntax_error(error) from None
-        except yaml.YAMLError:
-            raise FileError(f"{self.path}: expected YAML, but got unprintable text") from None
-        try:
-            return model.model_validate({} if data is None else data)
-        except ValidationError as error:
-            raise self._invalid(error) from None
-
-    def error(self, place: Sequence[int | str], why: str) -> FileError:
-        """Return an error at a place in the file."""
-        line = self._line(place)
-        field = ".".join(map(str, place))
-        return FileError(f"{self.path}, line {line}: " + (f"{field}: {why}" if field else why))
-
-    def _syntax_error(self, error: yaml.MarkedYAMLError) -> FileError:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        # What is quoted may be a part of a key.
-        problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", error.problem or "not YAML")
-        return FileError(f"{self.path}, line {line}: {problem}")
-
-    def _invalid(self, error: ValidationError) -> FileError:
-        first = error.errors(include_url=False)[0]
-        place = first["loc"]
-        why = first["msg"].removeprefix("Value error, ")
-        if first["type"] not in ("missing", "value_error") and not (
-            (place and place[-1] in self.secret) or isinstance(first["input"], dict | list)
-        ):
-            why += f", but got {first['input']!r}"
-        return self.error(place, why)
-
-    def _line(self, place: Sequence[int | str]) -> int:
-        node, line = self.root, 1
-        for part in place:
-            found = next((value for key, value in _children(node) if key == part), None)
-            if found is None:
-                break
-            node, line = found[1], found[0].start_mark.line + 1
-        return line
-
-    def _refuse_duplicates(self, node: yaml.Node | None, visited: set[int]) -> None:
-        if id(node) in visited:  # an alias, perhaps of what it stands in
-            return
-        visited.add(id(node))
-        seen: set[int | str] = set()
-        for key, (mark, child) in _children(node):
-            if key in seen:
-                raise FileError(
-                    f"{self.path}, line {mark.start_mark.line + 1}: {key} is there twice"
-                )
-            seen.add(key)
-            self._refuse_duplicates(child, visited)
-
-
-def _children(node: Any) -> Iterator[tuple[int | str, tuple[yaml.Node, yaml.Node]]]:  # noqa: ANN401
-    """Yield the key or index of each part, the node that marks its line, and its node."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield str(key.value), (key, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield index, (value, value)

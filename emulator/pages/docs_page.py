@@ -25,7 +25,7 @@ from emulator.apis.responses.schema import Response as ResponseObject
 from emulator.contract.errors import ErrorEnvelope
 from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders
-from emulator.transport.bentoml_app import swagger_ui
+from emulator.transport.bentoml_seam import swagger_ui
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [

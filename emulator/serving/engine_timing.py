@@ -15,7 +15,7 @@ from emulator.engine.runner import EngineRunner, TimedSequence
 from emulator.engine.scheduler import OverloadError, Scheduler
 from emulator.engine.times import TokenTimes
 from emulator.metrics import TALLY
-from emulator.serving.reader import Ready
+from emulator.reading.reader import Ready
 from emulator.timing.clock import running_clock, sleep_until
 from emulator.transport.exchange import Exchange
 

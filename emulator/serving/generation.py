@@ -12,9 +12,9 @@ from emulator.answers.ask import Ask
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.contract.usage import Usage
 from emulator.engine.times import TokenTimes
+from emulator.reading.counting import PromptCount
 from emulator.rendering.renderer import EVENT_END, AnswerStream, Renderer
 from emulator.rendering.streams import STEP_US, rendering_us
-from emulator.serving.counting import PromptCount
 from emulator.timing.clock import sleep_until
 from emulator.timing.pace import Pace
 from emulator.timing.plan import GenerationPlan

@@ -11,7 +11,7 @@ from emulator.limits.buckets import Verdict
 from emulator.limits.gate import Account, Gate, Policy, Store
 from emulator.limits.words import Refusal, header_lines, too_many
 from emulator.metrics import TALLY
-from emulator.serving.counting import PromptCount
+from emulator.reading.counting import PromptCount
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import ended_by_disconnect
 

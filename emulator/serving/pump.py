@@ -59,7 +59,7 @@ class Pump:
                 elif step <= monotonic():
                     await clock.turn()
                 else:
-                    waiter = clock.repeat(step, steps.send)
+                    waiter = clock.drive(step, steps.send)
                     try:
                         step = await waiter
                     except CancelledError:

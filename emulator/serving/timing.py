@@ -10,10 +10,10 @@ from emulator.emulation.asked import Asked
 from emulator.emulation.jitter import JitterAsked
 from emulator.engine.runner import TimedSequence
 from emulator.engine.times import TokenTimes
-from emulator.serving.counting import PromptCount
-from emulator.serving.dispatcher import Dispatcher
+from emulator.reading.counting import PromptCount
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.reader import Ready
 from emulator.serving.engine_timing import EngineTiming
-from emulator.serving.reader import Ready
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.exchange import Exchange
 

@@ -105,9 +105,9 @@ class Clock:
 
     def wait(self, instant_s: float) -> asyncio.Future[None]:
         """Return a future that is done when `instant_s` has come."""
-        return self.repeat(instant_s, None)
+        return self.drive(instant_s, None)
 
-    def repeat(self, instant_s: float, step: Step | None) -> asyncio.Future[Any]:
+    def drive(self, instant_s: float, step: Step | None) -> asyncio.Future[Any]:
         """Call `step` with the time when `instant_s` has come, and again whenever it says.
 
         A step returns the instant of the next one. It must not sleep itself, nor take long. The
@@ -142,30 +142,32 @@ class Clock:
         """End the sleeps whose instant has come, and take steps; set the alarm for the next."""
         sleeps, now_s, passed = self._sleeps, monotonic(), 0
         turn_ends_s = now_s + STEPS_TURN_S
-        for instant_s, order, waiter, step in sleeps:
-            if instant_s > now_s or now_s > turn_ends_s:
-                break
-            passed += 1
-            if waiter.done():
-                self._cancelled -= 1
-            elif step is None:
-                waiter.set_result(None)
-            else:
-                try:
-                    found = step(now_s)
-                except Exception as error:  # noqa: BLE001 - whoever waits gets it
-                    waiter.set_exception(error)
+        try:
+            for instant_s, order, waiter, step in sleeps:
+                if instant_s > now_s or now_s > turn_ends_s:
+                    break
+                passed += 1
+                if waiter.done():
+                    self._cancelled -= 1
+                elif step is None:
+                    waiter.set_result(None)
                 else:
-                    if isinstance(found, float) and found > now_s:
-                        self._add((found, order, waiter, step))
+                    try:
+                        found = step(now_s)
+                    except Exception as error:  # noqa: BLE001 - whoever waits gets it
+                        waiter.set_exception(error)
                     else:
-                        waiter.set_result(found)
-                now_s = monotonic()
-        del sleeps[:passed]
-        if sleeps:
-            self._alarm.set(sleeps[0][0])
-        else:
-            self._alarm.clear()
+                        if isinstance(found, float) and found > now_s:
+                            self._add((found, order, waiter, step))
+                        elif not waiter.done():
+                            waiter.set_result(found)
+                    now_s = monotonic()
+        finally:  # what else is raised is for the loop to log: the other sleeps do not wait for it
+            del sleeps[:passed]
+            if sleeps:
+                self._alarm.set(sleeps[0][0])
+            else:
+                self._alarm.clear()
 
     async def sleep_until(self, instant_s: float) -> None:
         """Sleep until ``time.monotonic()`` has reached `instant_s`; never shorter."""
@@ -210,11 +212,13 @@ class Clock:
         elif took_s < TURN_S / 2 and self._turn_was_full:
             self._sleeps_per_turn = min(self._sleeps_per_turn * 2, _MAX_SLEEPS_PER_TURN)
         self._turn_was_full = len(self._behind) >= self._sleeps_per_turn
-        for _ in range(min(self._sleeps_per_turn, len(self._behind))):
-            waiter = self._behind.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-        self._loop().call_soon(self._take_turns)
+        try:
+            for _ in range(min(self._sleeps_per_turn, len(self._behind))):
+                waiter = self._behind.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+        finally:  # the loop logs what one of them raises, and the others get their turns
+            self._loop().call_soon(self._take_turns)
 
 
 _clocks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = weakref.WeakKeyDictionary()

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from time import monotonic
 from typing import NoReturn
 
 import httptools
@@ -17,6 +16,7 @@ from emulator import metrics
 from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
+from emulator.timing.deadlines import Deadlines
 from emulator.transport.direct_write import DirectCycle
 from emulator.transport.uvicorn_seam import STATUS_LINE, HttpToolsProtocol, install
 
@@ -52,47 +52,6 @@ class _Nowhere(list[tuple[bytes, bytes]]):
 
 
 _NOWHERE = _Nowhere()
-
-
-class _HeadTimer:
-    """Ends requests whose headers do not arrive in time.
-
-    It knows just those whose headers came in parts, all of which have the same time: one timer
-    serves them, and others cost nothing.
-    """
-
-    def __init__(self) -> None:
-        self._ends_s: dict[BoundedProtocol, float] = {}  # in the order in which they come
-        self._is_watching = False
-
-    def add(self, connection: "BoundedProtocol") -> None:
-        """Give the headers that have begun to arrive their time."""
-        self._ends_s[connection] = monotonic() + HEADERS_TIMEOUT_S
-        if not self._is_watching:
-            self._is_watching = True
-            connection.loop.call_later(HEADERS_TIMEOUT_S, self._watch, connection.loop)
-
-    def discard(self, connection: "BoundedProtocol") -> None:
-        """Let go of a connection."""
-        self._ends_s.pop(connection, None)
-
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._ends_s
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Refuse what is late, and come back for the next."""
-        now_s = monotonic()
-        while self._ends_s:
-            connection, end_s = next(iter(self._ends_s.items()))
-            if end_s > now_s:
-                loop.call_later(end_s - now_s, self._watch, loop)
-                return
-            del self._ends_s[connection]
-            connection.end_late_headers()
-        self._is_watching = False
-
-
-_TIMER = _HeadTimer()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -143,8 +102,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._head_is_done:
             if self._unproductive > MAX_HEADERS_BYTES:
                 self._refuse(self._too_large())
-            elif self not in _TIMER and self._refusal is None:
-                _TIMER.add(self)
+            elif self not in _HEADS and self._refusal is None:
+                _HEADS.add(self)
             return
         self._has_large_part = False
         if self._unproductive > MAX_HEADERS_BYTES:
@@ -245,8 +204,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_WAITING:
             raise _too_many_waiting()
         self._unproductive = 0
-        if self in _TIMER:
-            _TIMER.discard(self)
+        _HEADS.discard(self)
         super().on_headers_complete()
         self.headers = _NOWHERE
 
@@ -266,7 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
         While an answer is under way, what follows may wait for the server, not for the client.
         """
         if self.cycle is not None and not self.cycle.response_complete:
-            _TIMER.add(self)
+            _HEADS.add(self)
         else:
             self._refuse(_headers_too_late())
 
@@ -288,7 +246,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the client is gone."""
-        _TIMER.discard(self)
+        _HEADS.discard(self)
         super().connection_lost(exc)
 
     def _refuse(self, refusal: APIError) -> None:
@@ -296,7 +254,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             return
         self._refusal = refusal
-        _TIMER.discard(self)
+        _HEADS.discard(self)
         cycle = self.cycle
         if self.pipeline and cycle.more_body:  # its body broke off
             self.pipeline.popleft()
@@ -338,6 +296,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.url) > MAX_URL_BYTES:
             return _url_too_long(len(self.url))
         return _headers_too_large("a request's headers")
+
+
+# Headers that came in parts, and are not complete yet; others cost nothing.
+_HEADS = Deadlines(HEADERS_TIMEOUT_S, BoundedProtocol.end_late_headers)
 
 
 class _Turn:

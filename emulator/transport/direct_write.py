@@ -2,7 +2,7 @@
 
 from typing import TypeAlias
 
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from emulator.transport.uvicorn_seam import STATUS_LINE, RequestResponseCycle
 
@@ -24,6 +24,14 @@ class DirectCycle(RequestResponseCycle):
     uvicorn validates each header of each answer, and checks its state again for each chunk; we made
     both ourselves. `benchmarks.throughput --measure whole cost` shows what that saves.
     """
+
+    def take_body(self) -> bytes | None:
+        """Return the body if all of it has arrived, without waiting; else None."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()
+        return body
 
     async def send_whole(
         self, status: int, headers: RawHeaders, lines: bytes, body: bytes | memoryview
@@ -73,3 +81,9 @@ def direct_cycle(send: Send) -> DirectCycle | None:
     """
     cycle = getattr(send, "__self__", None)
     return cycle if isinstance(cycle, DirectCycle) and not cycle.access_log else None
+
+
+def arrived_body(receive: Receive) -> bytes | None:
+    """Return the body of a request if all of it has arrived; else None, and `receive` tells."""
+    cycle = getattr(receive, "__self__", None)
+    return cycle.take_body() if isinstance(cycle, DirectCycle) else None

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from emulator.contract.error_words import placed, server_error
 from emulator.contract.errors import APIError
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import CLIENT_CLOSED_REQUEST, Reply, json_reply
+from emulator.transport.sending import CLIENT_CLOSED_REQUEST, Reply, whole_reply
 
 _ENDS = ("/chat/completions", "/completions", "/responses", "/embeddings", "/models")
 _NO_PLACES: dict[str, str] = {}
@@ -54,7 +54,7 @@ def error_reply(exchange: Exchange, error: Exception) -> Reply:
     found = to_api_error(exchange, error)
     exchange.status = found.status
     exchange.code = found.body.code or found.body.type
-    reply = json_reply(exchange, exchange.envelope(found.body), found.status)
+    reply = whole_reply(exchange, exchange.envelope(found.body), found.status)
     headers = dict(found.headers)
     if isinstance(error, HTTPException) and error.headers:
         headers |= error.headers

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emulator import metrics
 from emulator.metrics import TALLY
-from emulator.transport import bentoml_app, uvicorn_seam
-from emulator.transport.bentoml_app import AnswerError, EndpointMetrics, Surroundings
+from emulator.transport import bentoml_seam, uvicorn_seam
+from emulator.transport.bentoml_seam import AnswerError, EndpointMetrics, Surroundings
 from emulator.transport.bounded_protocol import bound_connections
 from emulator.transport.cors import Cors
 from emulator.transport.socket_control import RECEIVE
@@ -47,18 +47,20 @@ class FastPath:
         self.endpoints: dict[str, Answers] = {}
         self._cors = cors
         self.uvicorn_lacks = uvicorn_seam.lacking()
+        self._surroundings: Surroundings | None = None
         self._open: dict[str, tuple[Answers, EndpointMetrics]] = {}
 
     def add(self, path: str, endpoint: Answers) -> None:
-        """Answer POST requests of a path, too."""
+        """Answer POST requests of a path, too; BentoML makes the service last of all."""
         self.endpoints[path] = endpoint
+        if self._surroundings is not None:
+            self._open[path] = endpoint, self._surroundings.metrics_of(path)
 
     def open(self, surroundings: Surroundings) -> None:
         """Answer requests from now on."""
-        self._open = {
-            path: (endpoint, surroundings.metrics_of(path))
-            for path, endpoint in self.endpoints.items()
-        }
+        self._surroundings = surroundings
+        for path, endpoint in self.endpoints.items():
+            self.add(path, endpoint)
 
     def over(self, app: ASGIApp) -> ASGIApp:
         """Return an application that answers here, or else by `app`."""
@@ -125,14 +127,25 @@ class FastPathInstaller:
         cors = None if surroundings.has_cors else self._cors
         outermost = _Outermost(surroundings.stack, cors, self._fast_path.endpoints)
         surroundings.replace(self._fast_path.over(outermost))
-        _tell("bentoml", lacking, bentoml_app.COST)
+        _tell("bentoml", lacking, bentoml_seam.COST)
         _tell("uvicorn", self._fast_path.uvicorn_lacks, uvicorn_seam.COST)
 
 
-def speed_up_connections(fast_path: FastPath) -> None:
-    """Have the server that is about to start write answers past uvicorn, if its version allows."""
+def speed_up_connections(fast_path: FastPath, idle_s: float) -> None:
+    """Have the server that is about to start write answers past uvicorn, if its version allows.
+
+    Args:
+        fast_path: Answers before all else.
+        idle_s: How long a connection may be idle between two requests.
+    """
     if not fast_path.uvicorn_lacks:
         bound_connections(fast_path.over)
+    if bentoml_seam.worker_number() is not None and (
+        lacking := uvicorn_seam.keep_idle_connections(idle_s)
+    ):
+        logger.warning(
+            "keep_alive_s does not count, as uvicorn %s lacks %s", version("uvicorn"), lacking
+        )
 
 
 def _tell(package: str, lacking: list[str], cost: str) -> None:

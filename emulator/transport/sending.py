@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import Any
 
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
@@ -17,7 +16,8 @@ from emulator.transport.exchange import Exchange
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
-_JSON = b"content-length: %d\r\ncontent-type: application/json\r\n%b"
+JSON = b"application/json"
+_LINES = b"content-length: %d\r\ncontent-type: %b\r\n%b"
 _OPENAI_LINES = (
     b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b"
 )
@@ -61,13 +61,15 @@ class Reply:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
 
 
-class JSONReply(Reply):
-    """JSON with headers that are ready lines; `headers` come before them."""
+class WholeReply(Reply):
+    """A whole answer with headers that are ready lines; `headers` come before them."""
 
-    def __init__(self, body: bytes | memoryview, status: int, lines: bytes) -> None:
+    def __init__(
+        self, body: bytes | memoryview, status: int, lines: bytes, content_type: bytes = JSON
+    ) -> None:
         super().__init__(status, [])
         self.body = body
-        self._lines = _JSON % (len(body), lines)
+        self._lines = _LINES % (len(body), content_type, lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, in one write where nothing has to see it."""
@@ -79,17 +81,20 @@ class JSONReply(Reply):
         await super().__call__(scope, receive, send)
 
 
-def json_reply(
-    exchange: Exchange, body: BaseModel | bytes | bytearray, status: int = 200
-) -> JSONReply:
-    """Return `body` as JSON with OpenAI's headers."""
+def whole_reply(
+    exchange: Exchange,
+    body: BaseModel | bytes | bytearray,
+    status: int = 200,
+    content_type: bytes = JSON,
+) -> WholeReply:
+    """Return `body`, as JSON if it is a model, with OpenAI's headers."""
     content: bytes | memoryview
     if isinstance(body, BaseModel):
         content = body.model_dump_json().encode()
     else:
         # A copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
-    return JSONReply(content, status, openai_lines(exchange))
+    return WholeReply(content, status, openai_lines(exchange), content_type)
 
 
 class PiecesReply(Reply):
@@ -119,18 +124,6 @@ class PiecesReply(Reply):
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
-def current_task() -> asyncio.Task[Any]:
-    """Return the running task.
-
-    Raises:
-        RuntimeError: There is none.
-    """
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("what is to be cancelled must be a task")
-    return task
-
-
 @asynccontextmanager
 async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
     """Cancel the body of the `async with` as soon as the client goes away.
@@ -138,7 +131,9 @@ async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
     Raises:
         ClientDisconnect: The client went away.
     """
-    task = current_task()
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("what is to be cancelled must be a task")
     gone = False
 
     async def watch() -> None:
@@ -158,45 +153,3 @@ async def ended_by_disconnect(receive: Receive) -> AsyncIterator[None]:
         raise ClientDisconnect from None
     finally:
         watcher.cancel()
-
-
-class Deadline:
-    """Ends the body of a `with` that takes longer than `timeout_s` seconds, in any task.
-
-    All tasks have the same time, so that one timer serves them: asyncio.timeout() would cost each
-    request about 15 us.
-
-    Raises:
-        TimeoutError: The time is over.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._ends_s: dict[asyncio.Task[Any], float] = {}  # in the order in which they come
-        self._is_watching = False
-
-    def __enter__(self) -> None:
-        """Give the current task its time."""
-        self._ends_s[current_task()] = monotonic() + self._timeout_s
-        if not self._is_watching:
-            self._is_watching = True
-            asyncio.get_running_loop().call_later(self._timeout_s, self._watch)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let go of the current task."""
-        task = current_task()
-        is_over = self._ends_s.pop(task, None) is None
-        if is_over and task.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise TimeoutError
-
-    def _watch(self) -> None:
-        """Cancel the tasks whose time is over, and come back for the next."""
-        now_s = monotonic()
-        while self._ends_s:
-            task, end_s = next(iter(self._ends_s.items()))
-            if end_s > now_s:
-                asyncio.get_running_loop().call_later(end_s - now_s, self._watch)
-                return
-            del self._ends_s[task]
-            task.cancel()
-        self._is_watching = False

@@ -5,9 +5,14 @@ the server starts all the same, on plain ASGI.
 """
 
 import asyncio
+import dis
+import inspect
+import sys
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
+
+import uvicorn
 
 try:
     from uvicorn.protocols.http import auto, httptools_impl
@@ -36,6 +41,9 @@ COST = (
     "again for each token, and connections have uvicorn's bounds alone."
 )
 
+# BentoML's own option, which a worker's command line has if the operator has given it.
+KEEP_ALIVE_OPTION = "--timeout-keep-alive"
+
 _PROTOCOL = """
     access_log access_logger app connection_lost connection_made connections cycle data_received
     eof_received flow headers loop on_body on_headers_complete on_message_begin on_response_complete
@@ -61,12 +69,42 @@ def lacking() -> list[str]:
 
 
 def _names(cls: type) -> set[str]:
-    """Return the names that a class has, or that its methods set or read."""
+    """Return the names that a class has, or that its methods set."""
     methods = [part for part in vars(cls).values() if isinstance(part, FunctionType)]
-    return {*dir(cls), *(name for method in methods for name in method.__code__.co_names)}
+    return {
+        *dir(cls),
+        *(
+            step.argval
+            for method in methods
+            for step in dis.get_instructions(method)
+            if step.opname == "STORE_ATTR"
+        ),
+    }
 
 
 def install(protocol: type[Any], cycle: type[Any]) -> None:
     """Make the server that is about to start use these classes in place of uvicorn's own."""
     httptools_impl.RequestResponseCycle = cycle  # type: ignore[misc]
     auto.AutoHTTPProtocol = protocol
+
+
+def keep_idle_connections(idle_s: float) -> str:
+    """Let connections be idle for so long between two requests, where BentoML's own option is not.
+
+    A worker makes uvicorn's configuration, with BentoML's 5 s, after it has imported the service.
+
+    Returns:
+        What this version of uvicorn lacks for that; empty if it lacks nothing.
+    """
+    if any(word.startswith(KEEP_ALIVE_OPTION) for word in sys.argv):
+        return ""
+    original = getattr(uvicorn, "Config", None)
+    if original is None or "timeout_keep_alive" not in inspect.signature(original).parameters:
+        return "Config(timeout_keep_alive=...)"
+
+    class Config(original):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
+            super().__init__(*args, **{**kwargs, "timeout_keep_alive": idle_s})
+
+    uvicorn.Config = Config  # type: ignore[misc]
+    return ""

@@ -15,7 +15,7 @@ from emulator.answers.composing import Composer
 from emulator.answers.corpus import Corpus
 from emulator.answers.stops import hold_back
 from emulator.apis.chat.asking import chat_ask
-from emulator.serving.planning import plan_generation
+from emulator.reading.planning import plan_generation
 from emulator.settings import Settings
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
 from tests.support.sdk import chunks, complete, text_of

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import time
+from collections.abc import Awaitable, Callable
 from http.client import HTTPConnection
 from typing import Any
 
@@ -10,11 +10,11 @@ import psutil
 import pytest
 from starlette.types import Send
 
+from emulator.contract.error_words import overloaded
 from emulator.serving.event_stream import EventStream
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Deadline
 from schemas import ErrorBody, ErrorEnvelope
 from tests.support.server import Server, eventually, is_alive
 from tests.support.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, headers, unread
@@ -34,8 +34,35 @@ async def broken(send: Send) -> None:
     raise RuntimeError("out of paper")
 
 
-def test_fault_within_a_stream_is_told() -> None:
-    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly."""
+async def busy(send: Send) -> None:
+    """Send one block, and find no helper for the rest."""
+    await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+    raise overloaded()
+
+
+@pytest.mark.parametrize(
+    ("play", "status", "code", "message"),
+    [
+        (broken, 500, None, "The server had an error while processing your request."),
+        (
+            busy,
+            503,
+            "server_is_overloaded",
+            "The server is currently overloaded. Please try again later.",
+        ),
+    ],
+)
+def test_fault_within_a_stream_is_told(
+    caplog: pytest.LogCaptureFixture,
+    play: Callable[[Send], Awaitable[None]],
+    status: int,
+    code: str | None,
+    message: str,
+) -> None:
+    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly.
+
+    A fault of our own is logged with its traceback, and a busy server is none.
+    """
     sent: list[Any] = []
 
     async def run() -> None:
@@ -47,20 +74,15 @@ def test_fault_within_a_stream_is_told() -> None:
             sent.append(message)
 
         exchange = Exchange({"type": "http"}, receive, State(Settings()))
-        await EventStream(exchange, broken, InWords(), [])({}, receive, send)
-        assert (exchange.status, exchange.code) == (500, "server_error")
+        await EventStream(exchange, play, InWords(), [])({}, receive, send)
+        assert exchange.status == status
 
     asyncio.run(run())
     start, first, error, end = sent
     assert (start["status"], first["body"]) == (200, b"data: {}\n\n")
-    assert json.loads(error["body"].removeprefix(b"data: ")) == {
-        "error": {
-            "message": "The server had an error while processing your request.",
-            "type": "server_error",
-            "param": None,
-            "code": None,
-        }
-    }
+    told = json.loads(error["body"].removeprefix(b"data: "))["error"]
+    assert (told["message"], told["code"]) == (message, code)
+    assert bool(caplog.records) == (status == 500)
     assert (end["body"], end["more_body"]) == (b"", False)
 
 
@@ -106,26 +128,3 @@ def cpu_s(process: psutil.Process) -> float:
         return float(sum(process.cpu_times()[:2]))
     except psutil.NoSuchProcess:
         return 0.0
-
-
-def test_deadline_ends_each_task_in_its_own_time() -> None:
-    """Tasks that begin apart end apart, never early; one that is in time is left alone."""
-    deadline = Deadline(0.1)
-
-    async def take(start_s: float, time_s: float) -> float:
-        """Return how long the body of the `with` lasted, below 0 if it was ended."""
-        await asyncio.sleep(start_s)
-        begun_s = time.monotonic()
-        try:
-            with deadline:
-                await asyncio.sleep(time_s)
-        except TimeoutError:
-            return begun_s - time.monotonic()
-        return time.monotonic() - begun_s
-
-    async def run() -> tuple[float, float, float, float]:
-        return await asyncio.gather(take(0, 60), take(0.03, 0.02), take(0.05, 60), take(0.3, 60))
-
-    first, in_time, second, later = asyncio.run(run())
-    assert in_time > 0
-    assert all(0.1 <= -ended_s < 0.5 for ended_s in (first, second, later))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from emulator.apis.chat.asking import chat_ask
 from emulator.contract.error_words import header_error
-from emulator.serving.planning import plan_generation
+from emulator.reading.planning import plan_generation
 from emulator.serving.timing import refuse_beyond_timeout
 from emulator.settings import Settings
 from emulator.timing.plan import GenerationPlan
@@ -390,6 +390,7 @@ def test_default_settings() -> None:
         "limits_store": "memory",
         "workers": None,
         "timeout_s": 300,
+        "keep_alive_s": 120,
         "max_body_mb": 50,
         "helpers": 2,
         "timer_slack_us": 0,

@@ -18,11 +18,11 @@ from emulator.faults.asking import FaultHeaders, Wish, contradiction, header_con
 from emulator.faults.attempts import Attempts
 from emulator.faults.deciding import Call, Fault, decide, first_match, matches
 from emulator.faults.kinds import KINDS, Kind, StreamWire, WholeWire, broken, first_half, pieces
-from emulator.faults.rules import Match, Rule, RulesError, read_rules
+from emulator.faults.rules import Match, Rule, read_rules
 from emulator.faults.statuses import error_body
 from emulator.injection.fault_injector import FaultInjector
 from emulator.injection.faulty_answers import Place, instant_s
-from emulator.settings import Settings
+from emulator.settings import ConfigError, Settings
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.exchange import Exchange
@@ -172,10 +172,18 @@ def _tokens(fault: Fault | None) -> int | None:
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
-        ("kind: eof", 1, "expected a list of rules"),
+        ("kind: eof", 1, "expected a list, but got fields with values"),
         ("- kind: eof\n- kind: explode", 2, "expected one of status, error, eof"),
-        ("- kind: eof\n  colour: blue", 2, "colour: there is no such field"),
-        ("- match:\n    modle: x\n  kind: eof", 2, "match.modle: there is no such field"),
+        (
+            "- kind: eof\n  colour: blue",
+            2,
+            "colour: there is no such field; there are kind, status,",
+        ),
+        (
+            "- match:\n    modle: x\n  kind: eof",
+            2,
+            "match.modle: there is no such field; did you mean model?",
+        ),
         ("- match: {stream: 1}\n  kind: eof", 1, "match.stream"),
         ("- kind: eof\n\n  after_tokens: -1", 3, "after_tokens.min: "),
         ("- kind: eof\n  after_tokens: true", 2, "after_tokens: expected fields with values"),
@@ -192,7 +200,7 @@ def _tokens(fault: Fault | None) -> int | None:
 )
 def test_bad_rules_are_told(tmp_path: Path, text: str, line: int, problem: str) -> None:
     """A file that is no list of rules is refused with its name, the line and what is wrong."""
-    with pytest.raises(RulesError) as caught:
+    with pytest.raises(ConfigError) as caught:
         rules_of(tmp_path, text)
     assert f"faults.yaml, line {line}: " in str(caught.value)
     assert problem in str(caught.value)
@@ -205,7 +213,7 @@ def test_missing_rules_are_told(tmp_path: Path) -> None:
         file = tmp_path / name
         if content:
             file.write_bytes(content)
-        with pytest.raises(RulesError, match=name):
+        with pytest.raises(ConfigError, match=name):
             read_rules(file)
 
 

@@ -173,6 +173,8 @@ def check_pytest(words: Sequence[str]) -> None:
 def check_python(words: Sequence[str]) -> None:
     """A script exists, and so does each option that it is given."""
     script = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
+    if not (REPOSITORY / script).exists():  # a package
+        script = script.replace(".py", "/__main__.py")
     source = (REPOSITORY / script).read_text()
     if script.startswith("benchmarks/"):  # which share some
         source += (REPOSITORY / "benchmarks" / "kit" / "server.py").read_text()
@@ -497,6 +499,14 @@ def test_report_is_as_shown(http: httpx.Client) -> None:
 def shapes(report: dict[str, Any]) -> dict[str, Any]:
     """Return the names of a report's figures."""
     return {name: [*value] if isinstance(value, dict) else None for name, value in report.items()}
+
+
+def test_every_named_variable_is_a_setting() -> None:
+    """Every variable of a page with the settings' prefix is one, but those said to be none."""
+    none = {"EMULATOR_URL", "EMULATOR_SERVICE_HOST", "EMULATOR_PORT"}
+    named = set(re.findall(r"(?<!\w)EMULATOR_[A-Z0-9_]+", all_text())) - none
+    assert named
+    assert {name.removeprefix("EMULATOR_").lower() for name in named} <= set(Settings.model_fields)
 
 
 def test_every_named_error_exists() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from emulator.limits.buckets import DAY, Bucket
 from emulator.limits.keys import Caller, Keys, anyone, key_of
-from emulator.limits.rules import Figures, FileError, Key, LimitsFile, Rules, read_keys, read_limits
+from emulator.limits.rules import Figures, Key, LimitsFile, Rules, read_keys, read_limits
 from emulator.limits.words import NO_KEY, Refusal
-from emulator.settings import DEFAULT_MODELS
+from emulator.settings import DEFAULT_MODELS, ConfigError
 from tests.support.documents import page
 
 MODELS = ("gpt-4", "gpt-4-32k", "gpt-3.5-turbo")
@@ -78,13 +78,14 @@ def test_a_limit_for_a_day() -> None:
         ("default:\n  rpm: -5\n", "but got -5"),
         ("default:\n  rpm: many\n", "line 2: default.rpm: Input should be a valid"),
         ("default: {rpm: 1, rpd: 1}\n", "line 1: default: expected rpm or rpd, but got both"),
-        ("default:\n  rpm: 1\n  rpm: 2\n", "line 3: rpm is there twice"),
-        ("limits:\n- model: gpt-4\n  rps: 1\n", "line 3: limits.0.rps: Extra inputs"),
+        ("default:\n  rpm: 1\n  rpm: 2\n", "line 3: rpm: it is there twice"),
+        ("limits:\n- model: gpt-4\n  rps: 1\n", "line 3: limits.0.rps: there is no such field;"),
+        ("limits:\n- model: gpt-4\n  rps: 1\n", "did you mean rpm? There are rpm, rpd, tpm, tpd,"),
         ("limits:\n- rpm: 1\n- model: gpt-5*\n", "line 3: limits.1.model: 'gpt-5*' matches no"),
         ("limits:\n- rpm: 1\n- model: gpt-5*\n", "Known models: gpt-4, gpt-4-32k, gpt-3.5-turbo."),
         ("limits:\n- key: team-a\n", "line 2: limits.0.key: keys have names only with"),
         ("limits: [\n", "line 2: "),
-        ("- rpm: 1\n", "line 1: Input should be a valid dictionary"),
+        ("- rpm: 1\n", "line 1: expected fields with values, but got a list"),
         ("default: &a\n  rpm: *a\n", "line 2: "),
         ("default:\n  rpm: \x00\n", "expected YAML"),
     ],
@@ -93,7 +94,7 @@ def test_bad_limits(tmp_path: Path, text: str, words: str) -> None:
     """A bad limits file is told with its name, the line and why."""
     path = written(tmp_path, text)
 
-    with pytest.raises(FileError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_limits(path, MODELS)
 
     assert str(caught.value).startswith(str(path))
@@ -102,13 +103,13 @@ def test_bad_limits(tmp_path: Path, text: str, words: str) -> None:
 
 def test_a_glob_that_matches_no_key(tmp_path: Path) -> None:
     """A line for keys that nobody has stops the start."""
-    with pytest.raises(FileError, match=r"line 2: limits.0.key: 'b\*' matches no key.*team-a"):
+    with pytest.raises(ConfigError, match=r"line 2: limits.0.key: 'b\*' matches no key.*team-a"):
         read_limits(written(tmp_path, "limits:\n- key: b*\n"), MODELS, ["team-a"])
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing file is named."""
-    with pytest.raises(FileError, match=r"none.yaml: No such file"):
+    with pytest.raises(ConfigError, match=r"none.yaml: No such file"):
         read_limits(tmp_path / "none.yaml", MODELS)
 
 
@@ -141,7 +142,7 @@ def test_keys_are_found_by_key_or_digest(tmp_path: Path) -> None:
             "line 2: keys.0: expected",
         ),
         ("keys:\n- name: a\n", "line 2: keys.0: expected key or sha256"),
-        (f"keys:\n- key: {SECRET}\n", "line 2: keys.0.name: Field required"),
+        (f"keys:\n- key: {SECRET}\n", "line 2: keys.0.name: it is missing"),
         (f"keys:\n- name: a b\n  key: {SECRET}\n", "line 2: keys.0.name: String should match"),
         (
             f"keys:\n- name: a\n  key: [{SECRET}]\n",
@@ -167,7 +168,7 @@ def test_bad_keys(tmp_path: Path, text: str, words: str) -> None:
     """A bad keys file is told with its name, the line and why, and without any key."""
     path = written(tmp_path, text)
 
-    with pytest.raises(FileError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_keys(path)
 
     assert str(caught.value).startswith(str(path))

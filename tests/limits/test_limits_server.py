@@ -280,6 +280,42 @@ def test_errors_tell_limits_and_take_nothing(
     assert limits_told(answer) == limits_told(before)
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("extra", "parameters", "param"),
+    [
+        ({"X-ITL-JITTER": "wild"}, {}, "X-ITL-JITTER"),
+        ({"X-FAULT-KIND": "gone"}, {}, "X-FAULT-KIND"),
+        ({"X-FAULT-STATUS": "500", "X-FAULT-ATTEMPTS": "1"}, {}, "X-FAULT-ATTEMPTS"),
+        ({"X-TTFT-MS": "600000"}, {}, "stream"),
+        ({"X-TTFT-MS": "599999", "X-TTFT-JITTER": "uniform:0"}, {}, "stream"),
+        (
+            {},
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice",
+        ),
+    ],
+)
+def test_what_is_refused_takes_nothing(
+    http: httpx.Client, model: str, extra: dict[str, str], parameters: dict[str, object], param: str
+) -> None:
+    """Whatever is a 400 leaves the model's limits as they were, and its headers tell so."""
+    refused = http.post(CHAT_PATH, json=chat(model=model, **parameters), headers=extra)
+    assert (refused.status_code, error_of(refused)["param"]) == (400, param)
+    told = limits_told(refused)
+    assert (told["remaining-requests"], told["remaining-tokens"]) == ("1000", "1000")
+
+
+def test_an_unknown_choice_of_tools_tells_its_model(http: httpx.Client) -> None:
+    """A 400 for a tool that is not there tells the limits of the model that was asked for."""
+    choice = {"type": "function", "function": {"name": "g"}}
+    body = chat(model="gpt-4-32k", tools=[TOOL], tool_choice=choice)
+    told = limits_told(http.post(CHAT_PATH, json=body))
+    assert told["limit-requests"] == "2"
+
+
 def test_counting_input_tells_limits_and_takes_nothing(http: httpx.Client, model: str) -> None:
     """The POST endpoint that counts an input tells what is left, and takes nothing of it."""
     body = {"model": model, "input": "Hi"}

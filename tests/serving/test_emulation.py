@@ -10,8 +10,8 @@ import pytest
 
 from conftest import PROFILES
 from emulator.emulation.header_fields import HEADERS_BY_FIELD
-from emulator.emulation.profiles import ProfilesError, read_profiles
-from emulator.settings import Settings
+from emulator.emulation.profiles import read_profiles
+from emulator.settings import ConfigError, Settings
 from schemas import EmulationHeaders
 from tests.serving.test_settings import failed_start
 from tests.support.reference import cpu_s, here_s, least
@@ -322,18 +322,22 @@ def test_a_thousand_profiles_are_found_quickly(tmp_path: Path) -> None:
 
 BAD_FILES = {
     "yaml": ("- model: a\n  ttft_ms: [", "line 2", "expected"),
-    "no list": ("model: a", "line 1", "expected a list of profiles"),
-    "empty": ("", "line 1", "expected a list of profiles"),
+    "no list": ("model: a", "line 1", "expected a list, but got fields with values"),
+    "empty": ("", "line 1", "expected a list, but got nothing"),
     "no model": ("- ttft_ms: 5", "line 1", "model: it is missing"),
-    "model": ("- model: [a]", "line 1", "model: expected a text"),
+    "model": ("- model: [a]", "line 1", "model: Input should be a valid string"),
     "no fields": ("- model: a\n- b", "line 2", "expected fields with values"),
-    "unknown": ("- model: a\n\n  ttft: 5", "line 3", "ttft: there is no such field"),
+    "unknown": (
+        "- model: a\n\n  ttft: 5",
+        "line 3",
+        "ttft: there is no such field; did you mean ttft_ms? There are model, ",
+    ),
     "twice": ("- model: a\n  itl_ms: 5\n  itl_ms: 6", "line 3", "itl_ms: it is there twice"),
-    "value": ("- model: a\n  itl_ms: soon", "line 2", "Invalid 'itl_ms': expected a number of"),
+    "value": ("- model: a\n  itl_ms: soon", "line 2", "itl_ms: expected a number of"),
     "range": ("- model: a\n  itl_ms: -1", "line 2", "from 0 to 60000, but got '-1'"),
     "null": ("- model: a\n  itl_ms:", "line 2", "expected one of a number"),
     "list": ("- model: a\n  itl_ms: [5]", "line 2", "expected one of a number"),
-    "jitter": ("- model: a\n  itl_jitter: x", "line 2", "Invalid 'itl_jitter': expected 'normal"),
+    "jitter": ("- model: a\n  itl_jitter: x", "line 2", "itl_jitter: expected 'normal"),
     "trace": ("- model: a\n  itl_jitter: trace:x", "line 2", "expected a trace of this server"),
     "length": (
         "- model: b\n- model: a\n  output_length: 131072\n  reasoning_length: 1",
@@ -347,7 +351,7 @@ BAD_FILES = {
 def test_bad_profiles_are_refused(tmp_path: Path, kind: str) -> None:
     """A bad file is refused with its name, the line and what is wrong there."""
     text, line, problem = BAD_FILES[kind]
-    with pytest.raises(ProfilesError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path / 'p.yaml'}, {line}: ")
     assert problem in str(caught.value)
@@ -355,7 +359,7 @@ def test_bad_profiles_are_refused(tmp_path: Path, kind: str) -> None:
 
 def test_too_many_profiles_are_refused(tmp_path: Path) -> None:
     """A file has a bound."""
-    with pytest.raises(ProfilesError, match="line 1001: expected at most 1000 profiles"):
+    with pytest.raises(ConfigError, match="line 1001: expected at most 1000 entries, but got 1001"):
         read(tmp_path, "- model: a\n" * 1001)
 
 
@@ -365,7 +369,7 @@ def test_bad_profiles_stop_the_start(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text("- model: a\n  ttft_ms: -1\n")
     message = " ".join(failed_start("--arg", f"profiles={path}").split("\n"))
-    assert f"{path}, line 2: Invalid 'ttft_ms'" in message
+    assert f"{path}, line 2: ttft_ms: expected a number of" in message
     assert "Traceback" not in message
 
 

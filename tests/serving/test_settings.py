@@ -1,4 +1,4 @@
-"""What the operator sets with ``--arg``, at the start and at the end of a real server."""
+"""What the operator sets, at the start and at the end of a real server."""
 
 import atexit
 import json
@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
@@ -18,6 +19,7 @@ import pytest
 
 from tests.support.ahead import shared
 from tests.support.cut_wire import exchange
+from tests.support.raw import ended, request
 from tests.support.server import (
     PLAIN,
     REPOSITORY,
@@ -40,10 +42,14 @@ TIMEOUT_S = 0.5
 
 @shared("module")
 def custom(_: Path) -> AbstractContextManager[Server]:
-    """Yield a server with no setting left at its default."""
+    """Yield a server with no setting left at its default, two by variables of the environment."""
+    environment = {
+        "EMULATOR_ITL_MS": "12.5",
+        "EMULATOR_KEEP_ALIVE_S": "1",
+        "EMULATOR_TTFT_MS": "600",  # the argument wins
+    }
     arguments = args(
         ttft_ms=30,
-        itl_ms=12.5,
         output_length=7,
         max_output_length=300,
         models="alpha,org/beta",
@@ -52,7 +58,7 @@ def custom(_: Path) -> AbstractContextManager[Server]:
         timeout_s=TIMEOUT_S,
         max_body_mb=MAX_BODY / 1_000_000,
     )
-    return running_server(*arguments)
+    return running_server(*arguments, env=environment)
 
 
 @pytest.fixture
@@ -219,6 +225,26 @@ def test_silence_ends_with_the_timeout(custom: Server, is_stream: bool) -> None:
     assert came.raw == b"" or not came.is_complete
 
 
+def test_idle_connection_is_closed(custom: Server) -> None:
+    """A connection that is idle for longer than the setting says is closed, and no sooner."""
+    idle = ended(custom.address, request("GET", "/health", close=False))
+    assert idle.after_s >= 1
+    assert idle.after_s < 5  # 5 s is BentoML's own
+
+
+@pytest.mark.slow
+def test_idle_connection_outlasts_bentomls_own_time(server: Server) -> None:
+    """By default a connection that has been idle for 6 s answers the next request."""
+    connection = HTTPConnection(*server.address, timeout=30)
+    connection.connect()
+    connection.auto_open = 0  # a connection that was closed is not made again
+    for pause_s in (6, 0):
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+        time.sleep(pause_s)
+    connection.close()
+
+
 def test_workers_are_set(custom: Server) -> None:
     """As many workers start as were asked for."""
     started = re.findall(r"openai_emulator:(\d+)\] Service openai_emulator init", custom.log())
@@ -292,6 +318,21 @@ def test_bad_setting_stops_the_start(setting: str, named: str) -> None:
     """A bad setting ends ``bentoml serve`` at once with a message that names it."""
     message = failed_start("--arg", setting)
     assert named in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("EMULATOR_TTFT_MS", "-1", "EMULATOR_TTFT_MS=-1: Input should be"),
+        ("EMULATOR_WORKERS", "many", "EMULATOR_WORKERS=many: Input should be"),
+        ("EMULATOR_KEEPALIVE_S", "1", "the nearest is EMULATOR_KEEP_ALIVE_S"),
+    ],
+)
+def test_bad_variable_stops_the_start(name: str, value: str, said: str) -> None:
+    """A bad variable of the environment ends ``bentoml serve`` with a message that names it."""
+    message = failed_start(**{name: value})
+    assert said in " ".join(message.split())
     assert "Traceback" not in message
 
 

@@ -177,7 +177,7 @@ def test_steps_are_taken_when_they_are_due(run: Run) -> None:
             steps -= 1
             return due_s if steps else "over"
 
-        while await running_clock().repeat(due_s, step) != "over":
+        while await running_clock().drive(due_s, step) != "over":
             pass  # it was behind
 
     async def main() -> None:
@@ -194,12 +194,12 @@ def test_steps_end_with_the_past_or_a_fault(run: Run) -> None:
 
     async def main() -> None:
         soon_s = time.monotonic() + 0.01
-        past, fault = running_clock().repeat(soon_s, lambda _: 1.0), ValueError("broken")
+        past, fault = running_clock().drive(soon_s, lambda _: 1.0), ValueError("broken")
 
         def broken(_: float) -> object:
             raise fault
 
-        raised = running_clock().repeat(soon_s, broken)
+        raised = running_clock().drive(soon_s, broken)
         assert await lateness_s(soon_s) >= 0
         assert await past == 1.0
         with pytest.raises(ValueError, match="broken"):
@@ -219,7 +219,7 @@ def test_no_step_after_a_cancelled_one(run: Run) -> None:
                 taken.append(name)
                 return now_s + 0.005
 
-            return running_clock().repeat(time.monotonic() + 0.005, step)
+            return running_clock().drive(time.monotonic() + 0.005, step)
 
         going, ending = begin("going"), begin("ending")
         await sleep_until(time.monotonic() + 0.05)
@@ -232,6 +232,82 @@ def test_no_step_after_a_cancelled_one(run: Run) -> None:
         going.cancel()
         running_clock().forget(going)
         assert len(running_clock()) == 0
+
+    run(main())
+
+
+class Broken:
+    """Waits, and fails when it may go on."""
+
+    def done(self) -> bool:
+        """Wait on."""
+        return False
+
+    def set_result(self, _: None, /) -> None:
+        """Fail."""
+        raise LookupError("broken")
+
+    def set_exception(self, _: Exception, /) -> None:
+        """Fail."""
+
+
+def faults_of(loop: asyncio.AbstractEventLoop) -> list[object]:
+    """Return where the faults that reach a loop will be."""
+    faults: list[object] = []
+    loop.set_exception_handler(lambda _, context: faults.append(context.get("exception")))
+    return faults
+
+
+def test_turns_go_on_after_one_that_fails(run: Run) -> None:
+    """A callback that raises in its turn is told to the loop once; all others get their turns."""
+
+    async def main() -> None:
+        faults = faults_of(asyncio.get_running_loop())
+        before = [running_clock().turn() for _ in range(3)]
+        running_clock().wake_in_turn([Broken()])
+        after = [running_clock().turn() for _ in range(3)]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*before, *after)
+            await running_clock().turn()
+        assert [repr(fault) for fault in faults] == ["LookupError('broken')"]
+        assert len(running_clock()) == 0
+
+    run(main())
+
+
+@pytest.mark.usefixtures("alarm")
+def test_alarm_goes_on_after_a_step_that_fails_badly(run: Run) -> None:
+    """What a step raises that no future takes is told to the loop once; other sleeps end."""
+
+    async def main() -> None:
+        faults = faults_of(asyncio.get_running_loop())
+        due_s = time.monotonic() + 0.01
+
+        def broken(_: float) -> object:
+            raise StopIteration
+
+        waiter = running_clock().drive(due_s, broken)
+        async with asyncio.timeout(5):
+            await asyncio.gather(sleep_until(due_s), sleep_until(due_s + 0.02))
+        assert [type(fault) for fault in faults] == [TypeError]
+        assert len(running_clock()) == 0
+        waiter.cancel()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("alarm")
+def test_step_may_give_up_its_own_sleep(run: Run) -> None:
+    """A step that cancels its own waiter is the last one, and no fault."""
+
+    async def main() -> None:
+        faults = faults_of(asyncio.get_running_loop())
+        due_s = time.monotonic() + 0.01
+        waiter = running_clock().drive(due_s, lambda _: waiter.cancel())
+        async with asyncio.timeout(5):
+            await asyncio.gather(sleep_until(due_s), sleep_until(due_s + 0.02))
+        assert waiter.cancelled()
+        assert faults == []
 
     run(main())
 
@@ -254,7 +330,7 @@ def taken_between(loop: SimulatedLoop, steps: int, other_s: float) -> list[int]:
             taken += 1
             loop.work(STEP_S)
 
-        waiters = [running_clock().repeat(0.02, step) for _ in range(steps)]
+        waiters = [running_clock().drive(0.02, step) for _ in range(steps)]
         while not all(waiter.done() for waiter in waiters):
             between.append(taken)
             loop.work(other_s)

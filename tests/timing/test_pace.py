@@ -14,8 +14,8 @@ from emulator.answers.answer import Answer, Segment
 from emulator.answers.ask import Ask
 from emulator.apis.chat.events import ChatRenderer
 from emulator.emulation.asked import Asked
+from emulator.reading.counting import PromptCount
 from emulator.rendering.renderer import Header
-from emulator.serving.counting import PromptCount
 from emulator.serving.generation import Generation
 from emulator.settings import Settings
 from emulator.state import State

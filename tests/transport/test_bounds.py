@@ -32,8 +32,8 @@ from emulator.contract.bounds import (
     MAX_STRING_LENGTH,
     MAX_TOOLS,
 )
+from emulator.reading.bodies import parse_body
 from emulator.schema_instances import SchemaError, dumps, instance, least_values
-from emulator.serving.bodies import parse_body
 from emulator.timing.plan import GenerationPlan
 from schemas import (
     APIError,

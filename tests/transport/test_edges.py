@@ -16,27 +16,18 @@ from tests.support.server import REPOSITORY, Server, args, eventually, running_s
 from tests.support.wire import CHAT_PATH, chat, headers, post, stream
 
 BROKEN = """
-from service import OpenAIEmulator, endpoints
+from emulator.apis.completions.api import CompletionsAPI
+from emulator.apis.models import api as lookups
 
 
-async def fail(request):
+async def fail(*_):
     raise RuntimeError("a fault\\n\\x1b[31mof our own")
 
 
-_init = OpenAIEmulator.inner.__init__
+CompletionsAPI.take = fail
+lookups.list_models = fail
 
-
-def init(self):
-    _init(self)
-    endpoints["/v1/completions"] = fail
-
-
-async def list_models(self, request):
-    await fail(request)
-
-
-OpenAIEmulator.inner.__init__ = init
-OpenAIEmulator.inner.list_models = list_models
+from service import OpenAIEmulator
 """
 
 

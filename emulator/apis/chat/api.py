@@ -9,7 +9,7 @@ from emulator.apis.chat.events import ChatRenderer
 from emulator.apis.chat.prompt import ChatPrompt
 from emulator.apis.chat.refusals import refuse_chat
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.serving.reader import Reading
+from emulator.reading.reader import Reading
 
 
 class ChatAPI(TextAPI[ChatCompletionRequest]):

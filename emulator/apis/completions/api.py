@@ -8,7 +8,7 @@ from emulator.apis.asking import ask_of
 from emulator.apis.completions.events import CompletionRenderer
 from emulator.apis.completions.prompt import CompletionPrompt, echoes
 from emulator.apis.completions.schema import CompletionRequest
-from emulator.serving.reader import Reading
+from emulator.reading.reader import Reading
 
 
 class CompletionsAPI(TextAPI[CompletionRequest]):

@@ -24,11 +24,11 @@ from emulator.engine.times import TokenTimes
 from emulator.faults.deciding import Fault
 from emulator.injection.fault_injector import FaultInjector
 from emulator.injection.faulty_answers import instant_s
-from emulator.serving.bodies import is_light
-from emulator.serving.counting import PromptCount
-from emulator.serving.dispatcher import Dispatcher
-from emulator.serving.helper_work import HelperOrder
-from emulator.serving.reader import Reader
+from emulator.reading.bodies import is_light
+from emulator.reading.counting import PromptCount
+from emulator.reading.dispatcher import Dispatcher
+from emulator.reading.helper_work import HelperOrder
+from emulator.reading.reader import Reader
 from emulator.state import State
 from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan

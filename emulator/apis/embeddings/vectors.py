@@ -9,7 +9,7 @@ from emulator.contract.errors import APIError
 from emulator.embeddings.embedder import Embedded, Embedder, InputError
 from emulator.embeddings.models import most_dimensions
 from emulator.emulation.asked import Asked
-from emulator.serving.counting import PromptCount
+from emulator.reading.counting import PromptCount
 from emulator.timing.plan import GenerationPlan
 from tokenizer import count_tokens
 

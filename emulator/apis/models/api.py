@@ -10,7 +10,7 @@ from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import string_too_long
 from emulator.contract.errors import APIError
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Reply, json_reply
+from emulator.transport.sending import Reply, whole_reply
 
 MODELS_CREATED = 1_677_610_602
 
@@ -22,7 +22,7 @@ def _model(name: str) -> Model:
 async def list_models(exchange: Exchange) -> Reply:
     """Answer GET /v1/models."""
     models = exchange.state.settings.models
-    return json_reply(exchange, ModelList(data=[_model(name) for name in models]))
+    return whole_reply(exchange, ModelList(data=[_model(name) for name in models]))
 
 
 async def get_model(exchange: Exchange) -> Reply:
@@ -41,12 +41,12 @@ async def get_model(exchange: Exchange) -> Reply:
         raise APIError(
             f"The model '{name}' does not exist", status=404, param="model", code="model_not_found"
         )
-    return json_reply(exchange, _model(name))
+    return whole_reply(exchange, _model(name))
 
 
 async def list_completions(exchange: Exchange) -> Reply:
     """Answer GET /v1/chat/completions: the stored ones, of which there are none."""
-    return json_reply(exchange, CompletionList())
+    return whole_reply(exchange, CompletionList())
 
 
 async def find_response(exchange: Exchange) -> Reply:
@@ -73,4 +73,4 @@ class HealthCheck:
     async def health(self, exchange: Exchange) -> Reply:
         """Answer with status, version and uptime in seconds."""
         uptime = round(time.monotonic() - self._started_s, 3)
-        return json_reply(exchange, Health(version=self._version, uptime=uptime))
+        return whole_reply(exchange, Health(version=self._version, uptime=uptime))

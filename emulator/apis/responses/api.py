@@ -11,7 +11,7 @@ from emulator.apis.responses.asking import response_ask
 from emulator.apis.responses.events import Echoed, ResponsesRenderer
 from emulator.apis.responses.refusals import refuse_response
 from emulator.apis.responses.schema import InputTokens, InputTokensRequest, ResponsesRequest
-from emulator.serving.reader import Reader, Reading
+from emulator.reading.reader import Reader, Reading
 from emulator.state import State
 
 

@@ -4,11 +4,11 @@ import json
 
 from emulator.apis.computations import Computation
 from emulator.apis.vllm.tokenizing import detokenize, tokenize
+from emulator.reading.reader import Reader
 from emulator.serving.engine_timing import Startup
-from emulator.serving.reader import Reader
 from emulator.state import State
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Reply, json_reply
+from emulator.transport.sending import Reply, whole_reply
 
 
 class TokenizeAPI(Computation):
@@ -57,7 +57,7 @@ class VersionAndPing:
 
     async def version(self, exchange: Exchange) -> Reply:
         """Answer GET /version."""
-        return json_reply(exchange, self._body)
+        return whole_reply(exchange, self._body)
 
     async def ping(self, _: Exchange) -> Reply:
         """Answer /ping: nothing, with 200, or 503 while the model loads."""

@@ -13,7 +13,7 @@ from emulator.contract.bodies import RequestModel
 from emulator.contract.bounds import MAX_MODEL_LENGTH, MAX_PROMPT_TOKENS, Members, Text
 from emulator.contract.error_words import request_error
 from emulator.contract.errors import APIError
-from emulator.serving.bodies import parse_json
+from emulator.reading.bodies import parse_json
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)

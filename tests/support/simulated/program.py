@@ -26,6 +26,7 @@ time.monotonic = monotonic
 import asyncio  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Mapping  # noqa: E402
@@ -35,6 +36,8 @@ from bentoml._internal.utils.args import set_arguments  # noqa: E402
 
 from emulator.timing import clock  # noqa: E402
 from tests.support.simulated_time import LoopAlarm, SimulatedLoop, run_on, wait_until  # noqa: E402
+
+LONGEST_S = 60  # of a run, in real time: a loop that turns without end would never tell
 
 
 class Call:
@@ -112,6 +115,7 @@ def forked(application: Any, line: str) -> str:  # noqa: ANN401
     """Return what a run in a fork of this process answers, as JSON; a fault is a text."""
     reading, writing = os.pipe()
     if not (pid := os.fork()):
+        signal.alarm(LONGEST_S)
         try:
             answer: object = run(application, json.loads(line))
         except BaseException:  # noqa: BLE001 - told to whoever asked

@@ -1,5 +1,6 @@
 """The bodies of requests: taken within bounds, parsed and checked."""
 
+import asyncio
 import re
 from time import monotonic
 from typing import TypeGuard, TypeVar
@@ -18,8 +19,8 @@ from emulator.helpers.spool import Spool
 from emulator.prompts.attachments import shorten_attachments
 from emulator.settings import Settings
 from emulator.timing.clock import running_clock
+from emulator.transport.direct_write import arrived_body
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Deadline
 
 # To parse and to check what has no more bytes, or these with no more values, keys and escapes,
 # takes under 0.5 ms whatever it holds. An escape takes a sixteenth of what a value does.
@@ -82,7 +83,6 @@ class BodyReader:
     def __init__(self, settings: Settings) -> None:
         self._limit = int(settings.max_body_mb * 1_000_000)
         self._timeout_s = settings.timeout_s
-        self._deadline = Deadline(settings.timeout_s)
         self.held = 0
 
     async def read(self, exchange: Exchange) -> ReceivedBody:
@@ -94,8 +94,12 @@ class BodyReader:
         """
         body = ReceivedBody(self)
         try:
-            with self._deadline:
-                await self._read(exchange, body)
+            content = arrived_body(exchange.receive)
+            if content is not None and len(content) <= self._limit:
+                body.content = content
+            else:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._read(exchange, body, content or b"")
             exchange.size = size = len(body.content)
             if MAX_BYTES_SURELY_LIGHT < size <= MAX_BYTES_READ_INLINE:
                 # Of many that come at once, as many are read in one go as take a millisecond.
@@ -112,9 +116,10 @@ class BodyReader:
             raise
         return body
 
-    async def _read(self, exchange: Exchange, body: ReceivedBody) -> None:
+    async def _read(self, exchange: Exchange, body: ReceivedBody, begun: bytes) -> None:
+        """Take a body part by part; too much of it may have `begun`."""
         limit = self._limit
-        declared = int(exchange.fields.get(b"content-length", 0))
+        declared = int(exchange.fields.get(b"content-length", len(begun)))
         if declared > limit:
             raise _too_large(limit, declared)
         content: bytearray | Spool | None = None

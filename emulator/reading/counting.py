@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from emulator.helpers.pool import Job
-from emulator.serving.jobs import next_result
+from emulator.reading.jobs import next_result
 
 # Larger requests are not counted at once: 8,192 bytes of text or tools take 0.2 to 0.5 ms.
 MAX_BYTES_COUNTED_INLINE = 8192

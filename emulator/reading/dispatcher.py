@@ -11,11 +11,11 @@ from emulator.emulation.header_fields import given_headers
 from emulator.engine.prompts import EnginePrompt
 from emulator.helpers.pool import BusyError, HelperPool, Job, Lane, Pieces
 from emulator.helpers.spool import Spool
-from emulator.serving.bodies import MAX_BYTES_KEPT, BodyReader, ReceivedBody, is_light, named_model
-from emulator.serving.counting import MAX_BYTES_COUNTED_INLINE, PromptCount
-from emulator.serving.helper_work import HelperOrder, Refused
-from emulator.serving.jobs import next_result
-from emulator.serving.reader import BodyOfTexts, Reader, Ready, prompts_of
+from emulator.reading.bodies import MAX_BYTES_KEPT, BodyReader, ReceivedBody, is_light, named_model
+from emulator.reading.counting import MAX_BYTES_COUNTED_INLINE, PromptCount
+from emulator.reading.helper_work import HelperOrder, Refused
+from emulator.reading.jobs import next_result
+from emulator.reading.reader import BodyOfTexts, Reader, Ready, prompts_of
 from emulator.state import State
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import ended_by_disconnect

@@ -1,10 +1,23 @@
-"""BentoML's application around our routes: its metrics, its middleware, its pages."""
+"""What BentoML leaves to do: a bento's arguments, how long a connection may be idle.
 
-from collections.abc import Awaitable, Callable
+A bento drops `bentoml serve`'s arguments (bentoml/_internal/service/loader.py, `_load_bento`), so
+they are read from the command line, and handed on to the workers in the environment.
+"""
+
+import argparse
+import inspect
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import bentoml
+import yaml  # type: ignore[import-untyped]
+from bentoml.exceptions import BentoMLConfigException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -14,12 +27,84 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from emulator import settings
 from emulator.metrics import FLUSH_EVERY_S, TALLY
 
 try:
     from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 except ImportError:
     RunnerTrafficMetricsMiddleware = None  # type: ignore[assignment, misc]
+
+ARGUMENTS_VARIABLE = "OPENAI_EMULATOR_ARGUMENTS"
+
+logger = logging.getLogger("bentoml.openai_emulator")
+
+
+def read_settings() -> settings.Settings:
+    """Return what the operator has set.
+
+    Raises:
+        BentoMLConfigException: A value is wrong, or a name is no setting's.
+    """
+    try:
+        return settings.read_settings(_given(), _known_to_bentoml())
+    except settings.ConfigError as error:
+        raise BentoMLConfigException(str(error)) from None
+
+
+def worker_number() -> int | None:
+    """Return which worker this process is, from 1; none if it is the one that starts them."""
+    try:
+        return bentoml.server_context.worker_index
+    except AttributeError:
+        _warn("bentoml", "server_context.worker_index")
+        return 1 if ARGUMENTS_VARIABLE in os.environ else None
+
+
+def _given() -> dict[str, Any]:
+    """Return the arguments of the command line that started the server."""
+    if worker_number() is None:
+        given = _parse(sys.argv[1:])
+        os.environ[ARGUMENTS_VARIABLE] = json.dumps(given, default=str)
+        return given
+    handed = os.environ.get(ARGUMENTS_VARIABLE)
+    if handed is None:
+        _warn("bentoml", "the environment of the process that starts the workers")
+        return {}
+    return dict(json.loads(handed))
+
+
+def _known_to_bentoml() -> dict[str, Any]:
+    """Return the arguments that BentoML has for the service: from a bento those of its build."""
+    try:
+        return vars(bentoml.use_arguments())
+    except AttributeError:
+        _warn("bentoml", "use_arguments()")
+        return {}
+
+
+def _parse(words: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments in a command line of BentoML's, which has checked their form."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--arg", action="append", default=[])
+    parser.add_argument("--arg-file", type=Path)
+    found, _ = parser.parse_known_args(words)
+    from_file = yaml.safe_load(found.arg_file.read_text()) if found.arg_file else {}
+    return {**from_file, **dict(pair.partition("=")[::2] for pair in found.arg)}
+
+
+def _warn(package: str, missing: str) -> None:
+    logger.warning(
+        "%s %s has no %s: settings given with --arg may not count, those of the environment do",
+        package,
+        version(package),
+        missing,
+    )
+
+
+# --------------------------------------------------------------------------------------
+# BentoML's application around our routes
+# --------------------------------------------------------------------------------------
 
 AnyLayer = TypeVar("AnyLayer")
 AnswerError = Callable[[Request, Exception], Awaitable[Response]]
@@ -96,7 +181,8 @@ class Surroundings:
         traffic = _first(self._layers, RunnerTrafficMetricsMiddleware)
         if traffic is None:
             return ["a RunnerTrafficMetricsMiddleware in its middleware"]
-        names = {*vars(traffic), *dir(traffic), *type(traffic)._setup.__code__.co_names}
+        setup = inspect.unwrap(getattr(traffic, "_setup", self.lacking))
+        names = {*vars(traffic), *dir(traffic), *setup.__code__.co_names}
         return [
             f"RunnerTrafficMetricsMiddleware.{name}"
             for name in sorted(set(_TRAFFIC.split()) - names)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol, overload
 
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.engine.prompts import engine_prompts
-from emulator.serving.bodies import named_model
-from emulator.serving.reader import BodyOfTexts, Reader, Ready
+from emulator.reading.bodies import named_model
+from emulator.reading.reader import BodyOfTexts, Reader, Ready
 from emulator.state import State
 
 

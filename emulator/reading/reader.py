@@ -17,10 +17,10 @@ from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
 from emulator.engine.prompts import EnginePrompt, engine_prompts
+from emulator.reading.bodies import AnyRequest, parse_any_body
+from emulator.reading.counting import PromptCount
+from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
-from emulator.serving.bodies import AnyRequest, parse_any_body
-from emulator.serving.counting import PromptCount
-from emulator.serving.planning import plan_generation
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan

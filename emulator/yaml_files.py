@@ -1,0 +1,186 @@
+"""The operator's YAML files, checked against a model; an error names file, line and field."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import yaml  # type: ignore[import-untyped]  # ships no types
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from emulator.settings import ConfigError
+
+MAX_FAULTS_TOLD = 5
+MAX_SHOWN = 128  # characters of a value in a message
+
+Content = TypeVar("Content")
+# The keys and indices that lead to a value, such as ("rules", 3, "match").
+Place: TypeAlias = Sequence[int | str]
+Schema: TypeAlias = dict[str, Any]
+
+
+class Document(Generic[Content]):
+    """A YAML file: its checked ``content``, and errors at a place in it.
+
+    Args:
+        path: The file.
+        shape: The type of its content. An empty file is a model of which no field is given.
+        secret: Names of fields whose values no message may show.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, or its content is of another type.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: type[Content] | TypeAdapter[Content],
+        *,
+        secret: Collection[str] = (),
+    ) -> None:
+        self._path = path
+        self._secret = frozenset(secret)
+        self._root: yaml.Node | None = None
+        data = self._read()
+        if data is None and isinstance(shape, type) and issubclass(shape, BaseModel):
+            data = {}
+        adapter = shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)
+        try:
+            self.content: Content = adapter.validate_python(data)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)[:MAX_FAULTS_TOLD]
+            told = "; ".join(self._told(fault, adapter) for fault in faults)
+            raise ConfigError(f"{path}, {told}") from None
+
+    def error(self, place: Place, problem: str) -> ConfigError:
+        """Return the error that something is wrong with the value at `place`."""
+        return ConfigError(f"{self._path}, {self._located(place, problem)}")
+
+    def _read(self) -> object:
+        """Return the file's content as plain objects, None of an empty file."""
+        try:
+            loader = _Loader(self._path.read_text(encoding="utf-8"))
+            self._root = loader.get_single_node()
+            return None if self._root is None else loader.construct_document(self._root)
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{self._path}: expected text in UTF-8") from None
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            problem = error.problem or "expected YAML"
+            if self._secret:  # what is quoted may be a part of one
+                problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", problem)
+            raise ConfigError(f"{self._path}, line {line}: {problem}") from None
+        except yaml.YAMLError:
+            raise ConfigError(f"{self._path}: expected YAML, but got unprintable text") from None
+        except RecursionError:
+            raise ConfigError(f"{self._path}: expected YAML that is nested less deeply") from None
+
+    def _told(self, fault: ErrorDetails, adapter: TypeAdapter[Content]) -> str:
+        """Return one of pydantic's errors in terms of the file."""
+        place, value = fault["loc"], fault["input"]
+        match fault["type"]:
+            case "missing":
+                problem = "it is missing"
+            case "extra_forbidden":
+                problem = _unknown(str(place[-1]), _fields(adapter.json_schema(), place[:-1]))
+            case "model_type" | "dict_type":
+                problem = f"expected fields with values{self._got(place, value)}"
+            case "tuple_type" | "list_type":
+                problem = f"expected a list{self._got(place, value)}"
+            case "too_long" if isinstance(value, list):
+                place = (*place, fault["ctx"]["max_length"])
+                problem = f"expected at most {place[-1]} entries, but got {len(value)}"
+            case _:
+                problem = fault["msg"].removeprefix("Value error, ")
+                if not isinstance(value, dict | list):
+                    problem += self._got(place, value)
+        return self._located(place, problem)
+
+    def _got(self, place: Place, value: object) -> str:
+        if not self._secret.isdisjoint(place):
+            return ""
+        names = {dict: "fields with values", list: "a list", type(None): "nothing"}
+        return f", but got {names.get(type(value)) or f'{value!r:.{MAX_SHOWN}}'}"
+
+    def _located(self, place: Place, problem: str) -> str:
+        """Return a problem with its line and field; the index in a list of all is in the line."""
+        line, node = 1, self._root
+        for part in place:
+            found = next((entry for entry in _entries(node) if entry[0] == str(part)), None)
+            if found is None:
+                break
+            _, mark, node = found
+            line = mark.start_mark.line + 1
+        field = ".".join(map(str, place[1:] if place and isinstance(place[0], int) else place))
+        return ": ".join(filter(None, (f"line {line}", field, problem)))
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # its package ships no types
+    """PyYAML's loader, which refuses repeated keys, and knows the line of every bad scalar."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Read a mapping."""
+        node = super().compose_mapping_node(anchor)
+        names: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in names:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{name}: it is there twice", problem_mark=key.start_mark
+                )
+            names.add(name)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        """Make a plain object."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # as of the timestamp 2026-13-01
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
+
+
+def _entries(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """Yield the key or index of each entry, the node at its beginning, and that of its value."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield str(key.value), key, value
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield str(index), value, value
+
+
+# --------------------------------------------------------------------------------------
+# Unknown fields
+# --------------------------------------------------------------------------------------
+
+
+def _unknown(name: str, fields: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, fields, n=1)
+    guess = f"did you mean {nearest[0]}? There are" if nearest else "there are"
+    return f"there is no such field; {guess} {', '.join(fields)}"
+
+
+def _fields(schema: Schema, place: Place) -> list[str]:
+    """Return the names of the fields that a JSON Schema allows at a place."""
+    found = [*_alternatives(schema, schema)]
+    for part in place:
+        children = [
+            node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+            for node in found
+        ]
+        deeper = [each for child in children if child for each in _alternatives(schema, child)]
+        found = deeper or found  # the tag of a union is no part of the file
+    return [*dict.fromkeys(name for node in found for name in node.get("properties", ()))]
+
+
+def _alternatives(root: Schema, node: Schema) -> Iterable[Schema]:
+    """Yield a schema and all that it refers to, or is a choice of."""
+    yield node
+    if "$ref" in node:
+        yield from _alternatives(root, root["$defs"][node["$ref"].rpartition("/")[2]])
+    for each in (*node.get("anyOf", ()), *node.get("oneOf", ())):
+        yield from _alternatives(root, each)
