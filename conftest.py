@@ -4,6 +4,7 @@ With EMULATOR_URL set, the tests talk to the server at that address; those that 
 log or start servers with settings of their own are then skipped.
 """
 
+import gc
 import os
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,6 +45,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Begin to start what the tests share, in the order of the tests."""
+    gc.freeze()  # thousands of tests are no garbage: collections need not look at them
     if not EMULATOR_URL and not session.config.option.collectonly:
         AHEAD.expect(name for item in session.items for name in getattr(item, "fixturenames", ()))
 

@@ -267,7 +267,7 @@ def certain(text: str, stops: Sequence[str]) -> int:
 
 
 @given(tokens=TEXTS, stops=STOPS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_hold_back_keeps_what_is_before_the_stop(tokens: list[str], stops: list[str]) -> None:
     """What is kept is the text before the first complete stop sequence, or all of it."""
     whole = "".join(tokens)
@@ -278,7 +278,7 @@ def test_hold_back_keeps_what_is_before_the_stop(tokens: list[str], stops: list[
 
 
 @given(tokens=TEXTS, stops=STOPS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_hold_back_makes_no_more_than_it_must(tokens: list[str], stops: list[str]) -> None:
     """No token is made after the one that completes a stop sequence."""
     stop = first_stop("".join(tokens), stops)
@@ -288,7 +288,7 @@ def test_hold_back_makes_no_more_than_it_must(tokens: list[str], stops: list[str
 
 
 @given(tokens=TEXTS, stops=STOPS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_hold_back_keeps_no_more_tokens_than_were_made(tokens: list[str], stops: list[str]) -> None:
     """What a stop leaves of a token is not split into more tokens than there are slots."""
     held = hold_back(tokens, stops, list)
@@ -297,7 +297,7 @@ def test_hold_back_keeps_no_more_tokens_than_were_made(tokens: list[str], stops:
 
 
 @given(tokens=TEXTS, stops=STOPS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_hold_back_sends_nothing_too_early_or_too_late(tokens: list[str], stops: list[str]) -> None:
     """A token leaves with the first slot after which none of it can be of a stop, or at the end."""
     held = hold_back(tokens, stops, list)

@@ -98,7 +98,7 @@ _junk = st.text('{}[]",: \\a1\n', max_size=60)
 
 
 @given(_junk, _junk)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_nothing_around_a_schema_hides_it(before: str, after: str) -> None:
     """Whatever stands around a schema, were it half an object or half a string, it is found."""
     assert schema_in_text(f"{before}\n{json.dumps(CITY)}\n{after}") == CITY

@@ -1,11 +1,10 @@
 """Metrics that agree with what the clients see, in one worker and in two."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import httpx
-import psutil
 import pytest
 
 from tests.support.server import PLAIN, TLS, Server, eventually, running_server
@@ -187,30 +186,17 @@ def test_two_workers(two_workers: Server) -> None:
 
     assert eventually(two_workers.is_idle)
     for worker in two_workers.workers:
-        with alone(worker, two_workers):
+        with two_workers.alone(worker):
             told()  # so that it hands over what it has counted
     added = [600, 60, 10, 30, 30, 0, 60, 10, 0]
     expected = [before + more for before, more in zip(told(), added, strict=True)]
     for index, worker in enumerate(two_workers.workers):
-        with alone(worker, two_workers):
+        with two_workers.alone(worker):
             asked = [*posts[index::2], *bad[index::2]]
             answers = post_together(two_workers.address, asked, apart_s=0.002)
         assert [answer.status for answer in answers] == [200] * 30 + [400] * 5
     assert eventually(lambda: told() == expected)
     assert all(told() == expected for _ in range(10))
-
-
-@contextmanager
-def alone(worker: psutil.Process, server: Server) -> Iterator[None]:
-    """Let one worker alone take connections."""
-    others = [other for other in server.workers if other != worker]
-    for other in others:
-        other.suspend()
-    try:
-        yield
-    finally:
-        for other in others:
-            other.resume()
 
 
 @pytest.mark.slow  # BentoML looks for dead workers every 10 s
@@ -223,7 +209,7 @@ def test_streams_of_all_workers(local_only: None) -> None:  # noqa: ARG001 - ski
             return server.metrics().total(f"{OURS}_active_streams")
 
         for worker, count in zip(server.workers, (3, 5), strict=True):
-            with alone(worker, server):
+            with server.alone(worker):
                 for connection in stack.enter_context(unread(server.address, [asked] * count)):
                     assert connection.recv(1)
         assert eventually(lambda: streams() == 8)

@@ -65,6 +65,18 @@ class Server:
         connections = [c for worker in self.workers for c in worker.net_connections("tcp")]
         return {connection.raddr.port for connection in connections if connection.raddr}
 
+    @contextmanager
+    def alone(self, worker: psutil.Process) -> Iterator[None]:
+        """Let one worker alone take connections while the body runs."""
+        others = [other for other in self.workers if other != worker]
+        for other in others:
+            other.suspend()
+        try:
+            yield
+        finally:
+            for other in others:
+                other.resume()
+
     def is_idle(self) -> bool:
         """Tell whether no request is under way, by its metrics."""
         metrics = self.metrics()

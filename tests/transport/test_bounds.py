@@ -389,7 +389,7 @@ def mutated(value: Any, draw: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - an
     return [mutated(item, draw) if at == key else item for at, item in enumerate(value)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(SEEDS), st.data(), st.booleans())
 def test_mutated_requests_are_valid_or_refused(
     seed: tuple[type[RequestModel], dict[str, Any]], data: st.DataObject, strict: bool
