@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 _SLEEPER = """
 import json, select, sys, time
-late_s, due_s = [], time.monotonic()
-while not select.select([sys.stdin], [], [], 0)[0]:
+late_s, due_s, ends = [], time.monotonic(), False
+print("ready", flush=True)
+while not ends:
     due_s = max(due_s, time.monotonic()) + 0.004
     time.sleep(due_s - time.monotonic())
     late_s.append(time.monotonic() - due_s)
+    ends = select.select([sys.stdin], [], [], 0)[0]
 print(json.dumps(late_s))
 """
 
@@ -46,6 +48,8 @@ def watched_machine() -> Iterator[Machine]:
         [sys.executable, "-S", "-c", _SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as sleeper:
         try:
+            assert sleeper.stdout is not None
+            assert sleeper.stdout.readline() == b"ready\n"
             yield machine
         finally:
             late_s, _ = sleeper.communicate(b"end", timeout=60)
