@@ -16,9 +16,9 @@ import hypothesis
 import openai
 import pytest
 
-from tests.support.ahead import AHEAD, shared
 from tests.support.raw import Ended, ended, request
 from tests.support.server import REPOSITORY, TLS, Server, args, configured, running_server
+from tests.support.servers.ahead import AHEAD, shared
 from tests.support.simulated.client import Simulated, running_simulation
 
 # Taken out of the environment, where it would be a setting that does not exist.
@@ -257,6 +257,12 @@ def behind_middleware(folder: Path) -> AbstractContextManager[Server]:
 def paper(_: Path) -> AbstractContextManager[Server]:
     """Yield a server with the engine of round numbers."""
     return running_server(*args(engine="paper", workers=1))
+
+
+@shared()
+def simulated_paper(_: Path) -> AbstractContextManager[Simulated]:
+    """Yield the same engine on simulated time."""
+    return running_simulation(engine="paper")
 
 
 def sdk_client(url: str) -> openai.OpenAI:

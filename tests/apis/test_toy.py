@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.ahead import shared
 from tests.support.server import TLS, Server, args, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import headers
 
-TARGET = "tests.support.toy_service:OpenAIEmulator"
+TARGET = "tests.support.servers.toy_service:OpenAIEmulator"
 PATH = "/v1/lines"
 
 

@@ -22,7 +22,7 @@ from emulator.metrics import Tally
 from emulator.timing.clock import Waiter
 from tests.engine.test_engine import HOUR_S, ROUND, poisson, prompt
 from tests.support.reference import here_s, least
-from tests.support.simulated_time import run_simulated, wait_until
+from tests.support.simulated.loop import run_simulated, wait_until
 
 
 def runner_of(**changes: object) -> EngineRunner:

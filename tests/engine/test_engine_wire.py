@@ -17,9 +17,9 @@ from emulator.engine.config import EngineConfig, load_engine
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler
 from tests.serving.test_settings import failed_start
-from tests.support.ahead import shared
 from tests.support.reference import here_s, watched_machine
 from tests.support.server import PLAIN, TLS, Server, args, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.simulated.client import Simulated, Timed, running_simulation
 from tests.support.wire import (
     CHAT_PATH,
@@ -146,12 +146,6 @@ def simulated_small(folder: Path) -> Iterator[tuple[Simulated, EngineConfig]]:
 
 
 Small = tuple[Simulated, EngineConfig]
-
-
-@shared("module")
-def simulated_paper(_: Path) -> AbstractContextManager[Simulated]:
-    """Yield the engine of round numbers on simulated time."""
-    return running_simulation(engine="paper")
 
 
 @pytest.mark.parametrize(("prompt", "output"), [(500, 12), (1000, 50)])

@@ -207,7 +207,7 @@ def ask_again_and_again(address: tuple[str, int], lasts_s: float, *, fails: bool
 @pytest.fixture
 def watched(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
     """Yield a server with one worker that tells how many tasks it has."""
-    target = "tests.support.watched_service:OpenAIEmulator"
+    target = "tests.support.servers.watched_service:OpenAIEmulator"
     with running_server("--arg", "workers=1", target=target) as server:
         yield server
 

@@ -14,7 +14,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.ahead import shared
 from tests.support.raw import ended, request
 from tests.support.server import (
     REPOSITORY,
@@ -24,6 +23,7 @@ from tests.support.server import (
     clean_environment,
     running_server,
 )
+from tests.support.servers.ahead import shared
 from tests.support.wire import chat, headers, post, stream, token_count
 
 pytestmark = pytest.mark.usefixtures("local_only")

@@ -15,8 +15,8 @@ import openai
 import pytest
 
 from tests.serving.test_settings import failed_start
-from tests.support.ahead import shared
 from tests.support.server import PLAIN, TLS, Server, args, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, Answer, Post, chat, headers, post_together
 
 pytestmark = pytest.mark.usefixtures("local_only")

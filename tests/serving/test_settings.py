@@ -17,7 +17,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.ahead import shared
 from tests.support.cut_wire import exchange
 from tests.support.raw import ended, request
 from tests.support.server import (
@@ -32,6 +31,7 @@ from tests.support.server import (
     clean_environment,
     running_server,
 )
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, DONE, chat, headers, stream, token_count
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -263,7 +263,7 @@ SERVE = ("serve", "service.py:OpenAIEmulator", "--port", "0")
 def starter() -> "subprocess.Popen[str]":
     """Return the program that starts what fails, which ends with this process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.starter"],
+        [sys.executable, "-m", "tests.support.servers.starter"],
         cwd=REPOSITORY,
         env=clean_environment(),
         stdin=subprocess.PIPE,

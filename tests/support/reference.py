@@ -16,7 +16,7 @@ late_s, due_s, ends = [], time.monotonic(), False
 print("ready", flush=True)
 while not ends:
     due_s = max(due_s, time.monotonic()) + 0.004
-    time.sleep(due_s - time.monotonic())
+    time.sleep(max(due_s - time.monotonic(), 0))
     late_s.append(time.monotonic() - due_s)
     ends = select.select([sys.stdin], [], [], 0)[0]
 print(json.dumps(late_s))

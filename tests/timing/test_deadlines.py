@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from emulator.timing.deadlines import Deadlines
-from tests.support.simulated_time import SimulatedLoop, run_on
+from tests.support.simulated.loop import SimulatedLoop, run_on
 
 
 class CountingLoop(SimulatedLoop):

@@ -16,7 +16,7 @@ from emulator.serving import pump as serving_pump
 from emulator.serving.pump import Pump
 from emulator.timing.pace import Pace
 from emulator.timing.plan import GenerationPlan
-from tests.support.simulated_time import SimulatedLoop, run_on, simulated_clock
+from tests.support.simulated.loop import SimulatedLoop, run_on, simulated_clock
 from tokenizer import TokenGenerator
 
 EVENTS = 60

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from emulator.transport.bounded_protocol import HEADERS_TIMEOUT_S
-from tests.support.ahead import shared
 from tests.support.raw import Ended, exchange, request
 from tests.support.server import REPOSITORY, Server, args, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, chat, headers, post, stream
 
 BROKEN = """

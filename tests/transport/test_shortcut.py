@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ahead import shared
 from tests.support.server import PLAIN, Server, args, configured, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream, unread
 
 pytestmark = pytest.mark.usefixtures("local_only")

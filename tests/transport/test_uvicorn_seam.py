@@ -11,10 +11,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from emulator.transport import uvicorn_seam
 from emulator.transport.uvicorn_seam import keep_idle_connections, lacking
-from tests.support.ahead import shared
 from tests.support.raw import ended
 from tests.support.raw import request as to_send
 from tests.support.server import REPOSITORY, Server, args, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import DONE, chat, headers, post, stream
 
 FAST_PATH = "openai_emulator_fast_path"

@@ -35,7 +35,7 @@ from typing import Any  # noqa: E402
 from bentoml._internal.utils.args import set_arguments  # noqa: E402
 
 from emulator.timing import clock  # noqa: E402
-from tests.support.simulated_time import LoopAlarm, SimulatedLoop, run_on, wait_until  # noqa: E402
+from tests.support.simulated.loop import LoopAlarm, SimulatedLoop, run_on, wait_until  # noqa: E402
 
 LONGEST_S = 60  # of a run, in real time: a loop that turns without end would never tell
 
