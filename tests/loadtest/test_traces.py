@@ -24,6 +24,7 @@ from loadtest.trace_files import (
     TraceError,
     TraceRequest,
 )
+from tests.loadtest.running import two_processes
 from tests.support.chat_stub import Stub, running_stub
 from tests.support.server import PLAIN, REPOSITORY, Server
 
@@ -271,7 +272,7 @@ def stub() -> Iterator[Stub]:
 def test_each_request_is_sent_once_by_one_of_the_workers(tmp_path: Path, stub: Stub) -> None:
     """At its recorded time by the speed, though nothing was answered yet, and then the run ends."""
     path = trace(tmp_path, mooncake(*range(0, 4000, 50))).path
-    arguments = ("--no-emulation-headers", "--processes", "2", "-u", "2", "-r", "2")
+    arguments = ("--no-emulation-headers", *two_processes(), "-u", "2", "-r", "2")
     result = replay(stub.url, path, *arguments, "--trace-speed", "4", "--trace-limit", "60")
     assert result.returncode == 0, result.stderr
     assert f"Replayed 60 requests of {path}" in result.stderr
@@ -320,7 +321,7 @@ def test_a_bad_trace_stops_the_start(tmp_path: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
             runs = [
                 pool.submit(replay, stub.url, path, *processes)
-                for processes in ((), ("--processes", "2"))
+                for processes in ((), two_processes())
             ]
         for result in (run.result() for run in runs):
             assert result.returncode == 1
