@@ -173,13 +173,11 @@ def test_results_come_one_after_the_other(run_either: Run) -> None:
     """A job's first result comes while the job goes on."""
 
     async def check(helpers: HelperPool) -> None:
-        job = helpers.submit(("two", 0.3), b"", Lane.SHORT)
-        before_s = time.monotonic()
+        job = helpers.submit(("two", 60), b"", Lane.LONG)
         assert (await job.next())[0] == 1
-        first_s = time.monotonic()
-        assert (await job.next())[0] == 2
-        assert time.monotonic() - first_s > 0.2
-        assert first_s - before_s < 10
+        job.cancel()
+        job = helpers.submit(("two", 0), b"", Lane.SHORT)
+        assert [(await job.next())[0] for _ in range(2)] == [1, 2]
 
     run_either(check)
 
