@@ -2,15 +2,17 @@
 
 import os
 import re
+import time
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
-from openai import APIError, OpenAI
+from openai import APIError, DefaultHttpxClient, OpenAI
 
 QUESTION = [{"role": "user", "content": "What is the weather?"}]
 CHAT = {"model": "gpt-4o", "messages": QUESTION, "seed": 1}
 RESPONSE = {"model": "gpt-4o", "input": "What is the weather?"}
+IDLE_S = float(os.environ.get("CLIENTS_IDLE_S", "6"))
 MID_STREAM = {"X-FAULT-KIND": "error", "X-FAULT-AFTER-TOKENS": "3"}
 COMMENTS = {"X-TTFT-MS": "300", "X-KEEPALIVE-MS": "100"}
 
@@ -56,7 +58,7 @@ def test_responses_fail_in_mid_stream() -> None:
 
 def first_bytes(path: str, body: object, fields: dict[str, str]) -> str:
     """Return what comes first of a stream, which the client keeps to itself."""
-    asked = httpx.stream("POST", f"{client.base_url}{path}", json=body, headers=fields)
+    asked = httpx2.stream("POST", f"{client.base_url}{path}", json=body, headers=fields)
     with asked as answer:
         return next(answer.iter_text())
 
@@ -74,6 +76,18 @@ def test_comments_are_read_past() -> None:
     deltas = [chunk.choices[0].delta.content for chunk in stream if chunk.choices]
     assert len([delta for delta in deltas if delta]) == 20
     assert first_bytes("chat/completions", CHAT | {"stream": True}, COMMENTS).startswith(":")
+
+
+def test_idle_connections_are_used_again() -> None:
+    """A pool's connection may be idle for longer than many servers wait."""
+    limits = httpx2.Limits(keepalive_expiry=600)
+    patient: Any = OpenAI(max_retries=0, http_client=DefaultHttpxClient(limits=limits))
+    ports = []
+    for wait_s in (0.0, IDLE_S):
+        time.sleep(wait_s)
+        raw = patient.chat.completions.with_raw_response.create(**CHAT)
+        ports.append(raw.http_response.extensions["network_stream"].get_extra_info("client_addr"))
+    assert ports[0] == ports[1]
 
 
 def test_responses_over_a_websocket() -> None:
