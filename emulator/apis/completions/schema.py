@@ -94,13 +94,21 @@ class CompletionRequest(GenerationRequest):
         """How many answers the client wants: n for each prompt."""
         return (self.n or 1) * len(self.prompt)
 
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log probabilities are told of the prompt too."""
+        return bool(self.echo) and self.logprobs is not None
+
 
 class CompletionLogprobs(BaseModel):
-    """The log probabilities of a legacy answer's tokens, field by field."""
+    """The log probabilities of a legacy answer's tokens, field by field.
+
+    Those of an echoed prompt come first; of its first token they are null.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
