@@ -42,6 +42,12 @@ def logprobs(answer: httpx.Response) -> dict[str, list[Any]]:
     return found
 
 
+def error(answer: httpx.Response) -> dict[str, Any]:
+    """Return the error of OpenAI's envelope."""
+    found: dict[str, Any] = answer.json()["error"]
+    return found
+
+
 def holds_prompt_and(answered: int) -> Callable[[httpx.Response], bool]:
     """Return what tells whether all arrays hold the prompt and so many tokens of the answer."""
 
@@ -62,9 +68,27 @@ def holds_prompt_and(answered: int) -> Callable[[httpx.Response], bool]:
     return holds
 
 
+def told(**fields: object) -> Callable[[httpx.Response], bool]:
+    """Return what tells whether an error has these fields; of the message a part."""
+
+    def holds(answer: httpx.Response) -> bool:
+        found = error(answer)
+        part = str(fields.get("message", ""))
+        return part in found["message"] and fields.items() <= (found | {"message": part}).items()
+
+    return holds
+
+
 ROWS = [
     Row("echo with logprobs", LEGACY, ECHO, 200, holds_prompt_and(1)),
     Row("echo of the prompt alone", LEGACY, {**ECHO, "max_tokens": 0}, 200, holds_prompt_and(0)),
+    Row(
+        "best_of with stream",
+        LEGACY,
+        {**PROMPT, "best_of": 2, "stream": True},
+        400,
+        told(param="best_of", message="esults cannot be streamed"),
+    ),
 ]
 
 

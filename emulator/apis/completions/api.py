@@ -8,6 +8,7 @@ from emulator.apis.api import TextAPI
 from emulator.apis.asking import ask_of
 from emulator.apis.completions.events import CompletionRenderer
 from emulator.apis.completions.prompt import CompletionPrompt, echoes
+from emulator.apis.completions.refusals import refuse_completion
 from emulator.apis.completions.schema import CompletionRequest
 from emulator.apis.completions.scored_events import ScoredRenderer
 from emulator.apis.completions.scores import PromptScores
@@ -24,12 +25,14 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
     body = CompletionRequest
     id_prefix: ClassVar = "cmpl-"
 
-    def read(self, request: CompletionRequest, *, lenient: bool) -> Reading:  # noqa: ARG002
+    def read(self, request: CompletionRequest, *, lenient: bool) -> Reading:
         """Return what a request asks.
 
         Raises:
-            APIError: Its prompts cannot be echoed.
+            APIError: OpenAI refuses it, or its prompts cannot be echoed.
         """
+        if not lenient:
+            refuse_completion(request)
         ask = ask_of(
             request,
             prompts=len(request.prompt),

@@ -1,6 +1,6 @@
 """The body of the legacy POST /v1/completions, and its answers."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -69,6 +69,9 @@ class CompletionRequest(GenerationRequest):
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
     logprobs: int | None = Field(None, ge=0, le=5)
+    # A chat's, which are refused.
+    messages: Any = None
+    max_completion_tokens: Any = None
 
     @model_validator(mode="after")
     def _best_of_covers_n(self) -> Self:
