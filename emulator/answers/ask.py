@@ -59,6 +59,7 @@ class Ask:
         user: The end user that the client names.
         token_limit: The most tokens of one answer, reasoning included.
         min_tokens: The fewest tokens of one answer.
+        generates: Whether anything is generated; else the answer is empty, and there at once.
         ignore_eos: Whether an answer is as long as its limit; None leaves it to the settings.
         effort: How hard to think.
         stops: Stop sequences.
@@ -85,6 +86,7 @@ class Ask:
     user: str | None = None
     token_limit: int | None = None
     min_tokens: int = 0
+    generates: bool = True
     ignore_eos: bool | None = None
     effort: str | None = None
     stops: tuple[str, ...] = ()

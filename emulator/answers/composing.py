@@ -44,6 +44,8 @@ def call_id(rng: random.Random) -> str:
 
 _ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
+NO_THOUGHT = Segment([], reasoning=True)  # what an empty answer has in place of an empty text
+
 
 class Composer:
     """Decides what the choices of one request say.
@@ -109,6 +111,8 @@ class Composer:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
         ask = self._ask
+        if not ask.generates:
+            return [Answer(0, [NO_THOUGHT], "stop", 0)]
         calls = ask.calls(self._asked.tool_calls)
         if ask.schema_texts and not calls:
             self._found = schema_in_texts(ask.schema_texts)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -200,6 +201,24 @@ def test_answers_over_a_websocket(one_worker: Server) -> None:
             assert kinds.count("response.output_text.delta") == 4
             assert [frame["sequence_number"] for frame in frames] == list(range(len(frames)))
             assert took_s >= 0.065
+
+
+def test_prewarm_generates_nothing(one_worker: Server) -> None:
+    """A request that generates nothing ends at once, and the next one goes on from it."""
+    tools = [{"type": "function", "name": "shell", "parameters": None}]
+    with opened(one_worker, **{"X-TTFT-MS": "60000", "X-TOOL-CALLS": "1"}) as socket_:
+        socket_.send(create(generate=False, tools=tools, store=False))
+        frames = frames_of(socket_)
+    prewarmed: dict[str, Any] = frames[-1]["response"]  # type: ignore[assignment]
+    assert {frame["type"] for frame in frames} == {
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+    }
+    assert (prewarmed["output"], prewarmed["usage"]["output_tokens"]) == ([], 0)
+    with opened(one_worker) as socket_:
+        socket_.send(create(previous_response_id=prewarmed["id"]))
+        assert frames_of(socket_)[-1]["type"] == "response.completed"
 
 
 @pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # of websockets, for its client

@@ -37,6 +37,7 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
         user=request.user,
         token_limit=request.max_output_tokens,
         min_tokens=request.min_tokens or 0,
+        generates=request.generate is not False,
         ignore_eos=request.ignore_eos,
         effort=chat.reasoning_effort,
         stops=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()),

@@ -138,7 +138,9 @@ class ResponsesRenderer:
         yield f"[{','.join(written)}]"
 
     def finish(self, _: Answer) -> str:
-        """Return the events that end the items."""
+        """Return the events that end the items; what generates nothing has none."""
+        if not self._items:
+            return ""
         last = len(self._items) - 1
         return self._begin(last) + self._items[last].end(self._repeated_logprobs())
 
