@@ -23,12 +23,14 @@ class OfferedCall:
         kind: ``function_call`` is the deprecated form.
         schema: The JSON schema of the arguments; None for a tool that takes free text.
         param: The path of the schema in the body, for errors.
+        strict: Whether every call has all properties of the schema.
     """
 
     name: str
     kind: CallKind
     schema: dict[str, Any] | None
     param: str
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Ask:
         continuous_usage: Whether each event of a stream holds the usage so far.
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
+        says_failed: Whether the API has an answer that says that it failed.
         names: The names of parameters.
     """
 
@@ -96,6 +99,7 @@ class Ask:
     continuous_usage: bool = False
     wants_summary: bool = False
     can_show_reasoning: bool = False
+    says_failed: bool = False
     names: ParamNames = DEFAULT_NAMES
 
     @property

@@ -113,6 +113,18 @@ class EmulationHeaders(BaseModel):
         title=_MILLISECONDS,
         description="Time between comments of a stream before its first token, in ms; 0 for none",
     )
+    optional: Literal["fill", "omit"] | None = Field(
+        None,
+        alias="X-OPTIONAL",
+        title="one of fill, omit",
+        description="Whether JSON and arguments have the optional properties of their schema",
+    )
+    numbers: Literal["whole", "fractional"] = Field(
+        "whole",
+        alias="X-NUMBERS",
+        title="one of whole, fractional",
+        description="What a schema's numbers are where it leaves that open",
+    )
     emulation_report: bool = Field(
         False,
         alias="X-EMULATION-REPORT",

@@ -274,8 +274,12 @@ class StreamToFail(_Wire):
         return await self._generation.end()
 
     async def error_event(self) -> bytes:
-        """Return the event that tells of the failure's status."""
+        """Return what tells of the failure's status within the stream."""
         return self._generation.error(self._failure.error)
+
+    async def failed_event(self) -> bytes:
+        """Return the event whose answer says that it failed."""
+        return self._generation.failed_event(self._failure.error)
 
 
 def faulty_stream(wire: StreamToFail, generation: Generation, headers: RawHeaders) -> EventStream:
@@ -296,6 +300,19 @@ class Whole(Protocol):
 
     def reported(self, body: bytes | bytearray, /) -> bytes | bytearray:
         """Return the answer with the report, if that was asked for."""
+
+
+class FailedWhole:
+    """The answer to a request that says that it failed, and why."""
+
+    def __init__(self, generation: Generation, error: ErrorBody) -> None:
+        self._error = error
+        self._generation = generation
+        self.reported = generation.reported
+
+    async def whole(self) -> bytes | bytearray:
+        """Return the answer as JSON."""
+        return self._generation.failed(self._error)
 
 
 class FaultyReply(_Wire, Reply):

@@ -174,9 +174,10 @@ class Reader:
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        composer = Composer(read.ask, read.plan, self.corpus, read.prompt.texts)
+        asked = read.asked.emulation
+        composer = Composer(read.ask, read.plan, self.corpus, read.prompt.texts, asked)
         try:
-            answers = composer.compose(read.asked.emulation.tool_calls)
+            answers = composer.compose()
         except APIError as error:
             raise placed(error, read.asked.places) from None
         slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)

@@ -14,7 +14,7 @@ from emulator.contract.usage import Usage
 from emulator.emulation.opening import Opening
 from emulator.engine.times import TokenTimes
 from emulator.reading.counting import PromptCount
-from emulator.rendering.renderer import EVENT_END, AnswerStream, Renderer
+from emulator.rendering.renderer import AnswerStream, FailedRenderer, Renderer
 from emulator.rendering.streams import STEP_US, rendering_us
 from emulator.timing.clock import sleep_until
 from emulator.timing.pace import Pace
@@ -204,11 +204,26 @@ class Generation:
         return self.renderer.end(self.events.end(), usage, report).encode()
 
     def error(self, error: ErrorBody) -> bytes:
-        """Return the event of a failure in mid-stream, with the report of one on purpose."""
-        event = self.renderer.error(error)
-        if self.wants_report and self.fault:
-            event = f'{event.removesuffix(EVENT_END)},"emulation":{self.report()}{EVENT_END}'
-        return event.encode()
+        """Return what tells of a failure in mid-stream, with the report of one on purpose."""
+        return self.renderer.error(error, self._fault_report()).encode()
+
+    def failed(self, error: ErrorBody) -> bytes:
+        """Return the whole answer that says that it failed."""
+        return self._failed.failed(error, "").encode()
+
+    def failed_event(self, error: ErrorBody) -> bytes:
+        """Return the event that ends the stream with an answer that says that it failed."""
+        return self._failed.failed_event(error, self._fault_report()).encode()
+
+    @property
+    def _failed(self) -> FailedRenderer:
+        renderer = self.renderer
+        if not isinstance(renderer, FailedRenderer):
+            raise TypeError("answers of this API do not say that they failed")
+        return renderer
+
+    def _fault_report(self) -> str:
+        return self.report() if self.wants_report and self.fault else ""
 
     # ----------------------------------------------------------------------------------
     # The end

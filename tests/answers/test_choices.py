@@ -102,7 +102,11 @@ def test_stream_of_choices_is_whole(client: openai.OpenAI) -> None:
 
 
 SHOUT = {"type": "custom", "custom": {"name": "shout"}}
-LONG = {"type": "object", "properties": {"a": {"type": "string", "minLength": 60_000}}}
+LONG = {
+    "type": "object",
+    "properties": {"a": {"type": "string", "minLength": 60_000}},
+    "required": ["a"],
+}
 LONG_TOOL = {"type": "function", "function": {"name": "f", "parameters": LONG}}
 LONG_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": LONG}}
 
@@ -131,9 +135,10 @@ def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emulator.answers.composing.MAX_INSTANCES_S", 0)
     request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
     ask = chat_ask(request)
-    plan = plan_generation(ask, EmulationHeaders.model_validate({}), Settings())
+    asked = EmulationHeaders.model_validate({"X-TOOL-CALLS": "1"})
+    plan = plan_generation(ask, asked, Settings())
     with pytest.raises(APIError, match="all its instances") as caught:
-        Composer(ask, plan, Corpus(), []).compose(1)
+        Composer(ask, plan, Corpus(), [], asked).compose()
     assert caught.value.body.code == "invalid_schema"
 
 

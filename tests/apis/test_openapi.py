@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.faults.asking import FaultHeaders
 from schemas import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, EmulationHeaders
 from tests.support.wire import CHAT_PATH, chat, headers

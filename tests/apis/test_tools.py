@@ -608,7 +608,10 @@ def test_parse_helper_raises_at_the_limit(client: openai.OpenAI) -> None:
 
 BAD_SCHEMAS: list[tuple[Schema, str]] = [
     ({"type": "objekt"}, "type"),
-    ({"type": "object", "properties": {"a": {"$ref": "#/$defs/X"}}}, "properties.a.$ref"),
+    (
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/X"}}, "required": ["a"]},
+        "properties.a.$ref",
+    ),
     (
         {
             "type": "object",

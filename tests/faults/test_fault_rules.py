@@ -58,9 +58,9 @@ def test_every_kind_is_complete() -> None:
         assert kind.name == name
         assert kind.on_streams
         assert kind.on_wholes
-        if kind.fits(stream=True) and not kind.refuses(stream=True):
+        if kind.fits(stream=True, says_failed=True) and not kind.refuses(stream=True):
             assert type(kind).stream is not Kind.stream
-        if kind.fits(stream=False):
+        if kind.fits(stream=False, says_failed=True):
             assert type(kind).whole is not Kind.whole
 
 
@@ -173,7 +173,7 @@ def _tokens(fault: Fault | None) -> int | None:
     ("text", "line", "problem"),
     [
         ("kind: eof", 1, "expected a list, but got fields with values"),
-        ("- kind: eof\n- kind: explode", 2, "expected one of status, error, eof"),
+        ("- kind: eof\n- kind: explode", 2, "expected one of status, error, failed, eof"),
         (
             "- kind: eof\n  colour: blue",
             2,

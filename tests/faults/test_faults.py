@@ -12,7 +12,15 @@ import pytest
 
 from emulator.faults.kinds import APART_S, KINDS
 from emulator.transport.socket_control import Connection, NoConnectionError
-from tests.support.cut_wire import CHAT, ENDPOINTS, WHOLE_ENDPOINTS, Endpoint, Exchange, exchange
+from tests.support.cut_wire import (
+    CHAT,
+    ENDPOINTS,
+    RESPONSES,
+    WHOLE_ENDPOINTS,
+    Endpoint,
+    Exchange,
+    exchange,
+)
 from tests.support.server import Server, eventually
 from tests.support.simulated.client import Simulated
 from tests.support.wire import Post, chat, headers, post_together, token_count
@@ -79,16 +87,16 @@ def test_stream_fails_after_exactly_k_tokens(
     assert came.status == 200
     assert came.headers["x-fault-injected"] == kind
     assert came.tokens(endpoint) == k
-    whole_events = came.events[:-1] if kind == "error" else came.events
+    whole_events = came.events[: -endpoint.error_events] if kind == "error" else came.events
     assert steady(whole_events) == good(one_worker, endpoint, headers())[: len(whole_events)]
 
 
 @every_endpoint
 def test_error_is_an_event(one_worker: Server, endpoint: Endpoint) -> None:
-    """The kind error sends one event with OpenAI's error, no [DONE], and ends the body properly."""
+    """The kind error sends an event with OpenAI's error, no [DONE], and ends the body properly."""
     asked = headers() | fail("error", status=429, after_tokens=2)
     came = stream(one_worker, endpoint, asked)
-    error = endpoint.error(came.events[-1])
+    error = endpoint.error(came.events[-endpoint.error_events])
     assert set(error) >= {"message", "type", "param", "code"}
     assert error["type"] == ("tokens" if endpoint.has_seed else "error")
     assert error["code"] == "rate_limit_exceeded"
@@ -509,9 +517,9 @@ def test_cut_streams_are_no_errors_in_metrics(one_worker: Server) -> None:
     """A kind is counted each time, its tokens as far as they were sent, and no error of ours."""
     assert eventually(one_worker.is_idle)
     before = one_worker.metrics()
-    for kind in KINDS:
-        asked = headers() | fail(kind, **({} if kind == "no-done" else {"after_tokens": 2}))
-        stream(one_worker, CHAT, asked)
+    for name, kind in KINDS.items():
+        asked = headers() | fail(name, **({} if name == "no-done" else {"after_tokens": 2}))
+        stream(one_worker, RESPONSES if kind.says_failed else CHAT, asked)
 
     def rise(name: str, **labels: str) -> float:
         return one_worker.metrics().total(name, **labels) - before.total(name, **labels)
@@ -522,7 +530,7 @@ def test_cut_streams_are_no_errors_in_metrics(one_worker: Server) -> None:
     assert rise(f"{prefix}_errors_total") == 0
     assert eventually(lambda: rise(f"{prefix}_active_streams") == 0)
     complete = ["no-done", "malformed", "slice"]
-    cut = ["error", "eof", "close", "reset", "stall"]
+    cut = ["error", "failed", "eof", "close", "reset", "stall"]
     assert rise(f"{prefix}_completions_total") == len(complete)
     assert rise(f"{prefix}_tokens_total") == 5 * len(complete) + 2 * len(cut)
 

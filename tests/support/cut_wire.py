@@ -24,6 +24,7 @@ class Endpoint:
     """One API: how it is asked, and what of its stream is a token.
 
     ``last`` is what the last event holds; without a seed each answer has other words.
+    ``error_events`` end a stream that fails with the kind error; `error` reads the first of them.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Endpoint:
     last: str
     error: Callable[[bytes], dict[str, Any]]
     has_seed: bool = True
+    error_events: int = 1
 
     def __str__(self) -> str:
         """Name it in a test's id."""
@@ -82,6 +84,7 @@ RESPONSES = Endpoint(
     last="response.completed",
     error=_error_of_response,
     has_seed=False,
+    error_events=2,
 )
 EMBEDDINGS = Endpoint(
     "/v1/embeddings",

@@ -17,7 +17,7 @@ import tokenizer
 from emulator.answers.composing import MAX_VALUES_OF_ALL_CHOICES, Composer
 from emulator.answers.corpus import Corpus
 from emulator.apis.chat.asking import chat_ask
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.contract.bounds import (
     MAX_ALL_CHOICES,
     MAX_ID_LENGTH,
@@ -40,6 +40,7 @@ from schemas import (
     ChatCompletionRequest,
     CompletionRequest,
     EmbeddingRequest,
+    EmulationHeaders,
     RequestModel,
 )
 from tests.support.reference import cpu_s, here_s, least
@@ -292,8 +293,9 @@ def composed(**parameters: object) -> int:
     body = chat(response_format={"type": "json_schema", "json_schema": named}, **parameters)
     request = ChatCompletionRequest.model_validate(body)
     tokenizer.locate_vocabularies()
-    composer = Composer(chat_ask(request), GenerationPlan(20, "stop", 0.1, 0.05), Corpus(), [])
-    return len(composer.compose(0))
+    plan, none = GenerationPlan(20, "stop", 0.1, 0.05), EmulationHeaders.model_validate({})
+    composer = Composer(chat_ask(request), plan, Corpus(), [], none)
+    return len(composer.compose())
 
 
 def test_choices_times_instances_are_refused_before_they_are_made(

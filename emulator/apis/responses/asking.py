@@ -4,7 +4,7 @@ from emulator.answers.ask import Ask, ParamNames
 from emulator.apis.chat.asking import response_schema, schema_texts
 from emulator.apis.chat.calls import SchemaParam, calls_of
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 
 LOGPROBS = "message.output_text.logprobs"
 NAMES = ParamNames(
@@ -28,7 +28,7 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
     """
     reasoning = request.reasoning
     summary = reasoning and (reasoning.summary or reasoning.generate_summary)
-    offered, must_call, names_call, most_calls = calls_of(chat, param)
+    offered, must_call, names_call, most_calls = calls_of(chat, param, strict=True)
     wanted = chat.response_format
     return Ask(
         model=request.model,
@@ -50,5 +50,6 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
         include_usage=bool(request.stream),
         wants_summary=summary is not None,
         can_show_reasoning=True,
+        says_failed=True,
         names=NAMES,
     )

@@ -4,24 +4,25 @@ from collections.abc import Sequence
 
 from emulator.apis.chat.calls import SchemaParam
 from emulator.apis.chat.prompt import gather
+from emulator.apis.chat.reasoning_models import reasoning_model, unsupported
 from emulator.apis.chat.refusals import (
-    choice_without_tools,
     refuse_loose_format,
     refuse_loose_functions,
-    refuse_temperature,
     says_json,
+    without_tools,
 )
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.apis.responses.schema import (
+from emulator.apis.responses.asking import LOGPROBS
+from emulator.apis.responses.schema.input import (
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
     FunctionOutputItem,
     Item,
     ItemReference,
-    ResponsesRequest,
-    SchemaFormat,
 )
+from emulator.apis.responses.schema.request import ResponsesRequest
+from emulator.apis.responses.schema.tools import SchemaFormat
 from emulator.contract.errors import APIError
 from emulator.contract.parts import JsonObjectFormat
 
@@ -58,8 +59,27 @@ def refuse_response(
     if asked.tools:
         refuse_loose_functions(chat.tools or (), param)
     elif asked.tool_choice not in (None, "none", "auto"):
-        raise choice_without_tools()
-    refuse_temperature(asked.temperature, asked.model)
+        raise without_tools("tool_choice")
+    model = reasoning_model(asked.model)
+    if model is not None and model.reasons(chat.reasoning_effort):
+        refuse_sampling(asked)
+
+
+def refuse_sampling(asked: ResponsesRequest) -> None:
+    """Refuse what a model does not take while it reasons.
+
+    Raises:
+        APIError: In OpenAI's words.
+    """
+    for name in ("temperature", "top_p"):
+        if getattr(asked, name) not in (None, 1):
+            raise unsupported(name, None)
+    if asked.top_logprobs or LOGPROBS in (asked.include or ()):
+        raise APIError(
+            "logprobs are not supported with reasoning models.",
+            param="top_logprobs" if asked.top_logprobs else "include",
+            code="unsupported_parameter",
+        )
 
 
 def _input_texts(asked: ResponsesRequest, chat: ChatCompletionRequest) -> Sequence[str]:

@@ -58,7 +58,7 @@ class LinesRenderer(Renderer):
         """Return the last line."""
         return f"{finish}.\n"
 
-    def error(self, error: ErrorBody) -> str:
+    def error(self, error: ErrorBody, _: str) -> str:
         """Return a line that tells of a failure."""
         return f"! {error.message}\n"
 

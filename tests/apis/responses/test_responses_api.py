@@ -2,27 +2,24 @@
 
 import json
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from emulator.answers.answer import Answer, Segment
 from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.rendering.renderer import Header
 from schemas import ErrorBody, Usage
+from tests.apis.responses.client import EVENTS, PATH, asked, kinds, respond, stream, without_ids
 from tests.support.sdk import message_of, refused
 from tests.support.server import PLAIN, Server, eventually
 from tests.support.wire import headers, token_count
 
-PATH = "/v1/responses"
 LOGPROBS = ["message.output_text.logprobs"]
-EVENTS: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
 OLD_ID = "resp_" + "0a" * 25
 
 FUNCTION: dict[str, Any] = {
@@ -42,52 +39,6 @@ PNG = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAC"
     "hwGA60e6kgAAAABJRU5ErkJggg=="
 )
-
-
-def asked(**parameters: object) -> dict[str, Any]:
-    """Return the body of a request."""
-    return {"model": "gpt-4o", "input": "Hello!", **parameters}
-
-
-def respond(
-    client: openai.OpenAI, extra: Mapping[str, str] | None = None, /, **parameters: object
-) -> Response:
-    """Return a whole answer; the seed, which OpenAI does not have, goes into the body as it is."""
-    create: Any = client.responses.create
-    seed = {"seed": parameters.pop("seed")} if "seed" in parameters else {}
-    answer = create(**asked(**parameters), extra_headers=extra or headers(), extra_body=seed)
-    assert isinstance(answer, Response)
-    return answer
-
-
-def stream(
-    url: str, extra: Mapping[str, str] | None = None, /, **parameters: object
-) -> list[dict[str, Any]]:
-    """Return the events of a stream as JSON, each checked to be written as OpenAI writes it."""
-    body = asked(stream=True, **parameters)
-    answer = PLAIN.post(f"{url}{PATH}", json=body, headers=extra or headers())
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    *written, nothing = answer.text.split("\n\n")
-    assert nothing == ""
-    events = []
-    for text in written:
-        kind, data = text.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert kind == f"event: {event['type']}"
-        events.append(event)
-    return events
-
-
-def kinds(events: list[dict[str, Any]]) -> list[str]:
-    """Return the types of events, each run of one type once, without what all have in front."""
-    names = [event["type"].removeprefix("response.") for event in events]
-    return [name for i, name in enumerate(names) if not i or names[i - 1] != name]
-
-
-def without_ids(response: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a response without what differs from one to the next."""
-    output = [{k: v for k, v in item.items() if k != "id"} for item in response["output"]]
-    return {**response, "output": output, "id": None, "created_at": None}
 
 
 # --------------------------------------------------------------------------------------
@@ -588,22 +539,24 @@ def renderer() -> ResponsesRenderer:
 
 
 def test_failure_in_mid_stream() -> None:
-    """A failure in mid-stream is an event of the type error, with the next number."""
+    """A failure in mid-stream is an event of the type error, with the next number, and one more."""
     writer = renderer()
     answer = Answer(0, [Segment(["a", " b"])], "stop", 2)
     events = writer.stream([answer], 1, None)
     written = events.render(0, 1, None)
     error = ErrorBody(message="Sorry", type="server_error", param=None, code=None)
-    name, data, *_ = writer.error(error).splitlines()
-    assert name == "event: error"
+    name, data, _, last_name, last_data, _ = writer.error(error, "").split("\n")[:6]
+    assert (name, last_name) == ("event: error", "event: response.failed")
     assert json.loads(data.removeprefix("data: ")) == {
         "type": "error",
         "code": "server_error",
         "message": "Sorry",
         "param": None,
+        "error": error.model_dump(),
         "sequence_number": written.count("event: "),
     }
-    EVENTS.validate_json(data.removeprefix("data: "))
+    for each in (data, last_data):
+        EVENTS.validate_json(each.removeprefix("data: "))
 
 
 def test_long_logprobs_are_not_repeated() -> None:
