@@ -133,7 +133,7 @@ def without_failures(document: dict[str, Any]) -> dict[str, Any]:
     return harmless
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(75, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [4, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("method", "path", "mode", "expected"),
     [
