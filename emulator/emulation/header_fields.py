@@ -53,10 +53,15 @@ def given_headers(raw: RawHeaders, fields: Mapping[bytes, bytes]) -> dict[str, s
     """
     if len(fields) < len(raw):
         _refuse_repeated(name for name, _ in raw if name in HEADER_NAMES)
-    return {
-        HEADER_NAMES[name]: fields[name].decode("latin-1")
-        for name in HEADER_NAMES.keys() & fields.keys()
-    }
+    return {HEADER_NAMES[name]: _text(fields[name]) for name in HEADER_NAMES.keys() & fields.keys()}
+
+
+def _text(value: bytes) -> str:
+    """Return a header's text, which clients send as UTF-8, and some as Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _refuse_repeated(names: Iterable[bytes]) -> None:
