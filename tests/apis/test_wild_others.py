@@ -122,6 +122,22 @@ ROWS = [
         told(code="rate_limit_exceeded", message="slower, please"),
         fails("rate_limit_exceeded", message="slower, please"),
     ),
+    Row(
+        "unknown X-FAULT-* name",
+        CHAT_PATH,
+        chat(),
+        400,
+        told(param="X-FAULT-KNID", message="X-FAULT-KIND"),
+        headers() | {"X-FAULT-KNID": "reset"},
+    ),
+    Row(
+        "unknown X-EMULATION-* name",
+        CHAT_PATH,
+        chat(),
+        400,
+        told(param="X-EMULATION-REPROT", message="X-EMULATION-REPORT"),
+        headers() | {"X-EMULATION-REPROT": "true"},
+    ),
 ]
 
 
