@@ -254,7 +254,8 @@ def test_stopped_answer_takes_no_longer(address: Address, text: str) -> None:
     assert last * 0.020 <= answer.blocks[-1].arrival_s < (last + 1) * 0.020 + 0.2
 
 
-TEXTS = st.lists(st.text("ab", min_size=1, max_size=4), max_size=12)
+# A token is empty where it holds but a part of a character.
+TEXTS = st.lists(st.text("ab", max_size=4), max_size=12)
 STOPS = st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
@@ -304,7 +305,6 @@ def test_hold_back_keeps_no_more_tokens_than_were_made(tokens: list[str], stops:
     """What a stop leaves of a token is not split into more tokens than there are slots."""
     held = hold_back(tokens, stops, list)
     assert len(held.tokens) <= held.slots
-    assert all(held.tokens)
 
 
 @given(tokens=TEXTS, stops=STOPS)
