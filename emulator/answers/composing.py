@@ -181,10 +181,12 @@ class Composer:
         top = self._ask.logprobs
         return None if top is None else Logprobs(self._rng(index, "logprobs"), top)
 
-    def _partial(self, tokens: Sequence[str]) -> list[bytes | None]:
-        """Return the bytes of each token that is no whole characters; none if all are."""
-        if "".join(tokens).isascii():
-            return []
+    def _partial(
+        self, tokens: Sequence[str], logprobs: Logprobs | None
+    ) -> list[bytes | None] | None:
+        """Return the bytes of each token that is no whole characters, where they are told."""
+        if logprobs is None or "".join(tokens).isascii():
+            return None
         model = self._ask.model
         utf8 = [token_bytes(ids, model) for ids in token_ids(tokens, model)]
         return [None if b == t.encode() else b for b, t in zip(utf8, tokens, strict=True)]
@@ -294,17 +296,13 @@ class Composer:
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
-            if logprobs is not None:
-                logprobs.tell_bytes(self._partial(tokens))
-            segments = [*thoughts, Segment(tokens)]
+            segments = [*thoughts, Segment(tokens, utf8=self._partial(tokens, logprobs))]
             plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
             return self._thoughtful(plain)
         held = hold_back(tokens, self._ask.stops, lambda text: split_tokens(text, self._ask.model))
-        if logprobs is not None:
-            logprobs.tell_bytes(self._partial(held.tokens))
         stopping = Answer(
             index,
-            [*thoughts, Segment(held.tokens)],
+            [*thoughts, Segment(held.tokens, utf8=self._partial(held.tokens, logprobs))],
             "stop" if held.stopped else finish,
             offset + held.slots,
             [*range(offset), *(offset + slot for slot in held.token_slots)],

@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from emulator.answers.corpus import COMMON_WORDS
@@ -36,20 +35,11 @@ class Logprobs:
 
     Each token's probability p is between 0.4 and 1, and alternative k, counted from 1, has
     (1 - p) / 2**k, so that the token comes first and all of them sum to less than 1.
-
-    Args:
-        rng: Decides the probabilities.
-        top: How many alternatives each token has.
     """
 
     def __init__(self, rng: random.Random, top: int) -> None:
         self._rng = rng
         self.top = top
-        self._utf8: Iterator[bytes | None] = iter(())
-
-    def tell_bytes(self, utf8: Sequence[bytes | None]) -> None:
-        """Take the bytes of the tokens that are no whole characters, and None for the others."""
-        self._utf8 = iter(utf8)
 
     def entry(self, token: str) -> Likelihood:
         """Return the entry of the answer's next token."""
@@ -57,4 +47,4 @@ class Logprobs:
         others = [word for word in self._rng.sample(COMMON_WORDS, self.top) if word != token]
         alternatives = [(other, math.log(rest / 2**k)) for k, other in enumerate(others, start=1)]
         itself = (token, math.log(1 - rest))
-        return Likelihood(*itself, [itself, *alternatives][: self.top], next(self._utf8, None))
+        return Likelihood(*itself, [itself, *alternatives][: self.top])

@@ -63,7 +63,7 @@ def with_logprobs(
     start, *rest = rendered.split(renderer.no_logprobs)
     body = bytearray(start, "utf-8")
     for answer, after in zip(answers, rest, strict=True):
-        entries = map(answer.logprobs.entry, answer.segments[-1].tokens) if answer.logprobs else ()
+        entries = answer.likelihoods(answer.segments[-1])
         body += b'"logprobs":'
         for part in renderer.logprobs(answer, entries, 0):
             body += part.encode()
