@@ -24,7 +24,8 @@ class Segment:
     """A run of tokens that all go to one field: content, reasoning, or a call's arguments.
 
     ``is_json`` says that the tokens need escapes in an event, which plain text does not. ``utf8``
-    has the bytes of each token that is no whole characters, where log probabilities tell them.
+    has the bytes of each token that is no whole characters, where log probabilities tell them;
+    ``ids`` the ids behind each token, one or more, where they are told.
     """
 
     tokens: Sequence[str]
@@ -32,6 +33,7 @@ class Segment:
     reasoning: bool = False
     is_json: bool = False
     utf8: Sequence[bytes | None] | None = None
+    ids: Sequence[Sequence[int]] | None = None
 
     @property
     def text(self) -> str:
@@ -45,7 +47,8 @@ class Answer:
 
     ``slots`` is the number of tokens that it takes on the clock. ``token_slots[k]`` is the slot in
     which its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens``
-    came before it, shown or hidden, and ``summary`` sums them up.
+    came before it, shown or hidden, and ``summary`` sums them up. ``prompt_ids``, as JSON, are
+    told with its first token, where they are told of each choice.
     """
 
     index: int
@@ -56,6 +59,7 @@ class Answer:
     logprobs: Logprobs | None = None
     reasoning_tokens: int = 0
     summary: str = ""
+    prompt_ids: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -96,6 +100,7 @@ class Answer:
             and not self.segments[0].is_json
             and self.segments[0].call is None
             and not self.segments[0].reasoning
+            and self.segments[0].ids is None
             and self.token_slots is None
             and self.logprobs is None
         )

@@ -68,7 +68,9 @@ class Ask:
         names_call: Whether the client names the tool to call.
         most_calls: The most calls of one answer.
         schema: The JSON schema that the text has to satisfy.
+        schema_is_text: Whether the text is a string of that schema by itself, not as JSON.
         schema_texts: Texts that may hold a schema to prefer, the last first.
+        token_ids: Whether the ids of tokens are told, of the prompt's too.
         include_usage: Whether a stream ends with its usage.
         continuous_usage: Whether each event of a stream holds the usage so far.
         wants_summary: Whether a summary of the reasoning is wanted.
@@ -93,7 +95,9 @@ class Ask:
     names_call: bool = False
     most_calls: int = MAX_TOOL_CALLS
     schema: dict[str, Any] | None = None
+    schema_is_text: bool = False
     schema_texts: Sequence[str] = ()
+    token_ids: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
     wants_summary: bool = False

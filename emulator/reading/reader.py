@@ -6,13 +6,15 @@ a helper for the others.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, cast
 
 from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
 from emulator.answers.corpora import Corpora, TextKind
 from emulator.contract.bodies import ModelRequest, RequestModel
+from emulator.contract.bounds import MAX_PROMPT_IDS_TOLD
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
@@ -22,12 +24,14 @@ from emulator.reading.bodies import AnyRequest, parse_any_body
 from emulator.reading.counting import PromptCount
 from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
+from emulator.rendering.token_ids import ids_json
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 
 MakeRenderer = Callable[[Header], Renderer]
 NOT_COUNTED = PromptCount(known=0)
+NO_TEXT = 0  # the id that is told for what takes tokens and has no text: functions, pictures
 
 
 class PromptSource(Protocol):
@@ -185,15 +189,35 @@ class Reader:
             raise placed(error, read.asked.places) from None
         slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)
         plan = read.plan.timed_as(slots)
+        renderer = _telling_ids(read) if ask.token_ids else read.renderer
         return Ready(
             ask.light(),
             read.asked,
             plan,
-            read.renderer,
+            renderer,
             answers,
             read.opening,
             composer.note,
         )
+
+
+def _telling_ids(read: Read) -> MakeRenderer:
+    """Return what makes a renderer that tells the prompt's token ids.
+
+    Raises:
+        APIError: They are too many.
+    """
+    prompts = read.prompt.ids()
+    told = sum(map(len, prompts)) * read.ask.n
+    if told > MAX_PROMPT_IDS_TOLD:
+        raise APIError(
+            f"Invalid 'return_token_ids': expected at most {MAX_PROMPT_IDS_TOLD} token ids of "
+            f"prompts in all choices, but got {told}.",
+            param="return_token_ids",
+            code="array_above_max_length",
+        )
+    ids = [ids_json(max(token, NO_TEXT) for token in prompt) for prompt in prompts]
+    return partial(cast("Callable[..., Renderer]", read.renderer), prompt_ids=ids)
 
 
 def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:

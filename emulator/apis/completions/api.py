@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from emulator.apis.api import TextAPI
 from emulator.apis.asking import ask_of
+from emulator.apis.chat.asking import response_schema
 from emulator.apis.completions.events import CompletionRenderer
 from emulator.apis.completions.prompt import CompletionPrompt, echoes
 from emulator.apis.completions.schema import CompletionRequest
@@ -29,6 +30,7 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             prompts=len(request.prompt),
             token_limit=request.max_tokens,
             logprobs=request.logprobs,
+            schema=response_schema(request.response_format),
         )
         renderer = partial(
             CompletionRenderer, echoes=echoes(request), include_usage=request.include_usage
