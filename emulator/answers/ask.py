@@ -34,13 +34,46 @@ class OfferedCall:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextWords:
+    """What refuses a prompt and an answer that a model's context has no room for.
+
+    The messages have places for ``most``, ``total``, ``prompt`` and ``answer``, in tokens.
+
+    Args:
+        together: Tells that both do not fit.
+        alone: Tells that not even the prompt does.
+        param: The parameter at fault.
+        code: OpenAI's code.
+    """
+
+    together: str = (
+        "This model's maximum context length is {most} tokens. However, you requested {total} "
+        "tokens ({prompt} in the messages, {answer} in the completion). Please reduce the length "
+        "of the messages or completion."
+    )
+    alone: str = (
+        "This model's maximum context length is {most} tokens. However, your messages resulted in "
+        "{prompt} tokens. Please reduce the length of the messages."
+    )
+    param: str | None = "messages"
+    code: str | None = "context_length_exceeded"
+
+    def error(self, most: int, prompt: int, answer: int) -> APIError:
+        """Return the error."""
+        message = self.alone if prompt > most else self.together
+        told = message.format(most=most, total=prompt + answer, prompt=prompt, answer=answer)
+        return APIError(told, param=self.param, code=self.code)
+
+
+@dataclass(frozen=True, slots=True)
 class ParamNames:
-    """The names that a client knows parameters by, for errors."""
+    """The names that a client knows parameters by, and an API's own words, for errors."""
 
     limit: str = "max_tokens"
     effort: str = "reasoning_effort"
     format: str = "response_format"
     schema: str = "response_format.json_schema.schema"
+    context: ContextWords = ContextWords()
 
 
 DEFAULT_NAMES = ParamNames()
