@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
 from emulator.answers.corpora import Texts
 from emulator.answers.instances import Instances, invalid_schema
-from emulator.answers.logprobs import Logprobs
+from emulator.answers.logprobs import Logprobs, bytes_of_parts
 from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
@@ -16,7 +17,7 @@ from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
 from emulator.schema_instances import SchemaError, least_values
 from emulator.timing.plan import FinishReason, GenerationPlan
-from tokenizer import split_tokens, token_bytes, token_ids
+from tokenizer import split_tokens, token_ids
 
 # What satisfies "any JSON object" where no schema is given.
 JSON_OBJECT_SCHEMA = {
@@ -72,7 +73,6 @@ class Composer:
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
         self._logprobs_left = MAX_LOGPROBS
-        self._instances = Instances(ask.model, asked, is_ascii=corpus.is_ascii)
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
@@ -80,6 +80,11 @@ class Composer:
         self.note = ""
         if ask.seed is not None:
             self._seed = "\0".join([str(ask.seed), ask.model, *material])
+
+    @cached_property
+    def _instances(self) -> Instances:
+        """What makes the instances of schemas, for those who need one."""
+        return Instances(self._ask.model, self._asked, is_ascii=self._corpus.is_ascii)
 
     def _spend(self, tokens: int, source: str) -> None:
         """Count tokens of the answers; `source` is what asked for them.
@@ -184,15 +189,11 @@ class Composer:
         top = self._ask.logprobs
         return None if top is None else Logprobs(self._rng(index, "logprobs"), top)
 
-    def _partial(
-        self, tokens: Sequence[str], logprobs: Logprobs | None
-    ) -> list[bytes | None] | None:
-        """Return the bytes of each token that is no whole characters, where they are told."""
-        if logprobs is None or "".join(tokens).isascii():
-            return None
-        model = self._ask.model
-        utf8 = [token_bytes(ids, model) for ids in token_ids(tokens, model)]
-        return [None if b == t.encode() else b for b, t in zip(utf8, tokens, strict=True)]
+    def _text_segment(self, tokens: Sequence[str], logprobs: Logprobs | None) -> Segment:
+        """Return some text, with the bytes that its log probabilities tell."""
+        if logprobs is None:
+            return Segment(tokens)
+        return Segment(tokens, utf8=bytes_of_parts(tokens, self._ask.model))
 
     def _json(self, index: int, schema: dict[str, Any]) -> Answer:
         rng = self._rng(index, "json")
@@ -273,13 +274,13 @@ class Composer:
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
-            segments = [*thoughts, Segment(tokens, utf8=self._partial(tokens, logprobs))]
+            segments = [*thoughts, self._text_segment(tokens, logprobs)]
             plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
             return self._thoughtful(plain)
         held = hold_back(tokens, self._ask.stops, lambda text: split_tokens(text, self._ask.model))
         stopping = Answer(
             index,
-            [*thoughts, Segment(held.tokens, utf8=self._partial(held.tokens, logprobs))],
+            [*thoughts, self._text_segment(held.tokens, logprobs)],
             "stop" if held.stopped else finish,
             offset + held.slots,
             [*range(offset), *(offset + slot for slot in held.token_slots)],

@@ -2,9 +2,11 @@
 
 import math
 import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from emulator.answers.corpus import COMMON_WORDS
+from tokenizer import token_bytes, token_ids
 
 
 class Likelihood(NamedTuple):
@@ -48,3 +50,11 @@ class Logprobs:
         alternatives = [(other, math.log(rest / 2**k)) for k, other in enumerate(others, start=1)]
         itself = (token, math.log(1 - rest))
         return Likelihood(*itself, [itself, *alternatives][: self.top])
+
+
+def bytes_of_parts(tokens: Sequence[str], model: str) -> list[bytes | None] | None:
+    """Return the bytes of each token of a text that is no whole characters; None if all are."""
+    if "".join(tokens).isascii():
+        return None
+    utf8 = [token_bytes(ids, model) for ids in token_ids(tokens, model)]
+    return [None if b == t.encode() else b for b, t in zip(utf8, tokens, strict=True)]
