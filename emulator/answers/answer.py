@@ -3,9 +3,10 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from emulator.answers.ask import CallKind
-from emulator.answers.logprobs import Likelihood, Logprobs
+from emulator.answers.logprobs import Likelihood, Likelihoods
 from emulator.timing.plan import FinishReason
 
 
@@ -40,6 +41,11 @@ class Segment:
         """The tokens as one text."""
         return "".join(self.tokens)
 
+    def told_bytes(self) -> Iterator[bytes]:
+        """Yield the bytes of each token."""
+        for token, utf8 in zip(self.tokens, self.utf8 or repeat(None), strict=False):
+            yield token.encode() if utf8 is None else utf8
+
 
 @dataclass(slots=True)
 class Answer:
@@ -56,7 +62,7 @@ class Answer:
     finish_reason: FinishReason
     slots: int
     token_slots: Sequence[int] | None = None
-    logprobs: Logprobs | None = None
+    logprobs: Likelihoods | None = None
     reasoning_tokens: int = 0
     summary: str = ""
     prompt_ids: str | None = None

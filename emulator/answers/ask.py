@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from emulator.contract.bounds import MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
+from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
 from emulator.contract.errors import APIError
 
 CallKind: TypeAlias = Literal["function", "custom", "function_call"]
@@ -108,6 +108,7 @@ class Ask:
         continuous_usage: Whether each event of a stream holds the usage so far.
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
+        says_failed: Whether the API has an answer that says that it failed.
         names: The names of parameters.
     """
 
@@ -135,6 +136,7 @@ class Ask:
     continuous_usage: bool = False
     wants_summary: bool = False
     can_show_reasoning: bool = False
+    says_failed: bool = False
     names: ParamNames = DEFAULT_NAMES
 
     @property
@@ -168,5 +170,15 @@ def too_many_tokens(ask: Ask, source: str) -> APIError:
         f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
         "but got more.",
         param=param,
+        code="integer_above_max_value",
+    )
+
+
+def too_many_logprobs(top: int) -> APIError:
+    """Refuse more log probabilities than all choices may have; `top` are those of alternatives."""
+    return APIError(
+        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
+        f"each token and its {top} alternatives, but got more.",
+        param="logprobs",
         code="integer_above_max_value",
     )

@@ -6,10 +6,16 @@ from functools import cached_property
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
-from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
+from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
 from emulator.answers.corpora import Texts
 from emulator.answers.instances import Instances, invalid_schema
-from emulator.answers.logprobs import Logprobs, bytes_of_parts
+from emulator.answers.logprobs import (
+    Likelihoods,
+    Logprobs,
+    ScoredPrompts,
+    TextLogprobs,
+    bytes_of_parts,
+)
 from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
@@ -56,6 +62,7 @@ class Composer:
         corpus: Holds the texts.
         material: The texts that tell this request from others with the same seed.
         asked: What was asked beside the body.
+        scored: The prompts with log probabilities, which those of the answers go on from.
     """
 
     def __init__(
@@ -65,6 +72,8 @@ class Composer:
         corpus: Texts,
         material: Sequence[str],
         asked: EmulationHeaders,
+        *,
+        scored: ScoredPrompts | None = None,
     ) -> None:
         self._ask = ask
         self._plan = plan
@@ -72,7 +81,8 @@ class Composer:
         self._asked = asked
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
-        self._logprobs_left = MAX_LOGPROBS
+        self._scored = scored
+        self._logprobs_left = MAX_LOGPROBS - (scored.figures if scored is not None else 0)
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
@@ -185,11 +195,15 @@ class Composer:
         self._found = None
         self.note = " schema_in_message=unused"
 
-    def _logprobs(self, index: int) -> Logprobs | None:
+    def _logprobs(self, index: int) -> Likelihoods | None:
         top = self._ask.logprobs
-        return None if top is None else Logprobs(self._rng(index, "logprobs"), top)
+        if top is None:
+            return None
+        if self._scored is not None:
+            return TextLogprobs(self._scored.ends[index // self._ask.n], top)
+        return Logprobs(self._rng(index, "logprobs"), top)
 
-    def _text_segment(self, tokens: Sequence[str], logprobs: Logprobs | None) -> Segment:
+    def _text_segment(self, tokens: Sequence[str], logprobs: Likelihoods | None) -> Segment:
         """Return some text, with the bytes that its log probabilities tell."""
         if logprobs is None:
             return Segment(tokens)
@@ -260,7 +274,7 @@ class Composer:
         return [Segment(thoughts, reasoning=True)]
 
     def _content(
-        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
+        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Likelihoods | None
     ) -> Answer:
         """Return an answer of one text, which a stop sequence may end.
 
@@ -270,7 +284,7 @@ class Composer:
         if logprobs is not None:
             self._logprobs_left -= len(tokens) * (1 + logprobs.top)
             if self._logprobs_left < 0:
-                raise _too_many_logprobs(logprobs.top)
+                raise too_many_logprobs(logprobs.top)
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
@@ -291,6 +305,8 @@ class Composer:
     def _thoughtful(self, answer: Answer) -> Answer:
         """Note how much was thought before an answer, and sum it up if that was asked for."""
         answer.reasoning_tokens = self._plan.reasoning_tokens
+        if isinstance(answer.logprobs, TextLogprobs):
+            answer.logprobs.follow(answer.segments[-1].told_bytes())
         if answer.reasoning_tokens and self._ask.wants_summary:
             length = min(answer.reasoning_tokens, SUMMARY)
             summary = self._corpus.write(length, self._rng(answer.index, "summary"))
@@ -312,15 +328,6 @@ def is_quick(ask: Ask, plan: GenerationPlan, asked_calls: int) -> bool:
     if tokens > MAX_TOKENS_QUICK:
         return False
     return ask.schema is None and not ask.calls(asked_calls)
-
-
-def _too_many_logprobs(top: int) -> APIError:
-    return APIError(
-        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
-        f"each token and its {top} alternatives, but got more.",
-        param="logprobs",
-        code="integer_above_max_value",
-    )
 
 
 def _cut(

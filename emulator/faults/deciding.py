@@ -13,7 +13,10 @@ from emulator.faults.rules import Match, Rule, Span
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What of a request rules look at, and the seed that chance is drawn from."""
+    """What of a request rules look at, and the seed that chance is drawn from.
+
+    ``says_failed``: the answers of its API can say that they failed.
+    """
 
     model: str
     path: str
@@ -21,6 +24,7 @@ class Call:
     user: str | None = None
     api_key: str = ""
     seed: int | None = None
+    says_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,17 @@ class Fault:
 def first_match(rules: Sequence[Rule], call: Call) -> tuple[int, Rule] | None:
     """Return the first rule for this call, and its index.
 
-    A rule whose kind whole answers do not have is for streams alone.
+    A rule whose kind whole answers or other APIs do not have is for those that have it alone.
     """
     for index, rule in enumerate(rules):
-        if kind_of(rule).fits(stream=call.stream) and matches(rule.match, call):
+        if fits(kind_of(rule), call) and matches(rule.match, call):
             return index, rule
     return None
+
+
+def fits(kind: Kind, call: Call) -> bool:
+    """Tell whether the answer to a call can fail so."""
+    return kind.fits(stream=call.stream, says_failed=call.says_failed)
 
 
 def matches(match: Match, call: Call) -> bool:

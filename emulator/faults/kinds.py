@@ -53,7 +53,10 @@ class StreamWire(Wire, Protocol):
         """Return what comes after the last token."""
 
     async def error_event(self) -> bytes:
-        """Return the event that tells of the failure's status."""
+        """Return what tells of the failure's status within the stream."""
+
+    async def failed_event(self) -> bytes:
+        """Return the event whose answer says that it failed."""
 
 
 class WholeWire(Wire, Protocol):
@@ -72,7 +75,8 @@ class Kind:
     """One way to fail.
 
     ``where`` is where a stream fails; ``ends``: nothing comes after the failure; ``options``: the
-    fields that say something to it; ``needs_connection``: it acts on the connection itself.
+    fields that say something to it; ``needs_connection``: it acts on the connection itself;
+    ``says_failed``: it needs an API whose answers can say that they failed.
     """
 
     name: ClassVar[str]
@@ -82,10 +86,16 @@ class Kind:
     ends: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = PLACED
     needs_connection: ClassVar[bool] = False
+    says_failed: ClassVar[bool] = False
 
-    def fits(self, *, stream: bool) -> bool:  # noqa: ARG002 - most fit both
-        """Tell whether a stream, or a whole answer, can fail so."""
-        return True
+    def fits(self, *, stream: bool, says_failed: bool) -> bool:  # noqa: ARG002 - most fit all
+        """Tell whether an answer can fail so.
+
+        Args:
+            stream: Whether it is a stream.
+            says_failed: Whether the answers of its API can say that they failed.
+        """
+        return says_failed or not self.says_failed
 
     def refuses(self, *, stream: bool) -> bool:  # noqa: ARG002 - most refuse neither
         """Tell whether it puts a status in the answer's place, without waiting for a token."""
@@ -137,6 +147,25 @@ class Error(Kind):
         await wire.refuse()
 
 
+class Failed(Kind):
+    """A success that says that it failed."""
+
+    name = "failed"
+    on_streams = "k tokens, then `response.failed`; the body ends properly (Responses alone)"
+    on_wholes = "200 and a response with the status `failed` (Responses alone)"
+    options = PLACED | {"status", "retry_after_ms"}
+    says_failed = True
+
+    async def stream(self, wire: StreamWire) -> None:
+        """End with the answer that says so."""
+        await wire.write(await wire.failed_event())
+
+    async def whole(self, wire: WholeWire) -> None:
+        """Send the answer that says so."""
+        await wire.begin(len(wire.content))
+        await wire.write(wire.content)
+
+
 class Eof(Kind):
     """An end too early that looks like one in time."""
 
@@ -164,7 +193,7 @@ class NoDone(Kind):
     ends = False
     options = frozenset()
 
-    def fits(self, *, stream: bool) -> bool:
+    def fits(self, *, stream: bool, says_failed: bool) -> bool:  # noqa: ARG002
         """Fit streams alone."""
         return stream
 
@@ -300,6 +329,7 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Status(),
         Error(),
+        Failed(),
         Eof(),
         NoDone(),
         Close(),

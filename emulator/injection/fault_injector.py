@@ -15,11 +15,12 @@ from emulator.contract.error_words import header_error, invalid_header
 from emulator.contract.errors import APIError
 from emulator.faults.asking import FaultHeaders, header_contradiction
 from emulator.faults.attempts import Attempts
-from emulator.faults.deciding import Call, Fault, decide, first_match, kind_of
+from emulator.faults.deciding import Call, Fault, decide, first_match, fits, kind_of
 from emulator.faults.kinds import KINDS
 from emulator.faults.rules import Rule
 from emulator.faults.statuses import error_body
 from emulator.injection.faulty_answers import (
+    FailedWhole,
     Failure,
     FaultyReply,
     Place,
@@ -152,10 +153,9 @@ class FaultInjector:
         if found := header_contradiction(headers):
             raise invalid_header(*found)
         kind = kind_of(headers)
-        if not kind.fits(stream=call.stream):
-            raise invalid_header(
-                KIND, f"expected a kind that a whole answer has, but got {kind.name}"
-            )
+        if not fits(kind, call):
+            having = "this API" if kind.says_failed else "a whole answer"
+            raise invalid_header(KIND, f"expected a kind that {having} has, but got {kind.name}")
         return headers
 
     async def inject(self, fault: Fault, generation: Generation) -> Reply:
@@ -170,7 +170,10 @@ class FaultInjector:
         generation.fault = kind.name
         if kind.refuses(stream=ask.stream) or not ask.stream:
             wait = partial(wait_until, lambda: instant_s(fault, plan, answers), generation)
-            return await self.inject_whole(exchange, fault, ask, generation, wait)
+            whole: Whole = generation
+            if kind.says_failed:
+                whole = FailedWhole(generation, _failure(exchange, fault, ask).error)
+            return await self.inject_whole(exchange, fault, ask, whole, wait)
         place = Place.of(fault, plan, answers)
         if kind.where in ("token", "event"):
             generation.fault += f"@{place.tokens}"
@@ -240,6 +243,7 @@ def _call(exchange: Exchange, ask: Ask) -> Call:
         user=ask.user,
         api_key=key_of(exchange.header(b"authorization")),
         seed=ask.seed,
+        says_failed=ask.says_failed,
     )
 
 

@@ -15,13 +15,9 @@ from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.completions.schema import Completion, CompletionRequest
 from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
 from emulator.apis.models.schema import Health, Model, ModelList
-from emulator.apis.responses.schema import (
-    InputTokens,
-    InputTokensRequest,
-    ResponseEvent,
-    ResponsesRequest,
-)
-from emulator.apis.responses.schema import Response as ResponseObject
+from emulator.apis.responses.schema.answer import InputTokens, ResponseEvent
+from emulator.apis.responses.schema.answer import Response as ResponseObject
+from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
 from emulator.contract.errors import ErrorEnvelope
 from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders

@@ -13,6 +13,7 @@ from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
 from emulator.answers.corpora import Corpora, TextKind
+from emulator.answers.logprobs import ScoredPrompts
 from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.bounds import MAX_PROMPT_IDS_TOLD
 from emulator.contract.error_words import placed
@@ -48,12 +49,28 @@ class PromptSource(Protocol):
         """Return the token ids of each prompt."""
 
 
+class Scores(Protocol):
+    """What makes the log probabilities of prompts."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it takes under 0.5 ms to make them."""
+
+    def make(self) -> ScoredPrompts:
+        """Return the prompts with their log probabilities.
+
+        Raises:
+            APIError: There are too many, or a prompt has none.
+        """
+
+
 class Reading(NamedTuple):
-    """What an API makes of a body."""
+    """What an API makes of a body; ``scores`` if the answer tells log probabilities of prompts."""
 
     ask: Ask
     prompt: PromptSource
     renderer: MakeRenderer
+    scores: Scores | None = None
 
 
 class BodyOfTexts(Protocol):
@@ -84,10 +101,13 @@ class Read:
     prompt: PromptSource
     renderer: MakeRenderer
     text: TextKind
+    scores: Scores | None = None
 
     @property
     def is_quick(self) -> bool:
         """Whether to compose the answers takes under 0.5 ms."""
+        if self.scores is not None and not self.scores.is_quick:
+            return False
         return is_quick(self.ask, self.plan, self.asked.emulation.tool_calls)
 
 
@@ -106,6 +126,7 @@ class Ready:
         prompts: The prompts as an engine sees them; None where they are not made yet.
         ids: Makes the token ids for them.
         count: The count of the prompt's tokens; the worker sets it.
+        parts: What of the answer is large and made already; it travels apart, as bytes.
     """
 
     ask: Ask
@@ -118,6 +139,7 @@ class Ready:
     prompts: Sequence[EnginePrompt] | None = None
     ids: Callable[[], Sequence[Sequence[int]]] | None = None
     count: PromptCount = NOT_COUNTED
+    parts: Sequence[bytes | bytearray] = ()
 
     @property
     def token_limit(self) -> int | None:
@@ -165,14 +187,14 @@ class Reader:
         settings = state.settings
         request = self.parse(body, api.body, settings)
         asked = read_asked(given, request, state.profiles)
-        ask, prompt, renderer = api.read(request, lenient=settings.lenient)
+        ask, prompt, renderer, scores = api.read(request, lenient=settings.lenient)
         try:
             plan = plan_generation(ask, asked.emulation, settings)
             opening = Opening.of(asked.emulation, settings)
         except APIError as error:
             raise placed(error, asked.places) from None
         text = asked.emulation.text or settings.text
-        return Read(ask, asked, plan, opening, prompt, renderer, text)
+        return Read(ask, asked, plan, opening, prompt, renderer, text, scores)
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -182,7 +204,9 @@ class Reader:
         """
         ask, asked = read.ask, read.asked.emulation
         texts = self.corpora.of(read.text, ask.model)
-        composer = Composer(ask, read.plan, texts, read.prompt.texts, asked)
+        scored = None if read.scores is None else read.scores.make()
+        material = read.prompt.texts
+        composer = Composer(ask, read.plan, texts, material, asked, scored=scored)
         try:
             answers = composer.compose()
         except APIError as error:
@@ -198,6 +222,7 @@ class Reader:
             answers,
             read.opening,
             composer.note,
+            parts=() if scored is None else scored.parts,
         )
 
 

@@ -56,9 +56,9 @@ class ChunkRenderer(Renderer, ABC):
         last = "" if usage is None else self.usage_chunk(usage)
         return _reported(finish, report) + _reported(last, report) + DONE
 
-    def error(self, error: ErrorBody) -> str:
+    def error(self, error: ErrorBody, report: str) -> str:
         """Return the event of a failure in mid-stream, after which there is no [DONE]."""
-        return f"data: {ErrorEnvelope(error=error).model_dump_json()}\n\n"
+        return _reported(f"data: {ErrorEnvelope(error=error).model_dump_json()}\n\n", report)
 
 
 def _reported(events: str, report: str) -> str:

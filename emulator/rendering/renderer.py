@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
@@ -76,5 +76,16 @@ class Renderer(Protocol):
     def end(self, finish: str, usage: Usage | None, report: str) -> str:
         """Return what follows the last token: `finish`, the usage and the report if asked for."""
 
-    def error(self, error: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
+    def error(self, error: ErrorBody, report: str) -> str:
+        """Return what tells of a failure in mid-stream, with the report if asked for."""
+
+
+@runtime_checkable
+class FailedRenderer(Protocol):
+    """What writes an answer that itself says that it failed."""
+
+    def failed(self, error: ErrorBody, report: str) -> str:
+        """Return the answer as JSON, with the report if asked for."""
+
+    def failed_event(self, error: ErrorBody, report: str) -> str:
+        """Return the event that ends a stream with that answer."""

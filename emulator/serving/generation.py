@@ -14,7 +14,7 @@ from emulator.contract.usage import Usage
 from emulator.emulation.opening import Opening
 from emulator.engine.times import TokenTimes
 from emulator.reading.counting import PromptCount
-from emulator.rendering.renderer import EVENT_END, AnswerStream, Renderer
+from emulator.rendering.renderer import AnswerStream, FailedRenderer, Renderer
 from emulator.rendering.streams import STEP_US, rendering_us
 from emulator.timing.clock import sleep_until
 from emulator.timing.pace import Pace
@@ -48,6 +48,8 @@ class Generation:
         note: More for the log line.
         times: The due times as an engine makes them, if one does.
         opening: How the stream begins, if not at once.
+        lead: What of a stream leaves right before its first token, in parts, if it is large.
+        is_large: Whether a whole answer is large, however short its texts are.
         fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
         is_cut: Whether the failure keeps the answer from being complete.
         slots_before_cut: How many slots of the clock come before the failure of a stream.
@@ -65,6 +67,8 @@ class Generation:
     note: str = ""
     times: TokenTimes | None = None
     opening: Opening | None = None
+    lead: Sequence[bytes | memoryview] = ()
+    is_large: bool = False
     fault: str = ""
     is_cut: bool = False
     slots_before_cut: int | None = None
@@ -142,7 +146,7 @@ class Generation:
             await self.times.admitted()  # what the usage tells of the cache is known then
         usage, answers = await self.usage(), self.answers
         longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
-        if rendering_us(answers, longest) <= STEP_US:
+        if rendering_us(answers, longest) <= STEP_US and not self.is_large:
             return self.renderer.whole(answers, usage)
         return await asyncio.to_thread(self.renderer.whole, answers, usage)
 
@@ -204,11 +208,26 @@ class Generation:
         return self.renderer.end(self.events.end(), usage, report).encode()
 
     def error(self, error: ErrorBody) -> bytes:
-        """Return the event of a failure in mid-stream, with the report of one on purpose."""
-        event = self.renderer.error(error)
-        if self.wants_report and self.fault:
-            event = f'{event.removesuffix(EVENT_END)},"emulation":{self.report()}{EVENT_END}'
-        return event.encode()
+        """Return what tells of a failure in mid-stream, with the report of one on purpose."""
+        return self.renderer.error(error, self._fault_report()).encode()
+
+    def failed(self, error: ErrorBody) -> bytes:
+        """Return the whole answer that says that it failed."""
+        return self._failed.failed(error, "").encode()
+
+    def failed_event(self, error: ErrorBody) -> bytes:
+        """Return the event that ends the stream with an answer that says that it failed."""
+        return self._failed.failed_event(error, self._fault_report()).encode()
+
+    @property
+    def _failed(self) -> FailedRenderer:
+        renderer = self.renderer
+        if not isinstance(renderer, FailedRenderer):
+            raise TypeError("answers of this API do not say that they failed")
+        return renderer
+
+    def _fault_report(self) -> str:
+        return self.report() if self.wants_report and self.fault else ""
 
     # ----------------------------------------------------------------------------------
     # The end

@@ -309,6 +309,17 @@ def test_token_ids_of_legacy_completions(http: httpx.Client) -> None:
         assert [t for c in own for t in c.get("token_ids") or ()] == choice["token_ids"]
 
 
+def test_token_ids_beside_an_echo_with_log_probabilities(http: httpx.Client) -> None:
+    """They are told beside an echoed prompt and its log probabilities too."""
+    body: Json = {"model": "davinci-002", "prompt": "Once upon a time", "return_token_ids": True}
+    body |= {"echo": True, "logprobs": 1, "max_tokens": 2, "seed": 1}
+    whole = http.post(COMPLETIONS, json=body, headers=headers()).json()["choices"][0]
+    assert whole["prompt_token_ids"] == encode("Once upon a time", "davinci-002")
+    assert len(whole["token_ids"]) == 2
+    found = choices(http.post(COMPLETIONS, json={**body, "stream": True}, headers=headers()))
+    assert [t for c in found for t in c.get("token_ids") or ()] == whole["token_ids"]
+
+
 def test_many_prompt_ids_are_not_repeated(http: httpx.Client) -> None:
     """The ids of a long prompt in many choices are more than are told."""
     body = chat("hello " * 3000, n=128, max_tokens=1, return_token_ids=True)

@@ -10,7 +10,8 @@ from emulator.apis.responses.as_chat import to_chat
 from emulator.apis.responses.asking import response_ask
 from emulator.apis.responses.events import Echoed, ResponsesRenderer
 from emulator.apis.responses.refusals import refuse_response
-from emulator.apis.responses.schema import InputTokens, InputTokensRequest, ResponsesRequest
+from emulator.apis.responses.schema.answer import InputTokens
+from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
 from emulator.reading.reader import Reader, Reading
 from emulator.state import State
 

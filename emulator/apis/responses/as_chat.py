@@ -37,8 +37,7 @@ from emulator.apis.chat.tools import (
     ToolChoice,
 )
 from emulator.apis.chat.tools import AllowedTools as ChatAllowedTools
-from emulator.apis.responses.schema import (
-    AllowedTools,
+from emulator.apis.responses.schema.input import (
     AssistantItem,
     CustomCallItem,
     CustomOutputItem,
@@ -47,9 +46,12 @@ from emulator.apis.responses.schema import (
     InputImage,
     InputMessage,
     InputText,
-    InputTokensRequest,
     Item,
     OutputText,
+)
+from emulator.apis.responses.schema.request import InputTokensRequest
+from emulator.apis.responses.schema.tools import (
+    AllowedTools,
     ResponseCustomTool,
     ResponseFunction,
     SchemaFormat,

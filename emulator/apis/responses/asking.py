@@ -4,7 +4,7 @@ from emulator.answers.ask import Ask, ContextWords, ParamNames
 from emulator.apis.chat.asking import response_schema, schema_texts
 from emulator.apis.chat.calls import SchemaParam, calls_of
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 
 LOGPROBS = "message.output_text.logprobs"
 TOO_LONG = (
@@ -54,5 +54,6 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
         include_usage=bool(request.stream),
         wants_summary=summary is not None,
         can_show_reasoning=True,
+        says_failed=True,
         names=NAMES,
     )

@@ -13,16 +13,16 @@ from emulator.apis.chat.refusals import (
 )
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.responses.asking import LOGPROBS
-from emulator.apis.responses.schema import (
+from emulator.apis.responses.schema.input import (
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
     FunctionOutputItem,
     Item,
     ItemReference,
-    ResponsesRequest,
-    SchemaFormat,
 )
+from emulator.apis.responses.schema.request import ResponsesRequest
+from emulator.apis.responses.schema.tools import SchemaFormat
 from emulator.contract.errors import APIError
 from emulator.contract.parts import JsonObjectFormat
 
