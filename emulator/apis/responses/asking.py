@@ -1,17 +1,21 @@
 """What a Responses request asks of its answer."""
 
-from emulator.answers.ask import Ask, ParamNames
+from emulator.answers.ask import Ask, ContextWords, ParamNames
 from emulator.apis.chat.asking import response_schema, schema_texts
 from emulator.apis.chat.calls import SchemaParam, calls_of
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.responses.schema.request import ResponsesRequest
 
 LOGPROBS = "message.output_text.logprobs"
+TOO_LONG = (
+    "Your input exceeds the context window of this model. Please adjust your input and try again."
+)
 NAMES = ParamNames(
     limit="max_output_tokens",
     effort="reasoning.effort",
     format="text.format",
     schema="text.format.schema",
+    context=ContextWords(TOO_LONG, TOO_LONG, param="input"),
 )
 
 
