@@ -19,6 +19,7 @@ from emulator.apis.responses.schema.input import (
     FunctionOutputItem,
     Item,
     ItemReference,
+    ItemWithTools,
 )
 from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.apis.responses.schema.tools import SchemaFormat
@@ -55,11 +56,16 @@ def refuse_response(
             )
         case SchemaFormat() if text_format.strict:
             refuse_loose_format(text_format.name, text_format.schema_, "text.format.schema")
-    if asked.tools:
-        refuse_loose_functions(chat.tools or (), param)
-    elif asked.tool_choice not in (None, "none", "auto"):
+    refuse_loose_functions(chat.tools or (), param)
+    if asked.tool_choice not in (None, "none", "auto") and not _has_tools(asked):
         raise choice_without_tools()
     refuse_temperature(asked.temperature, asked.model)
+
+
+def _has_tools(asked: ResponsesRequest) -> bool:
+    """Tell whether there are tools, be they OpenAI's own."""
+    items = asked.input if isinstance(asked.input, list) else ()
+    return bool(asked.tools) or any(isinstance(i, ItemWithTools) and i.tools for i in items)
 
 
 def _input_texts(asked: ResponsesRequest, chat: ChatCompletionRequest) -> Sequence[str]:

@@ -5,8 +5,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag
 from typing_extensions import TypeAliasType
 
+from emulator.apis.responses.schema.tools import ResponseTool
 from emulator.contract.bodies import RequestModel
-from emulator.contract.bounds import MAX_MESSAGES, MAX_PARTS, Id, Label, Members, Name, Text
+from emulator.contract.bounds import (
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_TOOLS,
+    Id,
+    Label,
+    Members,
+    Name,
+    Text,
+)
 from emulator.contract.parts import ImageAddress, InputAudio, PromptPart, RefusalPart
 from emulator.contract.unions import json_type, other, typed, variant
 
@@ -129,7 +139,7 @@ class FunctionCallItem(InputItem):
     call_id: Id
     name: Name
     arguments: Text
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
     async_: Any = Field(None, alias="async")
 
@@ -141,7 +151,7 @@ class FunctionOutputItem(InputItem):
     call_id: Id
     output: InputContent
     name: Any = None
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
 
 
@@ -152,7 +162,7 @@ class CustomCallItem(InputItem):
     call_id: Id
     name: Name
     input: Text
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
     async_: Any = Field(None, alias="async")
 
@@ -164,7 +174,7 @@ class CustomOutputItem(InputItem):
     call_id: Id
     output: InputContent
     name: Any = None
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
 
 
@@ -184,9 +194,18 @@ class ItemReference(InputItem):
     id: Label
 
 
+class ItemWithTools(InputItem):
+    """More tools: given by the developer, or found by a search for tools."""
+
+    type: Literal["additional_tools", "tool_search_output"]
+    tools: Annotated[list[ResponseTool], Members(MAX_TOOLS)]
+    role: Literal["developer"] | None = None
+    call_id: Any = None
+    execution: Any = None
+
+
 # What OpenAI's own tools leave in a conversation: accepted, and not counted.
 _OTHER_ITEMS = (
-    "additional_tools",
     "apply_patch_call",
     "apply_patch_call_output",
     "code_interpreter_call",
@@ -208,7 +227,6 @@ _OTHER_ITEMS = (
     "shell_call",
     "shell_call_output",
     "tool_search_call",
-    "tool_search_output",
     "web_search_call",
 )
 
@@ -229,6 +247,8 @@ Item = TypeAliasType(
         | Annotated[CustomOutputItem, Tag("<custom_tool_call_output>")]
         | Annotated[ReasoningInput, Tag("<reasoning>")]
         | Annotated[ItemReference, Tag("<item_reference>")]
+        | Annotated[ItemWithTools, Tag("<additional_tools>")]
+        | Annotated[ItemWithTools, Tag("<tool_search_output>")]
         | Annotated[dict[str, Any], other(*_OTHER_ITEMS), Tag("<other>")],
         typed(
             "message",
@@ -238,6 +258,8 @@ Item = TypeAliasType(
             "custom_tool_call_output",
             "reasoning",
             "item_reference",
+            "additional_tools",
+            "tool_search_output",
             others=_OTHER_ITEMS,
             guess=_item_type,
         ),

@@ -48,7 +48,6 @@ BUILT_IN_TOOLS = (
     "image_generation",
     "local_shell",
     "mcp",
-    "namespace",
     "programmatic_tool_calling",
     "shell",
     "tool_search",
@@ -58,22 +57,44 @@ BUILT_IN_TOOLS = (
     "web_search_preview_2025_03_11",
 )
 
+InnerTool = TypeAliasType(
+    "InnerTool",
+    Annotated[
+        Annotated[ResponseFunction, Tag("<function>")]
+        | Annotated[ResponseCustomTool, Tag("<custom>")],
+        variant("type", "function", "custom"),
+    ],
+)
+
+
+class NamespaceTool(RequestModel):
+    """Functions and custom tools under one name."""
+
+    type: Literal["namespace"]
+    name: ToolName
+    description: Text | None = None
+    tools: Annotated[list[InnerTool], Members(MAX_TOOLS)]
+
+
+_NAMED = ("function", "custom", "namespace")
 ResponseTool = TypeAliasType(
     "ResponseTool",
     Annotated[
         Annotated[ResponseFunction, Tag("<function>")]
         | Annotated[ResponseCustomTool, Tag("<custom>")]
+        | Annotated[NamespaceTool, Tag("<namespace>")]
         | Annotated[AnyObject, other(*BUILT_IN_TOOLS), Tag("<other>")],
-        typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
+        typed(*_NAMED, others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
 
 
 class ToolReference(RequestModel):
-    """A function or a custom tool, by its name."""
+    """A function or a custom tool, or all of a namespace, by name."""
 
-    type: Literal["function", "custom"]
+    type: Literal["function", "custom", "namespace"]
     name: Name
+    namespace: Name | None = None
 
 
 AllowedTool = TypeAliasType(
@@ -81,8 +102,9 @@ AllowedTool = TypeAliasType(
     Annotated[
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
+        | Annotated[ToolReference, Tag("<namespace>")]
         | Annotated[AnyObject, other(*BUILT_IN_TOOLS), Tag("<other>")],
-        typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
+        typed(*_NAMED, others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
 
@@ -100,9 +122,10 @@ ResponseNamedTool = TypeAliasType(
     Annotated[
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
+        | Annotated[ToolReference, Tag("<namespace>")]
         | Annotated[AllowedTools, Tag("<allowed_tools>")]
         | Annotated[AnyObject, other(*BUILT_IN_TOOLS), Tag("<other>")],
-        typed("function", "custom", "allowed_tools", others=BUILT_IN_TOOLS, guess=lambda _: None),
+        typed(*_NAMED, "allowed_tools", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
 ResponseToolChoice = TypeAliasType(
