@@ -52,7 +52,8 @@ def calls_of(chat: ChatCompletionRequest, param: SchemaParam = schema_param) -> 
     if not chat.tools and not chat.functions:
         return NO_CALLS
     offered, must_call = _offered(chat, param)
-    if not offered or (not must_call and chat.messages[-1].role in ("tool", "function")):
+    last = chat.messages[-1].role if chat.messages else None
+    if not offered or (not must_call and last in ("tool", "function")):
         return NO_CALLS
     called = _called(chat)
     offered.sort(key=lambda call: (call.kind, call.name) in called)

@@ -1,4 +1,4 @@
-"""POST /v1/responses and /v1/responses/input_tokens as objects."""
+"""POST /v1/responses, /v1/responses/compact and /v1/responses/input_tokens as objects."""
 
 from functools import partial
 from typing import ClassVar
@@ -7,11 +7,17 @@ from emulator.apis.api import TextAPI
 from emulator.apis.chat.prompt import ChatPrompt
 from emulator.apis.computations import Computation
 from emulator.apis.responses.as_chat import to_chat
-from emulator.apis.responses.asking import response_ask
-from emulator.apis.responses.events import Echoed, ResponsesRenderer
+from emulator.apis.responses.asking import compaction_ask, response_ask
+from emulator.apis.responses.compaction import user_messages
+from emulator.apis.responses.echo import Echoed, refuse_long_echo
+from emulator.apis.responses.events import CompactedRenderer, ResponsesRenderer
 from emulator.apis.responses.refusals import refuse_response
 from emulator.apis.responses.schema.answer import InputTokens
-from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
+from emulator.apis.responses.schema.request import (
+    CompactRequest,
+    InputTokensRequest,
+    ResponsesRequest,
+)
 from emulator.reading.reader import Reader, Reading
 from emulator.state import State
 
@@ -35,6 +41,27 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
             refuse_response(request, chat, param)
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
+
+
+class CompactAPI(TextAPI[CompactRequest]):
+    """What is left of conversations, timed like answers."""
+
+    path = "/v1/responses/compact"
+    body = CompactRequest
+    id_prefix: ClassVar = "resp_"
+    id_digits: ClassVar = 50
+
+    def read(self, request: CompactRequest, *, lenient: bool) -> Reading:  # noqa: ARG002
+        """Return what a request asks.
+
+        Raises:
+            APIError: Its answer would repeat too much.
+        """
+        chat, _ = to_chat(request)
+        kept = user_messages(request)
+        refuse_long_echo(sum(map(len, kept)), "messages of the user")
+        renderer = partial(CompactedRenderer, kept=kept)
+        return Reading(compaction_ask(request, chat), ChatPrompt(chat), renderer)
 
 
 class InputTokensAPI(Computation):

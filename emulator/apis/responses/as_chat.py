@@ -22,8 +22,10 @@ from emulator.apis.chat.messages import (
 )
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.chat.tools import JsonSchemaFormat, NamedSchema, ResponseFormat
+from emulator.apis.responses.compaction import opened
 from emulator.apis.responses.schema.input import (
     AssistantItem,
+    Compaction,
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
@@ -120,6 +122,8 @@ def _message(item: Item) -> Message | None:
         case AssistantItem(content=content):
             said = content if isinstance(content, str) else list(map(_assistant_part, content))
             return AssistantMessage.model_construct(role="assistant", content=said)
+        case Compaction(encrypted_content=content):
+            return AssistantMessage.model_construct(role="assistant", content=opened(content))
         case FunctionOutputItem() | CustomOutputItem():
             output = item.output
             # A tool's result may hold pictures, which a chat's may not.

@@ -1,14 +1,13 @@
 """JSON and server-sent events of the Responses API."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from pydantic import BaseModel
-
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.responses.compaction import compacted
+from emulator.apis.responses.echo import Echoed
 from emulator.apis.responses.output import (
     NO_LOGPROBS,
     NUMBER,
@@ -19,14 +18,11 @@ from emulator.apis.responses.output import (
     raw_event,
 )
 from emulator.apis.responses.schema.answer import (
-    Echo,
     InputTokensDetails,
     OutputTokensDetails,
     ResponseUsage,
 )
-from emulator.apis.responses.schema.request import ConversationReference, ResponsesRequest
-from emulator.apis.responses.schema.tools import ResponseFunction, SchemaFormat
-from emulator.contract.errors import APIError, ErrorBody
+from emulator.contract.errors import ErrorBody
 from emulator.contract.usage import Usage
 from emulator.rendering.likelihoods import likelihood_json
 from emulator.rendering.renderer import AnswerStream, CountUsage, Header
@@ -35,35 +31,6 @@ from emulator.rendering.streams import stream_events
 # Log probabilities stand in the deltas and in the last event. Up to so many characters they stand
 # in the three events that end the text too.
 MAX_LOGPROBS_REPEATED = 1 << 20
-
-# What a response repeats stands in its first two events and in its last.
-MAX_ECHO = 1_048_576
-
-ENCRYPTED = "reasoning.encrypted_content"
-
-
-@dataclass(frozen=True, slots=True)
-class Echoed:
-    """What a response repeats of its request, as JSON; ``encrypted`` asks for its reasoning."""
-
-    json: str
-    encrypted: bool
-
-    @classmethod
-    def of(cls, request: ResponsesRequest) -> "Echoed":
-        """Return what the response to a request repeats.
-
-        Raises:
-            APIError: It would repeat too much.
-        """
-        echo = _echo(request).model_dump_json()[1:]
-        if len(echo) > MAX_ECHO:
-            raise APIError(
-                "Invalid request: expected instructions, tools and a format of at most "
-                f"{MAX_ECHO} characters, which the response repeats, but got {len(echo)}.",
-                code="string_above_max_length",
-            )
-        return cls(echo, ENCRYPTED in (request.include or ()))
 
 
 class ResponsesRenderer:
@@ -80,6 +47,7 @@ class ResponsesRenderer:
         self._header = header
         self._digits = header.id.partition("_")[2]
         self._encrypted = echo.encrypted
+        self._compacts = echo.compacts
         self._echo = echo.json
         self._number = 0
         self._was_cut = False
@@ -102,8 +70,8 @@ class ResponsesRenderer:
         count_usage: CountUsage | None,  # noqa: ARG002 - the last event alone has a usage
     ) -> AnswerStream:
         """Return what renders the events as their tokens are due."""
-        self._take(answers)
-        return NumberedStream(stream_events(self, answers, tokens_per_event), self)
+        answer = self._take(answers)
+        return NumberedStream(stream_events(self, [answer], tokens_per_event), self)
 
     def number(self, events: str) -> str:
         """Give each event its number; they are numbered in the order in which they leave."""
@@ -170,9 +138,13 @@ class ResponsesRenderer:
         return self.number(raw_event("response.failed", fields))
 
     def _take(self, answers: Sequence[Answer]) -> Answer:
-        """Make the items of the one answer, and return it."""
+        """Make the items of the one answer, and return what the events show of it."""
         [answer] = answers
         self._was_cut = answer.finish_reason == "length"
+        if self._compacts:
+            answer, item = compacted(answer, self._digits)
+            self._items = [item]
+            return answer
         self._items = output_items(answer, self._digits, encrypted=self._encrypted)
         return answer
 
@@ -215,6 +187,34 @@ class ResponsesRenderer:
             f'"status":"{status}","background":false,"error":{error},'
             f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
         )
+
+
+class CompactedRenderer(ResponsesRenderer):
+    """Writes what is left of a conversation, which is never streamed.
+
+    Args:
+        header: Its id and its time.
+        kept: The content of each message of the user, as JSON.
+    """
+
+    def __init__(self, header: Header, kept: Sequence[str]) -> None:
+        super().__init__(header, Echoed("", compacts=True))
+        self._kept = kept
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
+        """Return the whole answer as JSON."""
+        self._take(answers)
+        header, [item] = self._header, self._items
+        messages = (
+            f'{{"id":"msg_{self._digits[:-4]}{index:04x}","type":"message","status":"completed",'
+            f'"role":"user","content":{content}}}'
+            for index, content in enumerate(self._kept, 1)
+        )
+        return (
+            f'{{"id":"{header.id}","object":"response.compaction","created_at":{header.created},'
+            f'"output":[{",".join([*messages, item.json("")])}],'
+            f'"usage":{_usage(usage).model_dump_json()}}}'
+        ).encode()
 
 
 class NumberedStream:
@@ -260,59 +260,3 @@ def _usage(usage: Usage) -> ResponseUsage:
         output_tokens_details=OutputTokensDetails(reasoning_tokens=thoughts),
         total_tokens=usage.total_tokens,
     )
-
-
-def _echo(request: ResponsesRequest) -> Echo:
-    """Return what a response repeats of its request, with OpenAI's defaults."""
-    conversation = request.conversation
-    if isinstance(conversation, ConversationReference):
-        conversation = conversation.id
-    reasoning = request.reasoning
-    return Echo(
-        instructions=request.instructions,
-        max_output_tokens=request.max_output_tokens,
-        max_tool_calls=request.max_tool_calls,
-        model=request.model,
-        parallel_tool_calls=request.parallel_tool_calls is not False,
-        previous_response_id=request.previous_response_id,
-        conversation=None if conversation is None else {"id": conversation},
-        prompt_cache_key=request.prompt_cache_key,
-        prompt_cache_retention=request.prompt_cache_retention,
-        reasoning={
-            "effort": reasoning and reasoning.effort,
-            "summary": reasoning and (reasoning.summary or reasoning.generate_summary),
-        },
-        safety_identifier=request.safety_identifier,
-        store=request.store is not False,
-        temperature=1.0 if request.temperature is None else request.temperature,
-        text=_text(request),
-        tool_choice=_echoed(request.tool_choice or "auto"),
-        tools=[_echoed(tool) for tool in request.tools or ()],
-        top_logprobs=request.top_logprobs or 0,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        truncation=request.truncation or "disabled",
-        user=request.user,
-        metadata=request.metadata or {},
-    )
-
-
-def _text(request: ResponsesRequest) -> dict[str, Any]:
-    asked = request.text and request.text.format
-    text: dict[str, Any] = {"format": _echoed(asked) if asked else {"type": "text"}}
-    if isinstance(asked, SchemaFormat):
-        text["format"]["strict"] = bool(asked.strict)
-    return text | {"verbosity": (request.text and request.text.verbosity) or "medium"}
-
-
-def _echoed(value: Any) -> Any:  # noqa: ANN401 - a tool, a choice or a format, as JSON
-    """Return a part of the request as the response repeats it."""
-    match value:
-        case ResponseFunction():
-            return value.model_dump(include=_FUNCTION) | {"strict": value.strict is not False}
-        case BaseModel():
-            return value.model_dump(by_alias=True, exclude_none=True)
-        case _:
-            return value
-
-
-_FUNCTION = {"type", "name", "description", "parameters", "strict"}

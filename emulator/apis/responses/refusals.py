@@ -13,6 +13,7 @@ from emulator.apis.chat.refusals import (
 )
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.responses.schema.input import (
+    CompactionTrigger,
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
@@ -40,6 +41,7 @@ def refuse_response(
     Raises:
         APIError: In OpenAI's words.
     """
+    refuse_early_trigger(asked.input)
     # What is not sent again is not known here.
     is_complete = asked.previous_response_id is None and asked.conversation is None
     if is_complete and isinstance(asked.input, list):
@@ -72,6 +74,23 @@ def _input_texts(asked: ResponsesRequest, chat: ChatCompletionRequest) -> Sequen
     """Return the texts of the input, without the instructions, which are the first message."""
     first = 0 if asked.instructions is None else 1
     return gather(chat.messages[first:]).texts
+
+
+def refuse_early_trigger(items: str | Sequence[Item] | None) -> None:
+    """Refuse what asks to compact before the input's end.
+
+    Raises:
+        APIError: It is not the last item.
+    """
+    if not isinstance(items, list):
+        return
+    for index, item in enumerate(items[:-1]):
+        if isinstance(item, CompactionTrigger):
+            raise APIError(
+                "Invalid value: 'compaction_trigger'. It must be the final input item.",
+                param=f"input[{index}]",
+                code="invalid_value",
+            )
 
 
 def refuse_loose_outputs(items: Sequence[Item]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from emulator.answers.answer import Answer, Segment
-from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
+from emulator.apis.responses.echo import Echoed
+from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, ResponsesRenderer
 from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.rendering.renderer import Header
 from schemas import ErrorBody, Usage

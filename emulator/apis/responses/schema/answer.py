@@ -74,6 +74,14 @@ class OutputReasoning(BaseModel):
     encrypted_content: str | None = None
 
 
+class OutputCompaction(BaseModel):
+    """What is left of a conversation that was compacted."""
+
+    id: str
+    type: Literal["compaction"] = "compaction"
+    encrypted_content: str
+
+
 class InputTokensDetails(BaseModel):
     """What the input's tokens were."""
 
@@ -140,8 +148,30 @@ class Response(Echo):
     background: Literal[False] = False
     error: None = None
     incomplete_details: IncompleteDetails | None
-    output: list[OutputMessage | OutputFunctionCall | OutputCustomCall | OutputReasoning]
+    output: list[
+        OutputMessage | OutputFunctionCall | OutputCustomCall | OutputReasoning | OutputCompaction
+    ]
     usage: ResponseUsage | None
+
+
+class UserMessage(BaseModel):
+    """A message of the user that compacting keeps."""
+
+    id: str
+    type: Literal["message"] = "message"
+    status: Literal["completed"] = "completed"
+    role: Literal["user"] = "user"
+    content: list[dict[str, Any]]
+
+
+class CompactedResponse(BaseModel):
+    """The answer of POST /v1/responses/compact: the user's messages, and then what is left."""
+
+    id: str
+    object: Literal["response.compaction"] = "response.compaction"
+    created_at: int
+    output: list[UserMessage | OutputCompaction]
+    usage: ResponseUsage
 
 
 class ResponseEvent(BaseModel):

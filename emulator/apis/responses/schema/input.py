@@ -204,13 +204,25 @@ class ItemWithTools(InputItem):
     execution: Any = None
 
 
+class Compaction(InputItem):
+    """What is left of a conversation that was compacted."""
+
+    type: Literal["compaction"]
+    encrypted_content: Text
+    created_by: Any = None
+
+
+class CompactionTrigger(InputItem):
+    """Asks to compact what comes before it; it is the last item."""
+
+    type: Literal["compaction_trigger"]
+
+
 # What OpenAI's own tools leave in a conversation: accepted, and not counted.
 _OTHER_ITEMS = (
     "apply_patch_call",
     "apply_patch_call_output",
     "code_interpreter_call",
-    "compaction",
-    "compaction_trigger",
     "computer_call",
     "computer_call_output",
     "configuration_update",
@@ -249,6 +261,8 @@ Item = TypeAliasType(
         | Annotated[ItemReference, Tag("<item_reference>")]
         | Annotated[ItemWithTools, Tag("<additional_tools>")]
         | Annotated[ItemWithTools, Tag("<tool_search_output>")]
+        | Annotated[Compaction, Tag("<compaction>")]
+        | Annotated[CompactionTrigger, Tag("<compaction_trigger>")]
         | Annotated[dict[str, Any], other(*_OTHER_ITEMS), Tag("<other>")],
         typed(
             "message",
@@ -260,6 +274,8 @@ Item = TypeAliasType(
             "item_reference",
             "additional_tools",
             "tool_search_output",
+            "compaction",
+            "compaction_trigger",
             others=_OTHER_ITEMS,
             guess=_item_type,
         ),

@@ -1,4 +1,4 @@
-"""The bodies of POST /v1/responses and /v1/responses/input_tokens."""
+"""The bodies of POST /v1/responses, /v1/responses/compact and /v1/responses/input_tokens."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -68,6 +68,10 @@ class ResponseStreamOptions(RequestModel):
     include_obfuscation: bool | None = None
 
 
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+CacheRetention = Literal["in_memory", "in-memory", "24h"]
+Seed = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)]
+
 Includable = Literal[
     "file_search_call.results",
     "web_search_call.results",
@@ -135,6 +139,24 @@ class InputTokensRequest(RequestModel):
         return self.model
 
 
+class CompactRequest(InputTokensRequest, ModelRequest):
+    """The body of POST /v1/responses/compact."""
+
+    model: ModelName
+    service_tier: ServiceTier | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: CacheRetention | None = None
+    seed: Seed | None = None  # other servers have it
+    # Accepted and ignored: they change nothing that an emulator does.
+    prompt_cache_options: Any = None
+    image: Any = None
+
+    @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that other servers have and OpenAI does not."""
+        return ["seed"] if "seed" in self.model_fields_set else []
+
+
 class ResponsesRequest(InputTokensRequest, ModelRequest):
     """The body of POST /v1/responses."""
 
@@ -150,15 +172,13 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     metadata: Metadata | None = None
     store: bool | None = None
     background: bool | None = Field(None, json_schema_extra={"const": False})
-    service_tier: (
-        Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None
-    ) = None
+    service_tier: ServiceTier | None = None
     user: Label | None = None
     prompt_cache_key: Label | None = None
-    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_retention: CacheRetention | None = None
     safety_identifier: Label | None = None
     # Other servers have these.
-    seed: int | None = Field(None, ge=-INT64_MAX - 1, le=INT64_MAX)
+    seed: Seed | None = None
     stop: Stop | None = None
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
