@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, Tag, model_validator
 from typing_extensions import TypeAliasType
 
 from emulator.apis.responses.schema.input import Input
+from emulator.apis.responses.schema.moved import REFUSED, refuse_chat_parameters
 from emulator.apis.responses.schema.tools import (
     ResponseTextFormat,
     ResponseTool,
@@ -20,7 +21,15 @@ from emulator.contract.bodies import (
     Stop,
     Verbosity,
 )
-from emulator.contract.bounds import INT64_MAX, MAX_TOOLS, Label, Members, ModelName, Text
+from emulator.contract.bounds import (
+    INT64_MAX,
+    MAX_TOOLS,
+    AnyObject,
+    Label,
+    Members,
+    ModelName,
+    Text,
+)
 from emulator.contract.errors import refusal
 from emulator.contract.unions import json_type
 
@@ -60,6 +69,14 @@ Conversation = TypeAliasType(
         json_type("one of a string or object", text=str, object=dict),
     ],
 )
+
+
+class PromptReference(RequestModel):
+    """A template of a prompt; there is no store, so that it stands for nothing."""
+
+    id: Label
+    version: Label | None = None
+    variables: AnyObject | None = None
 
 
 class ResponseStreamOptions(RequestModel):
@@ -108,7 +125,14 @@ class InputTokensRequest(RequestModel):
         None, json_schema_extra={"pattern": f"^{_RESPONSE_ID.pattern}$"}
     )
     conversation: Conversation | None = None
-    prompt: Any = None
+    prompt: PromptReference | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_it_as_responses_do(cls, body: object) -> object:
+        if isinstance(body, dict) and not REFUSED.isdisjoint(body):
+            refuse_chat_parameters(body)
+        return body
 
     @model_validator(mode="after")
     def _there_is_input(self) -> Self:
@@ -150,6 +174,13 @@ class CompactRequest(InputTokensRequest, ModelRequest):
     # Accepted and ignored: they change nothing that an emulator does.
     prompt_cache_options: Any = None
     image: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_streamed(cls, body: object) -> object:
+        if isinstance(body, dict) and body.get("stream"):
+            raise refusal("Unknown parameter: 'stream'.", "unknown_parameter", "stream")
+        return body
 
     @property
     def extensions(self) -> list[str]:
