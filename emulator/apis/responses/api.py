@@ -10,7 +10,7 @@ from emulator.apis.responses.as_chat import to_chat
 from emulator.apis.responses.asking import compaction_ask, response_ask
 from emulator.apis.responses.compaction import user_messages
 from emulator.apis.responses.echo import Echoed, refuse_long_echo
-from emulator.apis.responses.events import CompactedRenderer, ResponsesRenderer
+from emulator.apis.responses.events import CompactedRenderer, ResponsesRenderer, stamp_completion
 from emulator.apis.responses.refusals import refuse_response
 from emulator.apis.responses.schema.answer import InputTokens
 from emulator.apis.responses.schema.request import (
@@ -19,7 +19,9 @@ from emulator.apis.responses.schema.request import (
     ResponsesRequest,
 )
 from emulator.reading.reader import Reader, Reading
+from emulator.serving.generation import Generation
 from emulator.state import State
+from emulator.transport.sending import Reply
 
 
 class ResponsesAPI(TextAPI[ResponsesRequest]):
@@ -41,6 +43,13 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
             refuse_response(request, chat, param)
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
+
+    async def _whole(self, generation: Generation) -> Reply:
+        """Return a whole answer when its last token is due; it says when that was."""
+        reply = await super()._whole(generation)
+        if isinstance(reply.body, memoryview):
+            stamp_completion(reply.body)
+        return reply
 
 
 class CompactAPI(TextAPI[CompactRequest]):

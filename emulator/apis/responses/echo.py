@@ -71,15 +71,21 @@ def _echo(request: ResponsesRequest) -> Echo:
         parallel_tool_calls=request.parallel_tool_calls is not False,
         previous_response_id=request.previous_response_id,
         conversation=None if conversation is None else {"id": conversation},
+        prompt=request.prompt and request.prompt.model_dump(),
+        prompt_cache_options=_cache_options(request.prompt_cache_options),
         prompt_cache_key=request.prompt_cache_key,
         prompt_cache_retention=request.prompt_cache_retention,
         reasoning={
+            "context": reasoning and reasoning.context,
             "effort": reasoning and reasoning.effort,
+            "mode": reasoning and reasoning.mode,
             "summary": reasoning and (reasoning.summary or reasoning.generate_summary),
         },
         safety_identifier=request.safety_identifier,
         store=request.store is not False,
         temperature=1.0 if request.temperature is None else request.temperature,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        presence_penalty=request.presence_penalty or 0.0,
         text=_text(request),
         tool_choice=_echoed(request.tool_choice or "auto"),
         tools=[_echoed(tool) for tool in request.tools or ()],
@@ -89,6 +95,11 @@ def _echo(request: ResponsesRequest) -> Echo:
         user=request.user,
         metadata=request.metadata or {},
     )
+
+
+def _cache_options(given: object) -> dict[str, Any] | None:
+    """Return how the prompt is cached, where the request says something of it."""
+    return {"mode": "implicit", "ttl": "30m"} | given if isinstance(given, dict) else None
 
 
 def _text(request: ResponsesRequest) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """JSON and server-sent events of the Responses API."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -32,6 +33,10 @@ from emulator.rendering.streams import stream_events
 # in the three events that end the text too.
 MAX_LOGPROBS_REPEATED = 1 << 20
 
+# It stands in front of all that is long: a whole answer is written before it is due.
+COMPLETED_AT = b'"completed_at":'
+BEFORE_COMPLETED_AT = 256
+
 
 class ResponsesRenderer:
     """Writes one response.
@@ -61,7 +66,7 @@ class ResponsesRenderer:
         if answer.logprobs is not None:
             entries = map(answer.logprobs.entry, answer.segments[-1].tokens)
             self._logprobs += map(likelihood_json, entries)
-        return self._ended(usage, "").encode()
+        return bytearray(self._ended(usage, ""), "utf-8")
 
     def stream(
         self,
@@ -171,7 +176,9 @@ class ResponsesRenderer:
         details = '{"reason":"max_output_tokens"}' if self._was_cut else "null"
         status = "incomplete" if self._was_cut else "completed"
         spent = _usage(usage).model_dump_json()
-        return _reported(self._response(status, details, output, spent), report)
+        completed = "null" if self._was_cut else str(int(time.time()))
+        response = self._response(status, details, output, spent, completed=completed)
+        return _reported(response, report)
 
     def _response(
         self,
@@ -180,11 +187,12 @@ class ResponsesRenderer:
         output: str = "",
         usage: str = "null",
         error: str = "null",
+        completed: str = "null",
     ) -> str:
         header = self._header
         return (
             f'{{"id":"{header.id}","object":"response","created_at":{header.created},'
-            f'"status":"{status}","background":false,"error":{error},'
+            f'"status":"{status}","background":false,"completed_at":{completed},"error":{error},'
             f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
         )
 
@@ -215,6 +223,13 @@ class CompactedRenderer(ResponsesRenderer):
             f'"output":[{",".join([*messages, item.json("")])}],'
             f'"usage":{_usage(usage).model_dump_json()}}}'
         ).encode()
+
+
+def stamp_completion(body: bytearray | memoryview) -> None:
+    """Set the time at which a whole answer is complete to this moment, if it is complete."""
+    start = bytes(body[:BEFORE_COMPLETED_AT]).find(COMPLETED_AT) + len(COMPLETED_AT)
+    if bytes(body[start : start + 4]) != b"null":
+        body[start : start + 10] = b"%d" % time.time()
 
 
 class NumberedStream:

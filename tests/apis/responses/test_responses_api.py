@@ -73,6 +73,18 @@ def test_shape(http: httpx.Client) -> None:
     assert response_id.startswith("resp_")
     assert len(response_id) == 55
     assert isinstance(created, int)
+    assert answer.pop("completed_at") >= created
+    nothing = {"image_tokens": 0, "text_tokens": 0}
+    assert answer.pop("tool_usage") == {
+        "image_gen": {
+            "input_tokens": 0,
+            "input_tokens_details": nothing,
+            "output_tokens": 0,
+            "output_tokens_details": nothing,
+            "total_tokens": 0,
+        },
+        "web_search": {"num_requests": 0},
+    }
     assert message.pop("id").startswith("msg_")
     assert message == {
         "type": "message",
@@ -95,7 +107,16 @@ def test_shape(http: httpx.Client) -> None:
         "conversation": None,
         "prompt_cache_key": None,
         "prompt_cache_retention": None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"context": None, "effort": None, "mode": None, "summary": None},
+        "prompt": None,
+        "prompt_cache_options": None,
+        "access_programs": None,
+        "image": None,
+        "input_transformations": None,
+        "moderation": None,
+        "prompt_cache_diagnostics": None,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
         "safety_identifier": None,
         "service_tier": "default",
         "store": True,
@@ -119,6 +140,7 @@ def test_echo(client: openai.OpenAI) -> None:
         "metadata": {"a": "b"},
         "temperature": 0.5,
         "top_p": 0.25,
+        "prompt": {"id": "pmpt_1", "version": "2", "variables": {"a": "b"}},
         "truncation": "auto",
         "store": False,
         "user": "u",
@@ -131,6 +153,44 @@ def test_echo(client: openai.OpenAI) -> None:
     }
     answer = respond(client, **given, input="json").model_dump(exclude_none=True)
     assert {name: answer[name] for name in given} == given
+
+
+def test_penalties(http: httpx.Client) -> None:
+    """Penalties are echoed, and refused beyond their range."""
+    given = {"presence_penalty": -2, "frequency_penalty": 1.5}
+    answer = http.post(PATH, json=asked(**given)).json()
+    assert {name: answer[name] for name in given} == given
+    error = http.post(PATH, json=asked(presence_penalty=2.1)).json()["error"]
+    assert (error["param"], error["code"]) == ("presence_penalty", "decimal_above_max_value")
+
+
+def test_completed_at(one_worker: Server) -> None:
+    """A whole answer says when it was due, a stream when it ended; one that is cut says nothing."""
+    extra = headers(1050)
+    whole = PLAIN.post(f"{one_worker.url}{PATH}", json=asked(), headers=extra).json()
+    assert whole["completed_at"] > whole["created_at"]
+    first, *_, last = stream(one_worker.url, extra)
+    assert first["response"]["completed_at"] is None
+    assert last["response"]["completed_at"] > last["response"]["created_at"]
+    cut = PLAIN.post(f"{one_worker.url}{PATH}", json=asked(max_output_tokens=2), headers=headers())
+    assert (cut.json()["status"], cut.json()["completed_at"]) == ("incomplete", None)
+
+
+@pytest.mark.parametrize("model", [{}, {"model": None}, {"model": "gpt-4"}], ids=str)
+def test_prompt_brings_a_model(http: httpx.Client, model: dict[str, Any]) -> None:
+    """With a prompt the model may be left out, and without one it may not."""
+    answer = http.post(PATH, json={"prompt": {"id": "pmpt_1"}, **model}).json()
+    first = http.get("/v1/models").json()["data"][0]["id"]
+    assert answer["model"] == (model.get("model") or first)
+    assert answer["prompt"] == {"id": "pmpt_1", "version": None, "variables": None}
+    left_out = http.post(PATH, json={"input": "x"}).json()["error"]
+    assert left_out["message"] == "you must provide a model parameter"
+
+
+def test_compacting_takes_a_null_for_a_model(http: httpx.Client) -> None:
+    """The endpoint that compacts wants a model, which may be null."""
+    assert http.post(f"{PATH}/compact", json={"model": None, "input": "x"}).status_code == 200
+    assert http.post(f"{PATH}/compact", json={"input": "x"}).status_code == 400
 
 
 def test_cut_by_the_limit(client: openai.OpenAI) -> None:

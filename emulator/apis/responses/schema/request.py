@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, Tag, model_validator
+from pydantic import ConfigDict, Field, Tag, ValidationInfo, model_validator
 from typing_extensions import TypeAliasType
 
 from emulator.apis.responses.schema.input import Input
@@ -107,6 +107,12 @@ def _describe_input(schema: dict[str, Any]) -> None:
     schema["properties"]["input"] = schema["properties"]["input"]["anyOf"][0]
 
 
+def _with_model(body: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Return a body that names a model: if it does not, the one that the reader gives."""
+    given = body.get("model") is not None or not info.context
+    return body if given else {**body, "model": info.context}
+
+
 class InputTokensRequest(RequestModel):
     """The body of POST /v1/responses/input_tokens: what of a response is its input."""
 
@@ -177,10 +183,12 @@ class CompactRequest(InputTokensRequest, ModelRequest):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_not_streamed(cls, body: object) -> object:
-        if isinstance(body, dict) and body.get("stream"):
+    def _is_not_streamed(cls, body: object, info: ValidationInfo) -> object:
+        if not isinstance(body, dict):
+            return body
+        if body.get("stream"):
             raise refusal("Unknown parameter: 'stream'.", "unknown_parameter", "stream")
-        return body
+        return _with_model(body, info) if "model" in body else body
 
     @property
     def extensions(self) -> list[str]:
@@ -198,6 +206,8 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     max_tool_calls: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
     top_logprobs: int | None = Field(None, ge=0, le=20)
     include: Annotated[list[Includable], Members(MAX_INCLUDED)] | None = None
     metadata: Metadata | None = None
@@ -220,6 +230,11 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     background_options: Any = None
     access_programs: Any = None
     image: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompt_has_a_model(cls, body: object, info: ValidationInfo) -> object:
+        return _with_model(body, info) if isinstance(body, dict) and body.get("prompt") else body
 
     @model_validator(mode="after")
     def _parameters_fit_together(self) -> Self:
