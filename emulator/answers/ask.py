@@ -72,6 +72,7 @@ class Ask:
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
         says_failed: Whether the API has an answer that says that it failed.
+        id_end: The last digits of the answer's id.
         names: The names of parameters.
     """
 
@@ -98,6 +99,7 @@ class Ask:
     wants_summary: bool = False
     can_show_reasoning: bool = False
     says_failed: bool = False
+    id_end: str = ""
     names: ParamNames = DEFAULT_NAMES
 
     @property

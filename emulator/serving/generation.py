@@ -27,9 +27,10 @@ from tokenizer import TokenGenerator
 LONG_END = 20
 
 
-def random_id(prefix: str, digits: int = 29) -> str:
-    """Return `prefix` and so many random hexadecimal digits."""
-    return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
+def random_id(prefix: str, digits: int = 29, end: str = "") -> str:
+    """Return `prefix` and so many hexadecimal digits, random but for the `end`."""
+    free = digits - len(end)
+    return f"{prefix}{random.getrandbits(free * 4):0{free}x}{end}"
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from emulator.apis.responses.asking import compaction_ask, response_ask
 from emulator.apis.responses.compaction import user_messages
 from emulator.apis.responses.echo import Echoed, refuse_long_echo
 from emulator.apis.responses.events import CompactedRenderer, ResponsesRenderer, stamp_completion
-from emulator.apis.responses.refusals import refuse_response
+from emulator.apis.responses.refusals import refuse_response, refuse_unstored
 from emulator.apis.responses.schema.answer import InputTokens
 from emulator.apis.responses.schema.request import (
     CompactRequest,
@@ -40,6 +40,7 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
         """
         chat, param = to_chat(request)
         if not lenient:
+            refuse_unstored(request)
             refuse_response(request, chat, param)
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
@@ -60,13 +61,15 @@ class CompactAPI(TextAPI[CompactRequest]):
     id_prefix: ClassVar = "resp_"
     id_digits: ClassVar = 50
 
-    def read(self, request: CompactRequest, *, lenient: bool) -> Reading:  # noqa: ARG002
+    def read(self, request: CompactRequest, *, lenient: bool) -> Reading:
         """Return what a request asks.
 
         Raises:
-            APIError: Its answer would repeat too much.
+            APIError: OpenAI refuses it, or its answer would repeat too much.
         """
         chat, _ = to_chat(request)
+        if not lenient:
+            refuse_unstored(request)
         kept = user_messages(request)
         refuse_long_echo(sum(map(len, kept)), "messages of the user")
         renderer = partial(CompactedRenderer, kept=kept)
@@ -85,6 +88,8 @@ class InputTokensAPI(Computation):
             APIError: The request is refused.
         """
         request = reader.parse(body, InputTokensRequest, state.settings)
+        if not state.settings.lenient:
+            refuse_unstored(request)
         chat, _ = to_chat(request)
         tokens = InputTokens(input_tokens=ChatPrompt(chat).count())
         return chat.model, tokens.model_dump_json().encode()

@@ -5,6 +5,7 @@ from emulator.apis.chat.asking import response_schema, schema_texts
 from emulator.apis.chat.calls import NO_CALLS, SchemaParam, calls_of
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.responses.compaction import asks_to_compact
+from emulator.apis.responses.ids import id_end
 from emulator.apis.responses.schema.request import CompactRequest, ResponsesRequest
 
 LOGPROBS = "message.output_text.logprobs"
@@ -58,10 +59,17 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
         wants_summary=summary is not None and not compacts,
         can_show_reasoning=not compacts,
         says_failed=True,
+        id_end=id_end(stored=request.store is not False),
         names=NAMES,
     )
 
 
 def compaction_ask(request: CompactRequest, chat: ChatCompletionRequest) -> Ask:
     """Return what a request to compact asks; `chat` asks for the same."""
-    return Ask(model=request.model, seed=request.seed, effort=chat.reasoning_effort, names=NAMES)
+    return Ask(
+        model=request.model,
+        seed=request.seed,
+        effort=chat.reasoning_effort,
+        id_end=id_end(stored=False),
+        names=NAMES,
+    )

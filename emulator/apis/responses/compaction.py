@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from emulator.answers.answer import Answer, Segment
+from emulator.apis.responses.ids import item_id
 from emulator.apis.responses.output import OutputItem, Place, dumps
 from emulator.apis.responses.schema.input import (
     CompactionTrigger,
@@ -86,7 +87,7 @@ def compacted(answer: Answer, digits: str) -> tuple[Answer, OutputItem]:
     """Return the one item of an answer that compacts, and the answer without its text."""
     summary = answer.segments[-1]
     silent = Segment([""] * len(summary.tokens))
-    item = CompactionOutput(Place(f"cmp_{digits[:-4]}0000", 0), summary.text, silent)
+    item = CompactionOutput(Place(item_id("cmp_", digits, 0), 0), summary.text, silent)
     return replace(answer, segments=[silent]), item
 
 

@@ -9,6 +9,7 @@ from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
 from emulator.apis.responses.compaction import compacted
 from emulator.apis.responses.echo import Echoed
+from emulator.apis.responses.ids import item_id
 from emulator.apis.responses.output import (
     NO_LOGPROBS,
     NUMBER,
@@ -214,8 +215,8 @@ class CompactedRenderer(ResponsesRenderer):
         self._take(answers)
         header, [item] = self._header, self._items
         messages = (
-            f'{{"id":"msg_{self._digits[:-4]}{index:04x}","type":"message","status":"completed",'
-            f'"role":"user","content":{content}}}'
+            f'{{"id":"{item_id("msg_", self._digits, index)}","type":"message",'
+            f'"status":"completed","role":"user","content":{content}}}'
             for index, content in enumerate(self._kept, 1)
         )
         return (

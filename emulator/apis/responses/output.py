@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from emulator.answers.answer import Answer, Call, Segment
+from emulator.apis.responses.ids import item_id
 from emulator.apis.responses.tools_as_chat import split_name
 from emulator.rendering.renderer import SLOT
 
@@ -250,7 +251,7 @@ def output_items(answer: Answer, digits: str, *, encrypted: bool) -> Sequence[Ou
     items: list[OutputItem] = []
 
     def place(prefix: str) -> Place:
-        return Place(f"{prefix}{digits[:-4]}{len(items):04x}", len(items))
+        return Place(item_id(prefix, digits, len(items)), len(items))
 
     first = answer.segments[0]
     if answer.reasoning_tokens:

@@ -12,6 +12,7 @@ from emulator.apis.chat.refusals import (
     says_json,
 )
 from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.responses.ids import says_unstored
 from emulator.apis.responses.schema.input import (
     CompactionTrigger,
     CustomCallItem,
@@ -21,8 +22,13 @@ from emulator.apis.responses.schema.input import (
     Item,
     ItemReference,
     ItemWithTools,
+    ReasoningInput,
 )
-from emulator.apis.responses.schema.request import ResponsesRequest
+from emulator.apis.responses.schema.request import (
+    InputTokensRequest,
+    ResponsesRequest,
+    not_found,
+)
 from emulator.apis.responses.schema.tools import SchemaFormat
 from emulator.contract.errors import APIError
 from emulator.contract.parts import JsonObjectFormat
@@ -74,6 +80,32 @@ def _input_texts(asked: ResponsesRequest, chat: ChatCompletionRequest) -> Sequen
     """Return the texts of the input, without the instructions, which are the first message."""
     first = 0 if asked.instructions is None else 1
     return gather(chat.messages[first:]).texts
+
+
+def refuse_unstored(asked: InputTokensRequest) -> None:
+    """Refuse a request that needs what was not stored, as its id tells.
+
+    Raises:
+        APIError: It goes on from such a response, or refers to such an item, or has the reasoning
+            of one without its encrypted content.
+    """
+    earlier = asked.previous_response_id
+    if earlier is not None and says_unstored(earlier):
+        message, code, param = not_found(earlier)
+        raise APIError(message, code=code, param=param)
+    for item in asked.input if isinstance(asked.input, list) else ():
+        match item:
+            case (
+                ItemReference(id=str(needed))
+                | ReasoningInput(id=str(needed), encrypted_content=None)
+            ) if says_unstored(needed):
+                raise APIError(
+                    f"Item with id '{needed[:128]}' not found. Items are not persisted when "
+                    "`store` is set to false. Try again with `store` set to true, or remove this "
+                    "item from your input.",
+                    status=404,
+                    param="input",
+                )
 
 
 def refuse_early_trigger(items: str | Sequence[Item] | None) -> None:

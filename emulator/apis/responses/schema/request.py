@@ -39,6 +39,15 @@ MAX_INCLUDED = 128
 _RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32,64}")
 
 
+def not_found(response_id: str) -> tuple[str, str, str]:
+    """Return message, code and parameter of the refusal of an earlier response's id."""
+    return (
+        f"Previous response with id '{response_id[:128]}' not found.",
+        "previous_response_not_found",
+        "previous_response_id",
+    )
+
+
 class TextConfig(RequestModel):
     """What the text shall be like."""
 
@@ -156,11 +165,8 @@ class InputTokensRequest(RequestModel):
                 "previous_response_id",
             )
         if not _RESPONSE_ID.fullmatch(self.previous_response_id):
-            raise refusal(
-                f"Previous response with id '{self.previous_response_id[:128]}' not found.",
-                "previous_response_not_found",
-                "previous_response_id",
-            )
+            message, code, param = not_found(self.previous_response_id)
+            raise refusal(message, code, param)
         return self
 
     @property
