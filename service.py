@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute, Route
 from emulator import process
 from emulator.apis.api import API
 from emulator.apis.models import api as lookups
+from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VersionAndPing
 from emulator.injection.fault_injector import refuse_time_in_engine
@@ -128,10 +129,12 @@ class OpenAIEmulator:
         vllm, health = VersionAndPing(__version__, startup), lookups.HealthCheck(__version__)
         for api in worker.apis:
             fast_path.add(api.path, worker.answering(api, partial(self.serve, api)))
+        fast_path.sockets["/v1/responses"] = ResponsesSocket(fast_path.endpoints["/v1/responses"])
         guarded = {
             "/v1/chat/completions": lookups.list_completions,
             "/v1/models": lookups.list_models,
             "/v1/models/{model:path}": lookups.get_model,
+            "/v1/responses": refuse_offer,
             "/v1/responses/{id}": lookups.find_response,
             "/v1/responses/{id}/input_items": lookups.find_response,
         }

@@ -68,14 +68,14 @@ def measure_request() -> float:
     request = parse_body(body, ChatCompletionRequest)
     prompt, ask = ChatPrompt(request), chat_ask(request)
     plan = plan_generation(ask, none, settings)
-    answers = Composer(ask, plan, corpus, prompt.texts).compose(0)
+    answers = Composer(ask, plan, corpus, prompt.texts, none).compose()
     renderer = ChatRenderer(Header("chatcmpl-x", 0, "gpt-4", "fp_0"), include_usage=False)
     usage = Usage.of(prompt.count(), answers[0].tokens)
     steps: dict[str, Callable[[], object]] = {
         "parse and validate": lambda: parse_body(body, ChatCompletionRequest),
         "headers": lambda: EmulationHeaders.model_validate({"X-TTFT-MS": "0", "X-ITL-MS": "0"}),
         "plan": lambda: plan_generation(chat_ask(request), none, settings),
-        "compose": lambda: Composer(ask, plan, corpus, prompt.texts).compose(0),
+        "compose": lambda: Composer(ask, plan, corpus, prompt.texts, none).compose(),
         "count": lambda: ChatPrompt(request).count(),
         "render": lambda: renderer.whole(answers, usage),
     }

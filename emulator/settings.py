@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import MinLen
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ PREFIX = "EMULATOR_"
 MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
 MAX_OUTPUT_LENGTH = 131_072
+MAX_KEEPALIVE_MS = 60_000
 MAX_RATE_LIMIT = 1_000_000_000
 MAX_TIMER_SLACK_US = 5000
 
@@ -77,6 +78,15 @@ class Settings(BaseSettings):
     )
     max_output_length: int = Field(
         MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
+    )
+    head: Literal["accepted", "first-token"] = Field(
+        "accepted", description="when the head of a stream leaves without X-HEAD"
+    )
+    keepalive_ms: float = Field(
+        0,
+        ge=0,
+        le=MAX_KEEPALIVE_MS,
+        description="time between comments before the first token without X-KEEPALIVE-MS, in ms",
     )
     models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
@@ -151,6 +161,12 @@ class Settings(BaseSettings):
         pattern=r"^(memory|(redis|rediss|unix)://.+)$",
         description="where limits are counted: memory, or redis://... for several hosts",
     )
+
+    @model_validator(mode="after")
+    def _opening_is_possible(self) -> Self:
+        if self.head == "first-token" and self.keepalive_ms:
+            raise ValueError("keepalive_ms must be 0 with head=first-token: no comment can leave")
+        return self
 
     @model_validator(mode="after")
     def _default_fits_limit(self) -> Self:

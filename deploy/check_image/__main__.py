@@ -1,4 +1,4 @@
-"""Checks the image, as root on Debian. Takes 3 minutes, and leaves nothing behind."""
+"""Checks the image, as root on Debian. Takes 2 to 5 minutes, and leaves nothing behind."""
 
 import os
 import re
@@ -74,7 +74,7 @@ def check_contents(podman: Podman) -> None:
     check("no compilers", not tools, tools or "none")
     license_ = podman.execute("sh", "-c", "cat /home/bentoml/bento/src/LICENSE || true")
     inside = license_ == (REPOSITORY / "LICENSE").read_text().rstrip()
-    check("LICENSE inside", inside, license_.partition("\n")[0])
+    check("LICENSE inside", inside, f"{len(license_)} characters")
     environment = podman.execute("cat", "/proc/1/environ").split("\0")
     check("no usage report", "BENTOML_DO_NOT_TRACK=True" in environment, "BENTOML_DO_NOT_TRACK")
     pins = re.findall(r"^\S+==\S+", (REPOSITORY / LOCK).read_text(), re.MULTILINE)

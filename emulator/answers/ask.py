@@ -23,12 +23,14 @@ class OfferedCall:
         kind: ``function_call`` is the deprecated form.
         schema: The JSON schema of the arguments; None for a tool that takes free text.
         param: The path of the schema in the body, for errors.
+        strict: Whether every call has all properties of the schema.
     """
 
     name: str
     kind: CallKind
     schema: dict[str, Any] | None
     param: str
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError
-from emulator.schema_instances import SchemaError, dumps, instance, least_values
+from emulator.contract.headers import EmulationHeaders
+from emulator.schema_instances import SchemaError, Style, dumps, instance, least_values
 from emulator.timing.plan import FinishReason, GenerationPlan
 from tokenizer import split_tokens
 
@@ -54,14 +55,21 @@ class Composer:
         plan: The length of a plain text and the client's limit.
         corpus: Holds the texts.
         material: The texts that tell this request from others with the same seed.
+        asked: What was asked beside the body.
     """
 
     def __init__(
-        self, ask: Ask, plan: GenerationPlan, corpus: Corpus, material: Sequence[str]
+        self,
+        ask: Ask,
+        plan: GenerationPlan,
+        corpus: Corpus,
+        material: Sequence[str],
+        asked: EmulationHeaders,
     ) -> None:
         self._ask = ask
         self._plan = plan
         self._corpus = corpus
+        self._asked = asked
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
         self._logprobs_left = MAX_LOGPROBS
@@ -90,14 +98,14 @@ class Composer:
             return self._corpus.rng
         return random.Random(f"{purpose}\0{choice}\0{self._seed}")
 
-    def compose(self, asked_calls: int) -> list[Answer]:
+    def compose(self) -> list[Answer]:
         """Return the choices: tool calls, JSON or text, as the request asks.
 
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
         ask = self._ask
-        calls = ask.calls(asked_calls)
+        calls = ask.calls(self._asked.tool_calls)
         if ask.schema_texts and not calls:
             self._found = schema_in_texts(ask.schema_texts)
         if calls or ask.schema is not None:
@@ -175,7 +183,10 @@ class Composer:
 
     def _json(self, index: int, schema: dict[str, Any]) -> Answer:
         rng = self._rng(index, "json")
-        made = self._instance_of_found(rng) or self._instance(schema, rng, self._ask.names.schema)
+        style = self._style(fills=True)
+        made = self._instance_of_found(rng, style) or self._instance(
+            schema, rng, self._ask.names.schema, style
+        )
         tokens, finish = _cut(made, "stop", self._plan.token_limit)
         self._spend(len(tokens), self._ask.names.format)
         answer = self._content(index, tokens, finish, self._logprobs(index))
@@ -200,7 +211,8 @@ class Composer:
                 # The plan has cut it already.
                 finish = "length" if self._plan.finish_reason == "length" else finish
             else:
-                tokens = self._instance(offered.schema, rng, offered.param)
+                style = self._style(fills=offered.strict)
+                tokens = self._instance(offered.schema, rng, offered.param, style)
             tokens, finish = _cut(tokens, finish, left)
             self._spend(len(tokens), "X-TOOL-CALLS")
             call = Call(number, call_id(rng), offered.kind, offered.name)
@@ -211,31 +223,41 @@ class Composer:
         slots = sum(len(segment.tokens) for segment in segments)
         return self._thoughtful(Answer(index, segments, finish, slots))
 
-    def _instance_of_found(self, rng: random.Random) -> list[str]:
+    def _style(self, *, fills: bool) -> Style:
+        """Return what instances look like; `fills` counts where nothing is asked for."""
+        optional = self._asked.optional
+        return Style(
+            fills_optional=fills if optional is None else optional == "fill",
+            whole_numbers=self._asked.numbers == "whole",
+        )
+
+    def _instance_of_found(self, rng: random.Random, style: Style) -> list[str]:
         """Return an instance of the schema in the messages, nothing if there is no use in it."""
         if self._found is None:
             return []
         try:
-            return self._make(self._found, rng)
+            return self._make(self._found, rng, style)
         except SchemaError:
             self._drop_found()
             self._instances_s = 0.0
             return []
 
-    def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+    def _instance(
+        self, schema: dict[str, Any], rng: random.Random, param: str, style: Style
+    ) -> list[str]:
         try:
-            return self._make(schema, rng)
+            return self._make(schema, rng, style)
         except SchemaError as error:
             raise _invalid_schema(error, param) from None
 
-    def _make(self, schema: dict[str, Any], rng: random.Random) -> list[str]:
+    def _make(self, schema: dict[str, Any], rng: random.Random, style: Style) -> list[str]:
         """Return an instance of a schema.
 
         Raises:
             SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
         """
         started_s = time.thread_time()
-        tokens = split_tokens(dumps(instance(schema, rng)), self._ask.model)
+        tokens = split_tokens(dumps(instance(schema, rng, style)), self._ask.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
             raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")

@@ -21,7 +21,7 @@ from emulator.reading.dispatcher import Dispatcher
 from emulator.reading.helper_work import HelperOrder, texts
 from emulator.reading.reader import Reader, Reading, Ready
 from emulator.rendering.renderer import Header
-from emulator.serving.event_stream import EVENT_STREAM, EventStream, play
+from emulator.serving.event_stream import EVENT_STREAM, play, stream_of
 from emulator.serving.generation import Generation, random_id
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
@@ -175,13 +175,8 @@ class TextAPI(API[Ready], Generic[B]):
         if fault is not None:
             return await injector.inject(fault, generation)
         if ask.stream:
-            return EventStream(
-                exchange,
-                partial(play, generation, self._generator),
-                generation,
-                openai_headers(exchange),
-                self.stream_type,
-            )
+            sending = partial(play, generation, self._generator)
+            return stream_of(generation, sending, openai_headers(exchange), self.stream_type)
         return await self._whole(generation)
 
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
@@ -197,6 +192,7 @@ class TextAPI(API[Ready], Generic[B]):
             made_id,
             ready.note,
             times,
+            ready.opening,
         )
 
     async def _whole(self, generation: Generation) -> Reply:

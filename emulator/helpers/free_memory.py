@@ -2,7 +2,7 @@
 
 import asyncio
 import ctypes
-from collections.abc import Callable
+import sys
 from time import monotonic
 
 # What has passed by, so that what it has left behind is worth a look, and the quiet before that.
@@ -11,9 +11,8 @@ _QUIET_S = 1.0
 
 
 def _trim() -> None:
-    """Give back what is free, in a few milliseconds; does nothing where there is no glibc."""
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
+    """Give back what is free, in a few milliseconds, where the C library is glibc."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
 

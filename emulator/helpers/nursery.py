@@ -16,7 +16,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from emulator.helpers.helper import Work, serve
+from emulator.helpers.bounds import Bounds
+from emulator.helpers.helper import serve
+from emulator.helpers.wire import Work
 
 NICENESS = 10
 # The kernel looks here first for what to end when memory is short.
@@ -53,14 +55,22 @@ def _become_nursery(commands: socket.socket) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when the worker does
-    os.closerange(3, commands.fileno())
-    os.closerange(commands.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    _close_all_but(commands.fileno())
     gc.freeze()
     os.nice(NICENESS)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NAME, b"helper", 0, 0, 0)
+
+
+def _close_all_but(kept: int) -> None:
+    """Close all descriptors but the first three and `kept`; there may be a billion of them."""
+    os.closerange(3, kept)  # leaves room for the one that lists them
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > kept:
+            with contextlib.suppress(OSError):  # it was the one of the list
+                os.close(int(name))
 
 
 class _Nursery:
@@ -116,7 +126,8 @@ class _Nursery:
                 own.close()
             self._prepare()
             with contextlib.suppress(ConnectionError):
-                serve(connection, self._work)
+                bounds = Bounds()
+                serve(connection, self._work, bounds.begin, bounds.are_outgrown)
         finally:
             os._exit(0)
 

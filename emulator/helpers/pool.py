@@ -3,21 +3,23 @@
 import asyncio
 import contextlib
 import os
-import pickle
-import signal
 import socket
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from emulator.helpers.free_memory import FreeMemory
-from emulator.helpers.helper import Work
-from emulator.helpers.nursery import FORK, KILL, fork_nursery
-from emulator.helpers.spool import Spool
-from emulator.helpers.wire import HEAD, PIECE, Kind, pack
+from emulator.helpers.spool import Spool, read_spool
+from emulator.helpers.wire import PIECE, Kind, Work, pack, receive_soon
+
+if TYPE_CHECKING:
+    from emulator.helpers.processes import Processes
+    from emulator.helpers.threads import Threads
 
 # How long a job may wait for a helper, how long one that has time, and how many of each may wait.
 MAX_WAIT_S = 4.0
@@ -28,9 +30,6 @@ MAX_WAITING = 2048
 MOMENT_S = 1.0
 MAX_FIRST_S = 9.0
 MAX_JOB_S = 20.0
-
-# What the kernel ends a helper with when its job is to blame.
-_OF_THE_JOB = (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 
 
 Pieces: TypeAlias = Sequence[bytearray]
@@ -97,12 +96,15 @@ class Job:
 
 
 @dataclass(slots=True, eq=False)
-class _Helper:
-    """A helper process, the connection to it, and the version of the state that it has."""
+class Helper:
+    """A helper's connection, what kills it, and whether its job was to blame once it has ended.
+
+    It has a version of the state that its jobs are done by: 0 is that of the start.
+    """
 
     connection: socket.socket
-    pid: int
-    ended: asyncio.Future[int]
+    kill: Callable[[], None]
+    ended: asyncio.Future[bool]
     version: int = 0
 
 
@@ -163,55 +165,70 @@ class _Lanes:
             queue.extendleft(reversed(passed))
 
 
+def has_processes() -> bool:
+    """Whether the system has what helper processes need: Linux's /proc, and a kind of socket."""
+    if sys.platform != "linux" or not Path("/proc/self/statm").exists():
+        return False
+    try:
+        for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            end.close()
+    except OSError:
+        return False
+    return True
+
+
 class HelperPool:
-    """A worker's helpers, which are forked when they are first needed.
+    """A worker's helpers, which are made when they are first needed.
 
     Args:
         helpers: How many there may be.
         work: What does the jobs; the same in all. It is told of another state by ``adopt``.
-        prepare: Is called in each before its first job.
+        prepare: Is called in each process before its first job.
+        processes: Whether helpers are processes, or else a thread of this one, which does one job
+            at a time and bounds no memory; by default processes where the system has them.
     """
 
-    def __init__(self, helpers: int, work: Work, prepare: Callable[[], None]) -> None:
-        self._work = work
-        self._prepare = prepare
-        self._lanes = _Lanes(helpers)
+    _source: "Processes | Threads"
+
+    def __init__(
+        self,
+        helpers: int,
+        work: Work,
+        prepare: Callable[[], None],
+        *,
+        processes: bool | None = None,
+    ) -> None:
+        if has_processes() if processes is None else processes:
+            from emulator.helpers.processes import Processes  # noqa: PLC0415 - needs Linux
+
+            self._source = Processes(helpers, work, prepare)
+        else:
+            from emulator.helpers.threads import Threads  # noqa: PLC0415 - needs this module
+
+            self._source = Threads(work)
+        self._lanes = _Lanes(self._source.places)
         self._memory = FreeMemory()
-        self._idle: list[_Helper] = []
+        self._idle: list[Helper] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._ended: dict[int, asyncio.Future[int]] = {}
-        self._started: deque[asyncio.Future[int]] = deque()
-        self._nursery_pid = 0
-        self._commands: socket.socket | None = None
-        self._reader: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start the nursery, as early as can be: it shares what is loaded by now."""
-        self._nursery_pid, self._commands = fork_nursery(self._work, self._prepare)
-        self._commands.setblocking(False)
-        self._reader = asyncio.get_running_loop().create_task(self._listen(self._commands))
+        """Make ready, as early as can be: helpers share what is loaded by now."""
+        self._source.start()
 
     async def close(self) -> None:
-        """Give up all jobs, and end the nursery, and with it the helpers."""
+        """Give up all jobs, and end the helpers."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._end_nursery()
+        await self._end_all()
 
-    async def _end_nursery(self) -> None:
-        if self._commands is None or self._reader is None:
-            return
-        commands, self._commands = self._commands, None
-        self._reader.cancel()
-        await asyncio.wait([self._reader])
-        commands.close()
+    async def _end_all(self) -> None:
         for helper in self._idle:
             helper.connection.close()
         self._idle.clear()
-        with contextlib.suppress(ChildProcessError):
-            await asyncio.to_thread(os.waitpid, self._nursery_pid, 0)
+        await self._source.close()
 
     def submit(
         self,
@@ -272,7 +289,7 @@ class HelperPool:
                 is_whole = await self._converse(helper, job)
             except TimeoutError:
                 await self._end(helper)
-                if lane is not Lane.LONG and not job.has_result:
+                if self._looks_short(job) and not job.has_result:
                     return False
                 raise TooMuchError from None
             except asyncio.CancelledError:
@@ -288,7 +305,11 @@ class HelperPool:
         finally:
             self._lanes.leave(lane)
 
-    async def _converse(self, helper: _Helper, job: Job) -> bool:
+    def _looks_short(self, job: Job) -> bool:
+        """Whether a job gets but a moment at first; a thread is never given a job twice."""
+        return self._source.can_end and job.lane is not Lane.LONG
+
+    async def _converse(self, helper: Helper, job: Job) -> bool:
         """Do a job with a helper; return whether it can do another.
 
         Raises:
@@ -296,10 +317,11 @@ class HelperPool:
             OSError: The helper died.
         """
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(MAX_FIRST_S if job.lane is Lane.LONG else MOMENT_S) as time_left:
-            await _send(helper, job)
+        first_s = MOMENT_S if self._looks_short(job) else MAX_FIRST_S
+        async with asyncio.timeout(first_s) as time_left:
+            await self._send(helper, job)
             while True:
-                kind, content, blob = await _receive(helper.connection)
+                kind, content, blob = await receive_soon(helper.connection)
                 self._memory.note(sum(map(len, blob)))
                 match kind:
                     case Kind.RESULT:
@@ -316,7 +338,27 @@ class HelperPool:
                     case _:
                         return kind is Kind.DONE
 
-    async def _take(self) -> _Helper:
+    async def _send(self, helper: Helper, job: Job) -> None:
+        """Send a job; its body leaves in pieces, so that no step takes long, or lies in a spool."""
+        loop, connection = asyncio.get_running_loop(), helper.connection
+        state = None if helper.version == job.version else job.state
+        helper.version = job.version
+        body, message = job.body, pack(Kind.JOB, (job.content, state), len(job.body))
+        if isinstance(body, Spool) and self._source.can_end:
+            sent = socket.send_fds(connection, [message], [body.fd])
+            await loop.sock_sendall(connection, message[sent:])
+            close(body)
+            job.body = b""
+            return
+        if isinstance(body, Spool):
+            job.body = b""  # to read it closes it
+            body = await asyncio.to_thread(read_spool, body.fd, len(body))
+        await loop.sock_sendall(connection, message)
+        view = memoryview(body)
+        for at in range(0, len(view), PIECE):
+            await loop.sock_sendall(connection, view[at : at + PIECE])
+
+    async def _take(self) -> Helper:
         """Return a helper that has nothing to do."""
         while self._idle:
             helper = self._idle.pop()
@@ -325,116 +367,32 @@ class HelperPool:
             helper.connection.close()
         for _ in range(2):
             try:
-                return await self._fork()
-            except OSError:  # the nursery itself was ended from outside
-                await self._end_nursery()
-                self.start()
+                return await self._source.fork()
+            except OSError:  # what forks them was ended from outside
+                await self._end_all()
+                self._source.start()
         raise BusyError
 
-    async def _fork(self) -> _Helper:
-        if self._commands is None:
-            raise BrokenPipeError
-        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        ours, its = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            socket.send_fds(self._commands, [FORK], [its.fileno()])
-            self._started.append(started)
-            pid = await started
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            its.close()
-        return _Helper(ours, pid, self._ended[pid])
-
-    async def _listen(self, commands: socket.socket) -> None:
-        """Note what the nursery tells of its helpers."""
-        loop = asyncio.get_running_loop()
-        try:
-            while message := await loop.sock_recv(commands, 64):
-                pid, word, *number = message.split()
-                if word == b"started":
-                    self._ended[int(pid)] = loop.create_future()
-                    started = self._started.popleft()
-                    if not started.done():
-                        started.set_result(int(pid))
-                elif (ended := self._ended.pop(int(pid), None)) is not None:
-                    ended.set_result(int(number[0]))
-        finally:
-            for waiting in (*self._started, *self._ended.values()):
-                if not waiting.done():
-                    waiting.set_exception(BrokenPipeError())
-                    waiting.exception()
-            self._started.clear()
-            self._ended.clear()
-
-    def _kill(self, helper: _Helper) -> None:
+    def _kill(self, helper: Helper) -> None:
         helper.connection.close()
-        if self._commands is not None and not helper.ended.done():
-            with contextlib.suppress(OSError):
-                self._commands.send(KILL + b"%d" % helper.pid)
+        helper.kill()
 
-    async def _end(self, helper: _Helper) -> None:
+    async def _end(self, helper: Helper) -> None:
         """End a helper, and wait until it has."""
         self._kill(helper)
         with contextlib.suppress(OSError):
             await helper.ended
 
-    async def _cause(self, helper: _Helper) -> Exception:
+    async def _cause(self, helper: Helper) -> Exception:
         """Return why a helper died: its job is to blame, or somebody else."""
         helper.connection.close()
         try:
-            number = await helper.ended
+            return TooMuchError() if await helper.ended else BusyError()
         except OSError:
             return BusyError()
-        return TooMuchError() if number in _OF_THE_JOB else BusyError()
 
 
 def close(body: bytes | bytearray | Spool) -> None:
     """Let go of a spool, in a thread: to free what it takes may take long."""
     if isinstance(body, Spool):
         asyncio.get_running_loop().run_in_executor(None, os.close, body.fd)
-
-
-async def _send(helper: _Helper, job: Job) -> None:
-    """Send a job; its body leaves in pieces, so that no step takes long, or lies in a spool."""
-    loop, connection = asyncio.get_running_loop(), helper.connection
-    state = None if helper.version == job.version else job.state
-    helper.version = job.version
-    body, message = job.body, pack(Kind.JOB, (job.content, state), len(job.body))
-    if isinstance(body, Spool):
-        sent = socket.send_fds(connection, [message], [body.fd])
-        await loop.sock_sendall(connection, message[sent:])
-        close(body)
-        job.body = b""
-        return
-    await loop.sock_sendall(connection, message)
-    view = memoryview(body)
-    for at in range(0, len(view), PIECE):
-        await loop.sock_sendall(connection, view[at : at + PIECE])
-
-
-async def _receive(connection: socket.socket) -> tuple[Kind, Any, Pieces]:
-    kind, pickled_size, size = HEAD.unpack(await _exactly(connection, HEAD.size))
-    content = pickle.loads(await _exactly(connection, pickled_size))  # noqa: S301 - of our helpers
-    # In one piece they would take a while: the kernel takes up to 10 us for each page that is new.
-    sizes = (min(PIECE, size - at) for at in range(0, size, PIECE))
-    return Kind(kind), content, [await _exactly(connection, piece) for piece in sizes]
-
-
-async def _exactly(connection: socket.socket, size: int) -> bytearray:
-    """Return the next `size` bytes.
-
-    Raises:
-        ConnectionResetError: The connection has ended.
-    """
-    loop = asyncio.get_running_loop()
-    buffer = bytearray(size)
-    view, at = memoryview(buffer), 0
-    while at < size:
-        received = await loop.sock_recv_into(connection, view[at : at + PIECE])
-        if not received:
-            raise ConnectionResetError
-        at += received
-    return buffer

@@ -42,12 +42,11 @@ def read_spool(fd: int, size: int) -> bytearray:
     """Return the bytes of a spool, and close it."""
     content = bytearray(size)
     view, at = memoryview(content), 0
-    try:
+    with open(fd, "rb", buffering=0) as file:
+        file.seek(0)
         while at < size:
-            count = os.preadv(fd, [view[at:]], at)
+            count = file.readinto(view[at:])
             if not count:
                 raise EOFError("the spool is shorter than was told")
             at += count
-    finally:
-        os.close(fd)
     return content

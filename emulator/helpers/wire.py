@@ -4,16 +4,28 @@ An object is small plain data, because to unpickle it holds the interpreter's lo
 many, and travel in pieces.
 """
 
+import asyncio
 import pickle
 import socket
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 from emulator.helpers.spool import read_spool
 
 HEAD = struct.Struct("!BQQ")
 PIECE = 1 << 16
+
+
+class Work(Protocol):
+    """What does the jobs."""
+
+    def __call__(self, content: Any, body: bytearray, /) -> Iterator[tuple[object, bytes]]:  # noqa: ANN401
+        """Do a job: take an object and bytes, and yield results of the same form."""
+
+    def adopt(self, state: Any) -> None:  # noqa: ANN401 - the pool carries anything
+        """Do jobs by another state from now on."""
 
 
 class Kind(IntEnum):
@@ -45,7 +57,10 @@ def receive(connection: socket.socket) -> tuple[Any, bytearray] | None:
 
     The bytes follow, or lie in the spool whose descriptor comes with the message.
     """
-    head, fds, _, _ = socket.recv_fds(connection, HEAD.size, 1)
+    if hasattr(socket, "recv_fds"):
+        head, fds, _, _ = socket.recv_fds(connection, HEAD.size, 1)
+    else:
+        head, fds = connection.recv(HEAD.size), []
     rest = _exactly(connection, HEAD.size - len(head)) if head else None
     if rest is None:
         return None
@@ -64,5 +79,35 @@ def _exactly(connection: socket.socket, size: int) -> bytearray | None:
         received = connection.recv_into(view[at : at + PIECE])
         if not received:
             return None
+        at += received
+    return buffer
+
+
+async def receive_soon(connection: socket.socket) -> tuple[Kind, Any, list[bytearray]]:
+    """Return the next message, without blocking; its bytes come in pieces.
+
+    Raises:
+        ConnectionResetError: The connection has ended.
+    """
+    kind, pickled_size, size = HEAD.unpack(await _exactly_soon(connection, HEAD.size))
+    content = pickle.loads(await _exactly_soon(connection, pickled_size))  # noqa: S301 - of our helpers
+    # In one piece they would take a while: the kernel takes up to 10 us for each page that is new.
+    sizes = (min(PIECE, size - at) for at in range(0, size, PIECE))
+    return Kind(kind), content, [await _exactly_soon(connection, piece) for piece in sizes]
+
+
+async def _exactly_soon(connection: socket.socket, size: int) -> bytearray:
+    """Return the next `size` bytes.
+
+    Raises:
+        ConnectionResetError: The connection has ended.
+    """
+    loop = asyncio.get_running_loop()
+    buffer = bytearray(size)
+    view, at = memoryview(buffer), 0
+    while at < size:
+        received = await loop.sock_recv_into(connection, view[at : at + PIECE])
+        if not received:
+            raise ConnectionResetError
         at += received
     return buffer

@@ -15,8 +15,9 @@ from emulator.answers.answer import Answer
 from emulator.contract.errors import ErrorBody
 from emulator.faults.deciding import Fault
 from emulator.faults.kinds import split_events
-from emulator.serving.event_stream import EventStream
+from emulator.serving.event_stream import EventStream, stream_of
 from emulator.serving.generation import Generation
+from emulator.serving.opening import keep_alive
 from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan, Schedule, Until
 from emulator.transport.direct_write import RawHeaders
@@ -212,6 +213,7 @@ class StreamToFail(_Wire):
         plan, place = self._generation.plan, self.place
         schedule = Until(plan, place.events * plan.sse_batch_size, total_s=0.0)
         try:
+            await keep_alive(self._generation, self.write)
             async with aclosing(self._blocks(0, schedule)) as blocks:
                 async for block in blocks:
                     await self.write(block)
@@ -282,7 +284,7 @@ class StreamToFail(_Wire):
 
 def faulty_stream(wire: StreamToFail, generation: Generation, headers: RawHeaders) -> EventStream:
     """Return a stream that fails."""
-    return EventStream(generation.exchange, wire.play, generation, headers)
+    return stream_of(generation, wire.play, headers)
 
 
 # --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from emulator.limits.buckets import Limits, Verdict
 from emulator.limits.keys import Caller, Keys, anyone
 from emulator.limits.rules import Figures, Key, LimitsFile, Rules, read_keys, read_limits
+from emulator.limits.shared import SharedTable, create_table
 from emulator.limits.words import Refusal
 from emulator.settings import ConfigError, Settings
 
@@ -82,8 +83,6 @@ def prepare_store(url: str) -> None:
         ConfigError: The store is not there.
     """
     if url == MEMORY:
-        from emulator.limits.shared import create_table  # noqa: PLC0415 - needs POSIX
-
         os.environ[TABLE_VARIABLE] = create_table()
         return
     try:
@@ -107,8 +106,6 @@ def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> St
         alone: Whether the server has no other worker.
     """
     if url == MEMORY:
-        from emulator.limits.shared import SharedTable, create_table  # noqa: PLC0415 - needs POSIX
-
         return SharedTable(os.environ.get(TABLE_VARIABLE) or create_table(), alone=alone)
     from emulator.limits.redis_store import RedisStore  # noqa: PLC0415 - optional
 

@@ -17,6 +17,13 @@ from emulator.contract.errors import APIError
 from emulator.helpers.pool import close
 from emulator.helpers.spool import Spool
 from emulator.prompts.attachments import shorten_attachments
+from emulator.reading.encodings import (
+    MAX_BYTES_DECODED_INLINE,
+    decoded,
+    encoding_of,
+    refuse_other_types,
+    too_large,
+)
 from emulator.settings import Settings
 from emulator.timing.clock import running_clock
 from emulator.transport.direct_write import arrived_body
@@ -42,14 +49,32 @@ AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
 class ReceivedBody:
-    """The body of one request, and the room that it takes among those of others."""
+    """The body of one request, and the room that it takes among those of others.
 
-    __slots__ = ("_held", "_reader", "content")
+    ``encoding`` is how it is encoded, None for plain JSON.
+    """
+
+    __slots__ = ("_held", "_reader", "content", "encoding")
 
     def __init__(self, reader: "BodyReader") -> None:
         self._reader = reader
         self._held = 0
         self.content: bytes | bytearray | Spool = b""
+        self.encoding: str | None = None
+
+    def decode(self) -> None:
+        """Decode the content if that takes but a moment; what has to be done yet is `encoding`.
+
+        Raises:
+            APIError: It is not encoded as it says.
+        """
+        content = self.content
+        if self.encoding is None or isinstance(content, Spool):
+            return
+        if len(content) <= MAX_BYTES_DECODED_INLINE:
+            plain = decoded(content, self.encoding, MAX_BYTES_DECODED_INLINE)
+            if plain is not None:
+                self.content, self.encoding = plain, None
 
     def hold(self, size: int) -> None:
         """Take more room.
@@ -100,6 +125,9 @@ class BodyReader:
             else:
                 async with asyncio.timeout(self._timeout_s):
                     await self._read(exchange, body, content or b"")
+            refuse_other_types(exchange.fields)
+            body.encoding = encoding_of(exchange.fields)
+            body.decode()
             exchange.size = size = len(body.content)
             if MAX_BYTES_SURELY_LIGHT < size <= MAX_BYTES_READ_INLINE:
                 # Of many that come at once, as many are read in one go as take a millisecond.
@@ -121,7 +149,7 @@ class BodyReader:
         limit = self._limit
         declared = int(exchange.fields.get(b"content-length", len(begun)))
         if declared > limit:
-            raise _too_large(limit, declared)
+            raise too_large(limit, declared)
         content: bytearray | Spool | None = None
         while True:
             message = await exchange.receive()
@@ -130,7 +158,7 @@ class BodyReader:
             part, is_last = message.get("body", b""), not message.get("more_body", False)
             size = len(part) if content is None else len(content) + len(part)
             if size > limit:
-                raise _too_large(limit, size)
+                raise too_large(limit, size)
             if content is None:
                 if is_last:
                     body.content = part
@@ -144,14 +172,6 @@ class BodyReader:
             if is_last:
                 return
             body.hold(len(part))
-
-
-def _too_large(limit: int, size: int) -> APIError:
-    return APIError(
-        f"The request body is too large. Expected at most {limit} bytes, but got {size} or more.",
-        status=413,
-        code="request_too_large",
-    )
 
 
 def parse_json(body: bytes | bytearray) -> object:

@@ -55,7 +55,7 @@ class Dispatcher:
         """
         received, given = await self.take(exchange)
         content = received.content
-        if is_light(content):
+        if received.encoding is None and is_light(content):
             read = self.here(
                 exchange,
                 received,
@@ -109,7 +109,9 @@ class Dispatcher:
             ClientDisconnect: The client went away.
         """
         received = await self._bodies.read(exchange)
-        if len(received.content) <= MAX_BYTES_COUNTED_INLINE and is_light(received.content):
+        content = received.content
+        is_small = received.encoding is None and len(content) <= MAX_BYTES_COUNTED_INLINE
+        if is_small and is_light(content):
             return self.here(
                 exchange,
                 received,
@@ -149,6 +151,8 @@ class Dispatcher:
         body = received.content
         try:
             lane = Lane.LONG if len(body) > MAX_BYTES_KEPT else Lane.SHORT
+            if received.encoding is not None:
+                order, lane = order._replace(encoding=received.encoding), Lane.LONG
             job = self._submit(exchange, order, body, lane)
             received.content = b""
             del body

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, overload
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.engine.prompts import engine_prompts
 from emulator.reading.bodies import named_model
+from emulator.reading.encodings import decoded, too_large
 from emulator.reading.reader import BodyOfTexts, Reader, Ready
 from emulator.state import State
 
@@ -20,12 +21,14 @@ class HelperOrder(NamedTuple):
         given: Its X-* headers.
         counts: Whether the prompt's tokens are wanted even if no usage tells them.
         only_counts: Whether nothing but the prompt's tokens is wanted.
+        encoding: How the body is encoded, None for plain JSON.
     """
 
     path: str
     given: Mapping[str, str]
     counts: bool = False
     only_counts: bool = False
+    encoding: str | None = None
 
 
 class Works(Protocol):
@@ -84,9 +87,18 @@ class HelperWork:
     def __call__(self, order: HelperOrder, body: bytearray) -> Iterator[tuple[object, bytes]]:
         """Yield the results of one order; an error is one of them."""
         try:
+            if order.encoding is not None:
+                body = self._decoded(body, order.encoding)
             yield from self._apis[order.path].work(self.reader, order, self._state, body)
         except APIError as error:
             yield Refused(error.status, error.body, error.headers, named_model(body)), b""
+
+    def _decoded(self, body: bytearray, encoding: str) -> bytearray:
+        most = int(self._state.settings.max_body_mb * 1_000_000)
+        plain = decoded(body, encoding, most)
+        if plain is None:
+            raise too_large(most, most + 1)
+        return bytearray(plain)
 
     def fresh(self) -> None:
         """Make what is random in this process unlike that in any other."""

@@ -16,6 +16,7 @@ from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
+from emulator.emulation.opening import Opening
 from emulator.engine.prompts import EnginePrompt, engine_prompts
 from emulator.reading.bodies import AnyRequest, parse_any_body
 from emulator.reading.counting import PromptCount
@@ -75,6 +76,7 @@ class Read:
     ask: Ask
     asked: Asked
     plan: GenerationPlan
+    opening: Opening | None
     prompt: PromptSource
     renderer: MakeRenderer
 
@@ -94,6 +96,7 @@ class Ready:
         plan: When the tokens are due.
         renderer: Makes what writes the answers.
         answers: What the choices say.
+        opening: How a stream of them begins, if not at once.
         note: What the log line says of how they were made.
         prompts: The prompts as an engine sees them; None where they are not made yet.
         ids: Makes the token ids for them.
@@ -105,6 +108,7 @@ class Ready:
     plan: GenerationPlan
     renderer: MakeRenderer
     answers: Sequence[Answer]
+    opening: Opening | None = None
     note: str = ""
     prompts: Sequence[EnginePrompt] | None = None
     ids: Callable[[], Sequence[Sequence[int]]] | None = None
@@ -161,9 +165,10 @@ class Reader:
         ask, prompt, renderer = api.read(request, lenient=settings.lenient)
         try:
             plan = plan_generation(ask, asked.emulation, settings)
+            opening = Opening.of(asked.emulation, settings)
         except APIError as error:
             raise placed(error, asked.places) from None
-        return Read(ask, asked, plan, prompt, renderer)
+        return Read(ask, asked, plan, opening, prompt, renderer)
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -171,15 +176,23 @@ class Reader:
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        composer = Composer(read.ask, read.plan, self.corpus, read.prompt.texts)
+        asked = read.asked.emulation
+        composer = Composer(read.ask, read.plan, self.corpus, read.prompt.texts, asked)
         try:
-            answers = composer.compose(read.asked.emulation.tool_calls)
+            answers = composer.compose()
         except APIError as error:
             raise placed(error, read.asked.places) from None
         slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)
         plan = read.plan.timed_as(slots)
-        light = read.ask.light()
-        return Ready(light, read.asked, plan, read.renderer, answers, composer.note)
+        return Ready(
+            read.ask.light(),
+            read.asked,
+            plan,
+            read.renderer,
+            answers,
+            read.opening,
+            composer.note,
+        )
 
 
 def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:

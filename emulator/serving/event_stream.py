@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect
@@ -14,8 +15,10 @@ from emulator.contract.error_words import server_error
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.metrics import TALLY
 from emulator.serving.generation import Generation
+from emulator.serving.opening import hold_head, keep_alive
 from emulator.serving.pump import Pump
 from emulator.transport.direct_write import RawHeaders, direct_cycle
+from emulator.transport.error_answers import error_reply
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST, Reply, ended_by_disconnect
 from tokenizer import TokenGenerator
@@ -41,6 +44,7 @@ class EventStream(Reply):
         exchange: The request.
         play: Sends the blocks, each in one write.
         errors: Writes the event of a failure.
+        hold: Waits until the head may leave, if that is not at once.
         headers: Headers beside those of every stream.
         content_type: The type of the body.
     """
@@ -52,6 +56,7 @@ class EventStream(Reply):
         errors: ErrorEvents,
         headers: RawHeaders,
         content_type: str = EVENT_STREAM,
+        hold: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(
             200,
@@ -65,14 +70,20 @@ class EventStream(Reply):
         self._exchange = exchange
         self._play = play
         self._errors = errors
+        self._hold = hold
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         exchange = self._exchange
         exchange.status = CLIENT_CLOSED_REQUEST
         TALLY.add(metrics.ACTIVE_STREAMS)
+        has_begun = False
         try:
+            if self._hold is not None:
+                async with ended_by_disconnect(receive):
+                    await self._hold()
             await self.start(send)
+            has_begun = True
             # In a task of its own: else each token would wake all that has called this.
             async with ended_by_disconnect(receive):
                 await asyncio.create_task(_played(self._play, send))
@@ -80,6 +91,9 @@ class EventStream(Reply):
         except ClientDisconnect:
             pass
         except Exception as error:  # noqa: BLE001 - the client is told of every failure
+            if not has_begun:
+                await error_reply(exchange, error)(scope, receive, send)
+                return
             await self._break_off(error, send)
         finally:
             TALLY.add(metrics.ACTIVE_STREAMS, -1)
@@ -101,6 +115,18 @@ async def _played(play: Callable[[Send], Awaitable[None]], send: Send) -> None:
     await play(send)
 
 
+def stream_of(
+    generation: Generation,
+    play: Callable[[Send], Awaitable[None]],
+    headers: RawHeaders,
+    content_type: str = EVENT_STREAM,
+) -> EventStream:
+    """Return the stream of a generation, which `play` sends."""
+    opening = generation.opening
+    hold = partial(hold_head, generation) if opening and opening.holds_head else None
+    return EventStream(generation.exchange, play, generation, headers, content_type, hold)
+
+
 async def play(generation: Generation, generator: TokenGenerator, send: Send) -> None:
     """Send the tokens of a generation when they are due, and what comes after them.
 
@@ -112,6 +138,8 @@ async def play(generation: Generation, generator: TokenGenerator, send: Send) ->
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
     events = generation.open()
+    if generation.opening is not None:
+        await keep_alive(generation, send_block)
     cycle = direct_cycle(send)
     if cycle is not None and events.is_quick and generation.times is None:
         plan, start_s, pace = generation.plan, generation.start_s, generation.pace

@@ -11,6 +11,7 @@ from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.contract.usage import Usage
+from emulator.emulation.opening import Opening
 from emulator.engine.times import TokenTimes
 from emulator.reading.counting import PromptCount
 from emulator.rendering.renderer import AnswerStream, FailedRenderer, Renderer
@@ -47,9 +48,12 @@ class Generation:
         id: The answer's id.
         note: More for the log line.
         times: The due times as an engine makes them, if one does.
+        opening: How the stream begins, if not at once.
         fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
         is_cut: Whether the failure keeps the answer from being complete.
         slots_before_cut: How many slots of the clock come before the failure of a stream.
+        keepalives: How many comments were sent before the first token.
+        head_s: When the head of a stream left that had to wait, in seconds after the start.
     """
 
     exchange: Exchange
@@ -61,12 +65,15 @@ class Generation:
     id: str
     note: str = ""
     times: TokenTimes | None = None
+    opening: Opening | None = None
     fault: str = ""
     is_cut: bool = False
     slots_before_cut: int | None = None
     cached_tokens: int = field(init=False)
     wants_report: bool = field(init=False)
     start_s: float = field(init=False)
+    keepalives: int = 0
+    head_s: float | None = None
     pace: Pace = field(init=False)
     events: AnswerStream = field(init=False)
 
@@ -304,6 +311,11 @@ class Generation:
         }
         lag_s = pace.worst_lag_s if self.ask.stream else total_s - plan.total_s
         report |= {"worst_lag_ms": _rounded_ms(lag_s), "blocked_ms": _rounded_ms(pace.blocked_s)}
+        if self.keepalives:
+            report["keepalives"] = self.keepalives
+        if self.head_s is not None:
+            asked_s = plan.due_s(0)
+            report["head_ms"] = {"asked": _rounded_ms(asked_s), "actual": _rounded_ms(self.head_s)}
         if self.fault:
             report["fault"] = self.fault
         return json.dumps(report, separators=(",", ":"))

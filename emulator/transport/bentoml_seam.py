@@ -84,12 +84,21 @@ def _known_to_bentoml() -> dict[str, Any]:
 
 
 def _parse(words: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments in a command line of BentoML's, which has checked their form."""
+    """Return the arguments in a command line of BentoML's, which has checked their form.
+
+    Raises:
+        ConfigError: A file of arguments is not found: BentoML imports a bento from its folder.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--arg", action="append", default=[])
     parser.add_argument("--arg-file", type=Path)
     found, _ = parser.parse_known_args(words)
-    from_file = yaml.safe_load(found.arg_file.read_text()) if found.arg_file else {}
+    try:
+        from_file = yaml.safe_load(found.arg_file.read_text()) if found.arg_file else {}
+    except FileNotFoundError:
+        raise settings.ConfigError(
+            f"--arg-file {found.arg_file}: not found in {Path.cwd()}; give its whole path"
+        ) from None
     return {**from_file, **dict(pair.partition("=")[::2] for pair in found.arg)}
 
 

@@ -6,7 +6,7 @@ uvicorn's own bounds are those of its other parser: with httptools it has none.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NoReturn
 
 import httptools
@@ -17,7 +17,7 @@ from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
 from emulator.timing.deadlines import Deadlines
-from emulator.transport.direct_write import DirectCycle
+from emulator.transport.direct_write import new_cycle
 from emulator.transport.uvicorn_seam import STATUS_LINE, HttpToolsProtocol, install
 
 MAX_URL_BYTES = 8_192
@@ -57,11 +57,13 @@ _NOWHERE = _Nowhere()
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection with bounds, each with an answer in OpenAI's envelope.
 
-    Offers to change to another protocol are ignored, as a server may (RFC 9110, 7.8). Java's
-    HttpClient makes one on every plain connection.
+    Offers to change to another protocol are ignored, as a server may (RFC 9110, 7.8), but for those
+    of a websocket where there is one. Java's HttpClient makes one on every plain connection.
     """
 
     over: Callable[[ASGIApp], ASGIApp]
+    sockets: Container[str] = ()
+    _takes_socket = False
     _refusal: APIError | None = None  # where there is one nothing more is read
     _head_is_done = False
     _has_large_part = False
@@ -99,6 +101,11 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._unproductive += size
             self._feed(data)
+        if not self._takes_socket:  # else another protocol has the connection
+            self._look_at_what_came()
+
+    def _look_at_what_came(self) -> None:
+        """Watch over a head that is not complete, or over a connection that has nothing to do."""
         if not self._head_is_done:
             if self._unproductive > MAX_HEADERS_BYTES:
                 self._refuse(self._too_large())
@@ -145,7 +152,10 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self._ignore_offer(data[offer.args[0] :])
+            if self._takes_socket:
+                self.handle_websocket_upgrade()
+            else:
+                self._ignore_offer(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, APIError) else _malformed())
@@ -169,7 +179,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._feed(rest)
 
     def _should_upgrade(self) -> bool:
-        return False
+        return self._takes_socket
+
+    def _is_offer_of_socket(self) -> bool:
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return path in self.sockets and super()._should_upgrade()
 
     def _wait_for_next(self) -> None:
         """Close the connection in a while, as after an answer: what came was no request."""
@@ -205,6 +219,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _too_many_waiting()
         self._unproductive = 0
         _HEADS.discard(self)
+        if self.parser.should_upgrade():
+            self._takes_socket = self._is_offer_of_socket()
         super().on_headers_complete()
         self.headers = _NOWHERE
 
@@ -327,14 +343,16 @@ class _Turn:
         self._connection.transport.close()
 
 
-def bound_connections(over: Callable[[ASGIApp], ASGIApp]) -> None:
+def bound_connections(over: Callable[[ASGIApp], ASGIApp], sockets: Container[str]) -> None:
     """Make the server that is about to start use `BoundedProtocol` and `DirectCycle`.
 
     Args:
         over: Returns the application to call in place of the server's own.
+        sockets: The paths at which offers of websockets are taken.
     """
+    BoundedProtocol.sockets = sockets
     BoundedProtocol.over = staticmethod(over)
-    install(BoundedProtocol, DirectCycle)
+    install(BoundedProtocol, new_cycle)
 
 
 def _check_sizes(headers: list[tuple[bytes, bytes]]) -> None:

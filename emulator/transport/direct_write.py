@@ -1,6 +1,7 @@
 """Whole answers and parts of streams written to the connection, past uvicorn's `send`."""
 
-from typing import TypeAlias
+import sys
+from typing import Any, TypeAlias
 
 from starlette.types import Receive, Send
 
@@ -8,6 +9,8 @@ from emulator.transport.uvicorn_seam import STATUS_LINE, RequestResponseCycle
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
+# No body is as long; uvicorn counts down from what it takes for the length.
+MOST_OF_A_BODY = sys.maxsize // 2
 _CLOSES = b"connection: close\r\n"
 _as_line = b"%b: %b\r\n".__mod__  # a comprehension takes twice as long
 
@@ -72,6 +75,35 @@ class DirectCycle(RequestResponseCycle):
         if not self.disconnected:
             self.transport.write(b"%x\r\n%b\r\n" % (len(part), part))
         return True
+
+
+class Http10Cycle(DirectCycle):
+    """A request of HTTP/1.0, which knows no chunks: the connection's end ends a stream."""
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - uvicorn's own type
+        """Send a part of an answer."""
+        if message["type"] == "http.response.start":
+            lengths = [value for name, value in message["headers"] if name == b"content-length"]
+            if not lengths:
+                # uvicorn frames a body in chunks unless it knows the length.
+                self.chunked_encoding, self.expected_content_length = False, sys.maxsize
+        elif self.expected_content_length > MOST_OF_A_BODY and not message.get("more_body", False):
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+    def send_part(self, part: bytes) -> bool:
+        """Send a part of a body as it is, unless the client is behind."""
+        if self.flow.write_paused:
+            return False
+        if not self.disconnected:
+            self.transport.write(part)
+        return True
+
+
+def new_cycle(*, scope: Any, **more: Any) -> DirectCycle:  # noqa: ANN401 - uvicorn's own types
+    """Return the cycle of a request, as uvicorn makes its own."""
+    cls = Http10Cycle if scope["http_version"] == "1.0" else DirectCycle
+    return cls(scope=scope, **more)
 
 
 def direct_cycle(send: Send) -> DirectCycle | None:

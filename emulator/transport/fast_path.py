@@ -5,7 +5,7 @@ Six layers of middleware, two routers and their send wrappers cost about half of
 
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from importlib.metadata import version
 from typing import Protocol
 
@@ -35,8 +35,8 @@ class Answers(Protocol):
 class FastPath:
     """Answers the POST requests of some endpoints, and passes on everything else.
 
-    Until it is opened it passes everything on. ``endpoints`` are those that it has, by path;
-    ``uvicorn_lacks`` names what this version of uvicorn
+    Until it is opened it passes everything on. ``endpoints`` are those that it has, by path,
+    ``sockets`` those of websockets; ``uvicorn_lacks`` names what this version of uvicorn
     does not have, so that its own way is taken.
 
     Args:
@@ -45,6 +45,7 @@ class FastPath:
 
     def __init__(self, cors: Cors | None) -> None:
         self.endpoints: dict[str, Answers] = {}
+        self.sockets: dict[str, ASGIApp] = {}
         self._cors = cors
         self.uvicorn_lacks = uvicorn_seam.lacking()
         self._surroundings: Surroundings | None = None
@@ -125,7 +126,7 @@ class FastPathInstaller:
         if not lacking:
             self._fast_path.open(surroundings)
         cors = None if surroundings.has_cors else self._cors
-        outermost = _Outermost(surroundings.stack, cors, self._fast_path.endpoints)
+        outermost = _Outermost(surroundings.stack, cors, self._fast_path)
         surroundings.replace(self._fast_path.over(outermost))
         _tell("bentoml", lacking, bentoml_seam.COST)
         _tell("uvicorn", self._fast_path.uvicorn_lacks, uvicorn_seam.COST)
@@ -139,7 +140,7 @@ def speed_up_connections(fast_path: FastPath, idle_s: float) -> None:
         idle_s: How long a connection may be idle between two requests.
     """
     if not fast_path.uvicorn_lacks:
-        bound_connections(fast_path.over)
+        bound_connections(fast_path.over, fast_path.sockets)
     if bentoml_seam.worker_number() is not None and (
         lacking := uvicorn_seam.keep_idle_connections(idle_s)
     ):
@@ -170,16 +171,19 @@ class _Outermost:
     Args:
         app: What follows.
         cors: Lets pages of other origins read answers.
-        endpoints: What reads headers in any encoding, by path.
+        fast_path: Its endpoints read headers in any encoding, and its sockets are served here.
     """
 
-    def __init__(self, app: ASGIApp, cors: Cors | None, endpoints: Mapping[str, Answers]) -> None:
+    def __init__(self, app: ASGIApp, cors: Cors | None, fast_path: FastPath) -> None:
         self._app = app
         self._cors = cors
-        self._endpoints = endpoints
+        self._endpoints = fast_path.endpoints
+        self._sockets = fast_path.sockets
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request; no coroutine of its own, which would cost each of them."""
+        if scope["type"] == "websocket":
+            return self._sockets.get(scope["path"], _refuse)(scope, receive, send)
         if scope["type"] != "http":
             return self._app(scope, receive, send)
         if scope["path"] == "/metrics":
@@ -195,6 +199,12 @@ class _Outermost:
                     return preflight(scope, receive, send)
                 send = self._cors.telling(send, origin)
         return self._app(scope, receive, send)
+
+
+async def _refuse(_: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a websocket, with 403."""
+    await receive()
+    await send({"type": "websocket.close"})
 
 
 def _as_utf8(value: bytes) -> bytes:

@@ -8,7 +8,7 @@ import asyncio
 import dis
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
@@ -48,7 +48,8 @@ _PROTOCOL = """
     access_log access_logger app connection_lost connection_made connections cycle data_received
     eof_received flow headers loop on_body on_headers_complete on_message_begin on_response_complete
     parser pipeline scope server_state timeout_keep_alive timeout_keep_alive_handler
-    timeout_keep_alive_task transport url _should_upgrade _unset_keepalive_if_required
+    timeout_keep_alive_task transport url handle_websocket_upgrade _should_upgrade
+    _unset_keepalive_if_required
 """
 _CYCLE = """
     access_log body default_headers disconnected flow keep_alive message_event more_body on_response
@@ -82,9 +83,9 @@ def _names(cls: type) -> set[str]:
     }
 
 
-def install(protocol: type[Any], cycle: type[Any]) -> None:
-    """Make the server that is about to start use these classes in place of uvicorn's own."""
-    httptools_impl.RequestResponseCycle = cycle  # type: ignore[misc]
+def install(protocol: type[Any], new_cycle: Callable[..., Any]) -> None:
+    """Make the server that is about to start use these in place of uvicorn's own."""
+    httptools_impl.RequestResponseCycle = new_cycle  # type: ignore[misc, assignment]
     auto.AutoHTTPProtocol = protocol
 
 

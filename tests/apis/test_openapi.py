@@ -134,7 +134,7 @@ def without_failures(document: dict[str, Any]) -> dict[str, Any]:
     return harmless
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(75, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [4, pytest.param(75, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("method", "path", "mode", "expected"),
     [

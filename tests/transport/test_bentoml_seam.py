@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bentoml.exceptions import BentoMLConfigException
 
 from emulator.transport import bentoml_seam
 from emulator.transport.bentoml_seam import ARGUMENTS_VARIABLE, read_settings
@@ -51,6 +52,13 @@ def test_command_line_is_read(
     words = [str(file) if word == "FILE" else word for word in line]
     monkeypatch.setattr(sys, "argv", ["bentoml", "serve", *words])
     assert read_settings().ttft_ms == ttft_ms
+
+
+def test_missing_file_of_arguments_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that BentoML has found, and that is not in a bento's folder, is refused by name."""
+    monkeypatch.setattr(sys, "argv", ["bentoml", "serve", "--arg-file", "absent.yaml"])
+    with pytest.raises(BentoMLConfigException, match=r"^--arg-file absent\.yaml: not found in /"):
+        read_settings()
 
 
 def test_worker_has_the_arguments_of_its_parent(

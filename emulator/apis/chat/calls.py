@@ -31,6 +31,7 @@ class Calls(NamedTuple):
 
 
 NO_CALLS = Calls()
+RESULT_ROLES = ("tool", "function")
 
 
 def schema_param(tool: int) -> str:
@@ -38,25 +39,37 @@ def schema_param(tool: int) -> str:
     return f"tools[{tool}].function.parameters"
 
 
-def calls_of(chat: ChatCompletionRequest, param: SchemaParam = schema_param) -> Calls:
+def calls_of(
+    chat: ChatCompletionRequest, param: SchemaParam = schema_param, *, strict: bool = False
+) -> Calls:
     """Return the calls that the answer to a chat may make.
 
     A required or named tool has to be called. With ``auto`` none has to be, and none may be after
     the result of a tool, so that an agent whose every request asks for calls comes to an end.
     Tools that were not called since the user last spoke come first, so that an agent ends whose
-    last tool gives the answer.
+    last tool gives the answer; where results come as the user's messages, the number of the
+    assistant's turns the wheel.
+
+    Args:
+        chat: The chat.
+        param: Returns the path of a tool's schema.
+        strict: Whether a function is strict that does not say so.
 
     Raises:
         APIError: The named tool, or every allowed one, is not among the tools.
     """
     if not chat.tools and not chat.functions:
         return NO_CALLS
-    offered, must_call = _offered(chat, param)
+    offered, must_call = _offered(chat, param, strict=strict)
     last = chat.messages[-1].role if chat.messages else None
-    if not offered or (not must_call and last in ("tool", "function")):
+    if not offered or (not must_call and last in RESULT_ROLES):
         return NO_CALLS
-    called = _called(chat)
-    offered.sort(key=lambda call: (call.kind, call.name) in called)
+    if must_call and not any(message.role in RESULT_ROLES for message in chat.messages):
+        turn = sum(message.role == "assistant" for message in chat.messages) % len(offered)
+        offered = [*offered[turn:], *offered[:turn]]
+    else:
+        called = _called(chat)
+        offered.sort(key=lambda call: (call.kind, call.name) in called)
     is_single = chat.parallel_tool_calls is False or offered[0].kind == "function_call"
     names_call = isinstance(chat.tool_choice, FunctionChoice | CustomChoice)
     return Calls(tuple(offered), must_call, names_call, 1 if is_single else MAX_TOOL_CALLS)
@@ -78,12 +91,14 @@ def _called(chat: ChatCompletionRequest) -> set[tuple[CallKind, str]]:
     return called
 
 
-def _offered(chat: ChatCompletionRequest, param: SchemaParam) -> tuple[list[OfferedCall], bool]:
+def _offered(
+    chat: ChatCompletionRequest, param: SchemaParam, *, strict: bool
+) -> tuple[list[OfferedCall], bool]:
     """Return the calls that may be made, and whether one must be."""
     if chat.tools is None:
         return _offered_functions(chat)
     offered = [
-        _function(tool.function, "function", param(i))
+        _function(tool.function, "function", param(i), strict=strict)
         if isinstance(tool, FunctionTool)
         else OfferedCall(tool.custom.name, "custom", None, f"tools[{i}].custom")
         for i, tool in enumerate(chat.tools)
@@ -109,7 +124,7 @@ def _offered(chat: ChatCompletionRequest, param: SchemaParam) -> tuple[list[Offe
 
 def _offered_functions(chat: ChatCompletionRequest) -> tuple[list[OfferedCall], bool]:
     offered = [
-        _function(function, "function_call", f"functions[{i}].parameters")
+        _function(function, "function_call", f"functions[{i}].parameters", strict=False)
         for i, function in enumerate(chat.functions or ())
     ]
     match chat.function_call:
@@ -121,9 +136,12 @@ def _offered_functions(chat: ChatCompletionRequest) -> tuple[list[OfferedCall], 
             return offered, False
 
 
-def _function(function: FunctionDefinition, kind: CallKind, param: str) -> OfferedCall:
+def _function(
+    function: FunctionDefinition, kind: CallKind, param: str, *, strict: bool
+) -> OfferedCall:
     schema = {"type": "object", **(function.parameters or {})}
-    return OfferedCall(function.name, kind, schema, param)
+    is_strict = strict if function.strict is None else function.strict
+    return OfferedCall(function.name, kind, schema, param, is_strict)
 
 
 def _named(offered: Sequence[OfferedCall], name: str, kind: CallKind, param: str) -> OfferedCall:

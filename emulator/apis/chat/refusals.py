@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from emulator.apis.chat.calls import SchemaParam, schema_param
 from emulator.apis.chat.messages import AssistantMessage, Message, ToolMessage
+from emulator.apis.chat.reasoning_models import reasoning_model, refuse_unsupported
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.chat.tools import FunctionTool, JsonSchemaFormat, Tool
 from emulator.contract.errors import APIError
@@ -12,7 +13,6 @@ from emulator.contract.parts import JsonObjectFormat, JsonSchema
 from emulator.schema_instances import strict_fault
 
 MAX_IDS_TOLD = 16
-_match_reasoning_model = re.compile(r"(?:ft:)?(?:o[134]|gpt-5)(?!-chat)(?:[-.:]|$)").match
 _say_json = re.compile("json", re.IGNORECASE).search
 
 
@@ -47,23 +47,19 @@ def refuse_chat(chat: ChatCompletionRequest, texts: Iterable[str]) -> None:
             )
         refuse_loose_functions(chat.tools)
     elif chat.tool_choice is not None:
-        raise choice_without_tools()
-    if chat.max_tokens is not None and is_reasoning_model(chat.model):
-        raise APIError(
-            "Unsupported parameter: 'max_tokens' is not supported with this model. "
-            "Use 'max_completion_tokens' instead.",
-            param="max_tokens",
-            code="unsupported_parameter",
-        )
-    refuse_temperature(chat.temperature, chat.model)
+        raise without_tools("tool_choice")
+    elif chat.parallel_tool_calls is not None:
+        raise without_tools("parallel_tool_calls")
+    model = reasoning_model(chat.model)
+    if model is not None:
+        refuse_unsupported(chat, model)
 
 
-def choice_without_tools() -> APIError:
-    """Refuse a choice of tools where there are none."""
+def without_tools(param: str) -> APIError:
+    """Refuse a parameter that says something of tools where there are none."""
     return APIError(
-        "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are "
-        "specified.",
-        param="tool_choice",
+        f"Invalid value for '{param}': '{param}' is only allowed when 'tools' are specified.",
+        param=param,
     )
 
 
@@ -95,13 +91,26 @@ def refuse_loose_tool_messages(messages: Sequence[Message]) -> None:
             if message.tool_calls:
                 called = {call.id for call in message.tool_calls}
                 awaited = dict.fromkeys(call.id for call in message.tool_calls)
-            elif says_nothing(message):
-                raise APIError(
-                    "Invalid value for 'content': expected a string, got null.",
-                    param=f"messages.[{index}].content",
-                )
+            else:
+                _refuse_emptiness(message, index)
     if awaited:
         raise _unanswered(awaited, len(messages) - 1)
+
+
+def _refuse_emptiness(message: AssistantMessage, index: int) -> None:
+    if message.tool_calls is not None:
+        param = f"messages[{index}].tool_calls"
+        raise APIError(
+            f"Invalid '{param}': empty array. Expected an array with minimum length 1, but got an "
+            "empty array instead.",
+            param=param,
+            code="empty_array",
+        )
+    if says_nothing(message):
+        raise APIError(
+            "Invalid value for 'content': expected a string, got null.",
+            param=f"messages.[{index}].content",
+        )
 
 
 def says_nothing(message: AssistantMessage) -> bool:
@@ -153,23 +162,3 @@ def refuse_loose_functions(tools: Sequence[Tool], param: SchemaParam = schema_pa
                 param=param(index),
                 code="invalid_function_parameters",
             )
-
-
-def is_reasoning_model(model: str) -> bool:
-    """Tell whether OpenAI's model of this name reasons, and takes fewer parameters for that."""
-    return _match_reasoning_model(model) is not None
-
-
-def refuse_temperature(temperature: float | None, model: str) -> None:
-    """Refuse a temperature for a model that has but one.
-
-    Raises:
-        APIError: It is none that the model takes.
-    """
-    if temperature is not None and temperature != 1 and is_reasoning_model(model):
-        raise APIError(
-            f"Unsupported value: 'temperature' does not support {temperature} with this model. "
-            "Only the default (1) value is supported.",
-            param="temperature",
-            code="unsupported_value",
-        )

@@ -55,7 +55,7 @@ class EmbeddingsAPI(API[ReadyEmbeddings]):
     async def take(self, exchange: Exchange, dispatcher: Dispatcher) -> ReadyEmbeddings:
         """Read a request; a helper makes the vectors of a large one."""
         received, given = await dispatcher.take(exchange)
-        if is_light(received.content):
+        if received.encoding is None and is_light(received.content):
             request, asked = dispatcher.here(
                 exchange,
                 received,

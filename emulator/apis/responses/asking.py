@@ -34,7 +34,9 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
     reasoning = request.reasoning
     summary = reasoning and (reasoning.summary or reasoning.generate_summary)
     compacts = asks_to_compact(request)
-    offered, must_call, names_call, most_calls = NO_CALLS if compacts else calls_of(chat, param)
+    offered, must_call, names_call, most_calls = (
+        NO_CALLS if compacts else calls_of(chat, param, strict=True)
+    )
     wanted = None if compacts else chat.response_format
     stop = None if compacts else request.stop
     shows_logprobs = LOGPROBS in (request.include or ()) and not compacts

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from emulator.apis.chat.calls import SchemaParam
 from emulator.apis.chat.prompt import gather
+from emulator.apis.chat.reasoning_models import reasoning_model, unsupported
 from emulator.apis.chat.refusals import (
-    choice_without_tools,
     refuse_loose_format,
     refuse_loose_functions,
-    refuse_temperature,
     says_json,
+    without_tools,
 )
 from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.responses.asking import LOGPROBS
 from emulator.apis.responses.ids import says_unstored
 from emulator.apis.responses.schema.input import (
     CompactionTrigger,
@@ -66,8 +67,28 @@ def refuse_response(
             refuse_loose_format(text_format.name, text_format.schema_, "text.format.schema")
     refuse_loose_functions(chat.tools or (), param)
     if asked.tool_choice not in (None, "none", "auto") and not _has_tools(asked):
-        raise choice_without_tools()
-    refuse_temperature(asked.temperature, asked.model)
+        raise without_tools("tool_choice")
+    model = reasoning_model(asked.model)
+    if model is not None and model.reasons(chat.reasoning_effort):
+        refuse_sampling(asked)
+
+
+def refuse_sampling(asked: ResponsesRequest) -> None:
+    """Refuse what a model does not take while it reasons.
+
+    Raises:
+        APIError: In OpenAI's words.
+    """
+    defaults = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+    for name, default in defaults.items():
+        if getattr(asked, name) not in (None, default):
+            raise unsupported(name, None)
+    if asked.top_logprobs or LOGPROBS in (asked.include or ()):
+        raise APIError(
+            "logprobs are not supported with reasoning models.",
+            param="top_logprobs" if asked.top_logprobs else "include",
+            code="unsupported_parameter",
+        )
 
 
 def _has_tools(asked: ResponsesRequest) -> bool:

@@ -1,7 +1,7 @@
 """Runs ``bentoml serve`` in forks of a process that has imported all that it needs.
 
-`python -m tests.support.starter` reads a line of JSON for each start and answers with a line: the
-exit code and the output. An import of BentoML and of the service takes a second; a fork takes none.
+`python -m tests.support.servers.starter` reads a line of JSON for each start and answers with a
+line: the exit code and the output. To import BentoML and the service takes a second, a fork none.
 """
 
 import contextlib

@@ -1,24 +1,30 @@
 // The Vercel AI SDK: its default openai(), which speaks Responses, chat, and the compatible provider.
 
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 
 import { createOpenAI } from '@ai-sdk/openai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { cosineSimilarity, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from 'ai';
+import { APICallError, cosineSimilarity, embedMany, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from 'ai';
 import { z } from 'zod';
 
 const baseURL = `${process.env.EMULATOR_URL}/v1`;
-const openai = createOpenAI({ baseURL, apiKey: 'dummy-key' });
 const provider = { name: 'emulator', baseURL, includeUsage: true };
-const compatible = createOpenAICompatible({ ...provider, supportsStructuredOutputs: true });
-const simple = createOpenAICompatible(provider);
 
-const models = {
-  'openai()': openai('gpt-4o'),
-  'openai.chat()': openai.chat('gpt-4o'),
-  'compatible()': compatible('gpt-4o'),
-};
+// Provider settings may have a fetch of their own.
+const openaiBy = (fetch) => createOpenAI({ baseURL, apiKey: 'dummy-key', fetch });
+const compatibleBy = (fetch) => createOpenAICompatible({ ...provider, supportsStructuredOutputs: true, fetch });
+const modelsBy = (fetch) => ({
+  'openai()': openaiBy(fetch)('gpt-4o'),
+  'openai.chat()': openaiBy(fetch).chat('gpt-4o'),
+  'compatible()': compatibleBy(fetch)('gpt-4o'),
+});
+
+const openai = openaiBy();
+const compatible = compatibleBy();
+const simple = createOpenAICompatible(provider);
+const models = modelsBy();
 
 const forecast = z.object({ city: z.string(), degrees: z.number(), days: z.array(z.number().int()) });
 
@@ -116,5 +122,43 @@ for (const [name, model] of Object.entries({
     assert.ok(
       cosineSimilarity(embeddings[0], embeddings[1]) > cosineSimilarity(embeddings[0], embeddings[2]),
     );
+  });
+}
+
+for (const [name, model] of Object.entries(models)) {
+  test(`${name}: a failed request is sent again`, async () => {
+    const headers = { 'X-FAULT-STATUS': '503', 'X-FAULT-ATTEMPTS': '1', 'X-FAULT-KEY': randomUUID() };
+    const { text } = await generateText({ model, prompt: 'hi', headers });
+    assert.ok(text.length > 0);
+  });
+
+  test(`${name}: a failure is an error with its status`, async () => {
+    const asked = generateText({ model, prompt: 'hi', headers: { 'X-FAULT-STATUS': '429' }, maxRetries: 0 });
+    await assert.rejects(asked, (error) => APICallError.isInstance(error) && error.statusCode === 429);
+  });
+
+  test(`${name}: a failure in mid-stream is told`, async () => {
+    const errors = [];
+    const headers = { 'X-FAULT-KIND': 'error', 'X-FAULT-AFTER-TOKENS': '3' };
+    const result = streamText({ model, prompt: 'hi', headers, onError: ({ error }) => errors.push(error) });
+    await result.consumeStream();
+    assert.equal(errors.length, 1);
+  });
+
+  test(`${name}: comments are read past`, async () => {
+    const headers = { 'X-TTFT-MS': '300', 'X-KEEPALIVE-MS': '100' };
+    const starts = [];
+    const fetched = async (...asked) => {
+      const answer = await fetch(...asked);
+      const [mine, theirs] = answer.body.tee();
+      starts.push(new Response(mine).text());
+      return new Response(theirs, answer);
+    };
+    const read = modelsBy(fetched)[name];
+    const result = streamText({ model: read, prompt: 'hi', headers });
+    const deltas = [];
+    for await (const delta of result.textStream) deltas.push(delta);
+    assert.equal(deltas.length, 20);
+    assert.match(await starts[0], /^:/m);
   });
 }

@@ -1,0 +1,1 @@
+"""Memory that the processes of a server share; knows nothing of what it holds."""
