@@ -24,6 +24,7 @@ class OfferedCall:
         schema: The JSON schema of the arguments; None for a tool that takes free text.
         param: The path of the schema in the body, for errors.
         strict: Whether every call has all properties of the schema.
+        grammar: Syntax and definition of the grammar that a free text has to follow.
     """
 
     name: str
@@ -31,6 +32,7 @@ class OfferedCall:
     schema: dict[str, Any] | None
     param: str
     strict: bool = False
+    grammar: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

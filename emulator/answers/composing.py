@@ -8,6 +8,7 @@ from typing import Any
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
 from emulator.answers.corpus import Corpus
+from emulator.answers.grammar_texts import GrammarTexts
 from emulator.answers.logprobs import Logprobs
 from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
@@ -74,6 +75,7 @@ class Composer:
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
         self._logprobs_left = MAX_LOGPROBS
         self._instances_s = 0.0
+        self._grammar_texts = GrammarTexts(ask.model)
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
@@ -206,8 +208,12 @@ class Composer:
             if left == 0:
                 finish = "length"
                 break
-            if offered.schema is None:
-                tokens: list[str] = self._corpus.write(self._plan.output_tokens, rng)
+            by_grammar = self._grammar_texts.tokens(offered, rng)
+            tokens: list[str]
+            if by_grammar is not None:
+                tokens = by_grammar
+            elif offered.schema is None:
+                tokens = self._corpus.write(self._plan.output_tokens, rng)
                 # The plan has cut it already.
                 finish = "length" if self._plan.finish_reason == "length" else finish
             else:

@@ -16,6 +16,8 @@ from emulator.apis.chat.tools import (
     CustomTool,
     FunctionChoice,
     FunctionTool,
+    GrammarDefinition,
+    GrammarFormat,
     NamedTool,
     Tool,
     ToolChoice,
@@ -28,6 +30,7 @@ from emulator.apis.responses.schema.tools import (
     NamespaceTool,
     ResponseCustomTool,
     ResponseFunction,
+    ResponseGrammarFormat,
     ToolReference,
 )
 from emulator.contract.bounds import MAX_ALL_TOOLS
@@ -72,7 +75,7 @@ class OfferedTool:
             )
             return FunctionTool.model_construct(type="function", function=function)
         custom = CustomDefinition.model_construct(
-            name=self.name, description=tool.description, format=tool.format
+            name=self.name, description=tool.description, format=_format(tool)
         )
         return CustomTool.model_construct(type="custom", custom=custom)
 
@@ -180,6 +183,15 @@ class OfferedTools:
         same = self._by_name.get((kind, name), [])
         exact = [each.name for each in same if each.namespace == namespace]
         return exact or ([each.name for each in same] if namespace is None else [])
+
+
+def _format(tool: ResponseCustomTool) -> GrammarFormat | None:
+    """Return the grammar of a custom tool as a chat has it."""
+    asked = tool.format
+    if not isinstance(asked, ResponseGrammarFormat):
+        return None
+    grammar = GrammarDefinition.model_construct(syntax=asked.syntax, definition=asked.definition)
+    return GrammarFormat.model_construct(type="grammar", grammar=grammar)
 
 
 def _offered(request: InputTokensRequest) -> Iterator[OfferedTool]:

@@ -6,8 +6,15 @@ from pydantic import Field, Tag
 from typing_extensions import TypeAliasType
 
 from emulator.contract.bodies import RequestModel
-from emulator.contract.bounds import MAX_TOOLS, AnyObject, Members, Name, Text
-from emulator.contract.parts import JsonObjectFormat, JsonSchema, TextFormat, ToolMode, ToolName
+from emulator.contract.bounds import MAX_TOOLS, AnyObject, Members, Name, NonEmptyText, Text
+from emulator.contract.parts import (
+    GrammarSyntax,
+    JsonObjectFormat,
+    JsonSchema,
+    TextFormat,
+    ToolMode,
+    ToolName,
+)
 from emulator.contract.unions import json_type, other, typed, variant
 
 
@@ -25,13 +32,30 @@ class ResponseFunction(RequestModel):
     output_schema: Any = None
 
 
+class ResponseGrammarFormat(RequestModel):
+    """A text that follows a grammar."""
+
+    type: Literal["grammar"]
+    syntax: GrammarSyntax
+    definition: NonEmptyText
+
+
+ResponseCustomFormat = TypeAliasType(
+    "ResponseCustomFormat",
+    Annotated[
+        Annotated[TextFormat, Tag("<text>")] | Annotated[ResponseGrammarFormat, Tag("<grammar>")],
+        variant("type", "text", "grammar"),
+    ],
+)
+
+
 class ResponseCustomTool(RequestModel):
-    """A tool that takes free text."""
+    """A tool that takes text, free or by a grammar."""
 
     type: Literal["custom"]
     name: ToolName
     description: Text | None = None
-    format: AnyObject | None = None
+    format: ResponseCustomFormat | None = None
     allowed_callers: Any = None
     async_: Any = Field(None, alias="async")
     defer_loading: Any = None
