@@ -26,6 +26,7 @@ from emulator.apis.responses.compaction import opened
 from emulator.apis.responses.schema.input import (
     AssistantItem,
     Compaction,
+    ConfigurationUpdate,
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
@@ -59,10 +60,20 @@ def to_chat(request: InputTokensRequest) -> tuple[ChatCompletionRequest, SchemaP
         "tool_choice": tools.choice(request.tool_choice),
         "parallel_tool_calls": request.parallel_tool_calls,
         "response_format": _response_format(request),
-        "reasoning_effort": reasoning and reasoning.effort,
+        "reasoning_effort": _updated_effort(request) or (reasoning and reasoning.effort),
         "verbosity": text and text.verbosity,
     }
     return ChatCompletionRequest.model_construct(**chat), tools.schema_path
+
+
+def _updated_effort(request: InputTokensRequest) -> str | None:
+    """Return the effort that the last item to say one asks for."""
+    efforts = (
+        item.reasoning.effort
+        for item in reversed(request.input if isinstance(request.input, list) else [])
+        if isinstance(item, ConfigurationUpdate) and item.reasoning is not None
+    )
+    return next(filter(None, efforts), None)
 
 
 # --------------------------------------------------------------------------------------

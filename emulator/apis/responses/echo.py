@@ -8,7 +8,12 @@ from pydantic import BaseModel
 from emulator.apis.responses.compaction import asks_to_compact
 from emulator.apis.responses.schema.answer import Echo
 from emulator.apis.responses.schema.request import ConversationReference, ResponsesRequest
-from emulator.apis.responses.schema.tools import ResponseFunction, SchemaFormat
+from emulator.apis.responses.schema.tools import (
+    NamespaceTool,
+    ResponseCustomTool,
+    ResponseFunction,
+    SchemaFormat,
+)
 from emulator.contract.errors import APIError
 
 # What a response repeats stands in its first two events and in its last.
@@ -114,11 +119,18 @@ def _echoed(value: Any) -> Any:  # noqa: ANN401 - a tool, a choice or a format, 
     """Return a part of the request as the response repeats it."""
     match value:
         case ResponseFunction():
-            return value.model_dump(include=_FUNCTION) | {"strict": value.strict is not False}
+            strict = {"strict": value.strict is not False}
+            return {"description": None, "parameters": None} | _given(value) | strict
+        case ResponseCustomTool():
+            return _given(value)
+        case NamespaceTool():
+            return _given(value) | {"tools": [_echoed(tool) for tool in value.tools]}
         case BaseModel():
             return value.model_dump(by_alias=True, exclude_none=True)
         case _:
             return value
 
 
-_FUNCTION = {"type", "name", "description", "parameters", "strict"}
+def _given(tool: BaseModel) -> dict[str, Any]:
+    """Return all that a request says of a tool."""
+    return tool.model_dump(by_alias=True, exclude_unset=True)

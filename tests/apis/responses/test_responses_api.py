@@ -155,6 +155,24 @@ def test_echo(client: openai.OpenAI) -> None:
     assert {name: answer[name] for name in given} == given
 
 
+def test_echoed_tools(http: httpx.Client) -> None:
+    """All that a request says of its tools is in the answer, in namespaces too."""
+    function = FUNCTION | {
+        "defer_loading": True,
+        "async": False,
+        "allowed_callers": ["direct"],
+        "output_schema": {"type": "string"},
+        "description": "Looks.",
+    }
+    custom = CUSTOM | {"defer_loading": False, "format": {"type": "text"}}
+    space = {"type": "namespace", "name": "crm", "description": "", "tools": [function, custom]}
+    tools = [function, custom, space, {"type": "mcp", "server_label": "x", "defer_loading": True}]
+    assert http.post(PATH, json=asked(tools=tools)).json()["tools"] == tools
+    [bare] = http.post(PATH, json=asked(tools=[{"type": "function", "name": "f"}])).json()["tools"]
+    defaults = {"description": None, "parameters": None, "strict": True}
+    assert bare == {"type": "function", "name": "f", **defaults}
+
+
 def test_penalties(http: httpx.Client) -> None:
     """Penalties are echoed, and refused beyond their range."""
     given = {"presence_penalty": -2, "frequency_penalty": 1.5}
@@ -344,6 +362,16 @@ def test_effort(other_client: openai.OpenAI) -> None:
     answer = respond(other_client, reasoning={"effort": "low"})
     assert answer.usage is not None
     assert answer.usage.output_tokens_details.reasoning_tokens == 64
+
+
+def test_updated_effort(other_client: openai.OpenAI) -> None:
+    """The last item that sets the effort decides, as Codex sends it."""
+    low, high, nothing = ({"reasoning": {"effort": effort}} for effort in ("low", "high", None))
+    updates = [{"type": "configuration_update", **each} for each in (high, low, nothing)]
+    items = [{"role": "user", "content": "hi"}, *updates]
+    usage = respond(other_client, input=items, reasoning={"effort": "high"}).usage
+    assert usage is not None
+    assert usage.output_tokens_details.reasoning_tokens == 64
 
 
 def test_shown_reasoning(other_server: Server, other_client: openai.OpenAI) -> None:

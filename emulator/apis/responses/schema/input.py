@@ -6,7 +6,7 @@ from pydantic import Field, Tag
 from typing_extensions import TypeAliasType
 
 from emulator.apis.responses.schema.tools import ResponseTool
-from emulator.contract.bodies import RequestModel
+from emulator.contract.bodies import ReasoningEffort, RequestModel
 from emulator.contract.bounds import (
     MAX_MESSAGES,
     MAX_PARTS,
@@ -100,6 +100,7 @@ class InputItem(RequestModel):
 
     id: Label | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
+    internal_chat_message_metadata_passthrough: Any = None  # Codex's
 
 
 class InputMessage(InputItem):
@@ -218,6 +219,20 @@ class CompactionTrigger(InputItem):
     type: Literal["compaction_trigger"]
 
 
+class EffortUpdate(RequestModel):
+    """How hard to think from here on."""
+
+    effort: ReasoningEffort | None = None
+
+
+class ConfigurationUpdate(InputItem):
+    """What counts from here on in place of the request's; a format of the text is ignored."""
+
+    type: Literal["configuration_update"]
+    reasoning: EffortUpdate | None = None
+    text: Any = None
+
+
 # What OpenAI's own tools leave in a conversation: accepted, and not counted.
 _OTHER_ITEMS = (
     "apply_patch_call",
@@ -225,7 +240,6 @@ _OTHER_ITEMS = (
     "code_interpreter_call",
     "computer_call",
     "computer_call_output",
-    "configuration_update",
     "file_search_call",
     "image_generation_call",
     "local_shell_call",
@@ -263,6 +277,7 @@ Item = TypeAliasType(
         | Annotated[ItemWithTools, Tag("<tool_search_output>")]
         | Annotated[Compaction, Tag("<compaction>")]
         | Annotated[CompactionTrigger, Tag("<compaction_trigger>")]
+        | Annotated[ConfigurationUpdate, Tag("<configuration_update>")]
         | Annotated[dict[str, Any], other(*_OTHER_ITEMS), Tag("<other>")],
         typed(
             "message",
@@ -276,6 +291,7 @@ Item = TypeAliasType(
             "tool_search_output",
             "compaction",
             "compaction_trigger",
+            "configuration_update",
             others=_OTHER_ITEMS,
             guess=_item_type,
         ),

@@ -141,6 +141,7 @@ class InputTokensRequest(RequestModel):
     )
     conversation: Conversation | None = None
     prompt: PromptReference | None = None
+    client_metadata: Any = None  # Codex's: accepted and ignored
 
     @model_validator(mode="before")
     @classmethod
