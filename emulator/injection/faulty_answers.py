@@ -213,6 +213,11 @@ class StreamToFail(_Wire):
         plan, place = self._generation.plan, self.place
         schedule = Until(plan, place.events * plan.sse_batch_size, total_s=0.0)
         try:
+            if announced := self._generation.announce():
+                if place.events:
+                    await self.write(announced)
+                else:
+                    await self.kind.open(self, announced)
             await keep_alive(self._generation, self.write)
             async with aclosing(self._blocks(0, schedule)) as blocks:
                 async for block in blocks:

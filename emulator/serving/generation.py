@@ -185,6 +185,10 @@ class Generation:
         self.events = self.renderer.stream(self.answers, self.plan.sse_batch_size, count_usage)
         return self.events
 
+    def announce(self) -> bytes:
+        """Return the events that leave as soon as the stream is accepted; most APIs have none."""
+        return self.renderer.opening(self.answers).encode()
+
     def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
         """Return what yields the stream up to its last token, in blocks that leave together."""
         return generator.generate(self.events, self.plan, self.start_s, self.pace, self.times)

@@ -69,6 +69,13 @@ class ResponsesRenderer:
             self._logprobs += map(likelihood_json, entries)
         return bytearray(self._ended(usage, ""), "utf-8")
 
+    def opening(self, answers: Sequence[Answer]) -> str:  # noqa: ARG002 - nothing of them
+        """Return the events that announce the response: clients take it for accepted by them."""
+        fields = f'"response":{self._response("in_progress")}'
+        return self.number(
+            raw_event("response.created", fields) + raw_event("response.in_progress", fields)
+        )
+
     def stream(
         self,
         answers: Sequence[Answer],
@@ -88,18 +95,10 @@ class ResponsesRenderer:
         numbered = zip(parts, map(str, range(first, self._number)), strict=False)
         return "".join(chain.from_iterable(numbered)) + parts[-1]
 
-    def preamble(self, answer: Answer, segment: Segment) -> str:
+    def preamble(self, _: Answer, segment: Segment) -> str:
         """Return the events that leave together with a segment's first token."""
-        events = ""
-        if segment is answer.segments[0]:
-            fields = f'"response":{self._response("in_progress")}'
-            events = "".join(
-                raw_event(f"response.{kind}", fields) for kind in ("created", "in_progress")
-            )
-        for index, item in enumerate(self._items):
-            if item.segment is segment:
-                events += self._begin(index)
-        return events
+        begun = (i for i, item in enumerate(self._items) if item.segment is segment)
+        return "".join(map(self._begin, begun))
 
     def token(self, _: Answer, segment: Segment) -> str:
         """Return the event of one token, with `SLOT` for its text."""

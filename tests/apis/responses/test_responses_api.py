@@ -571,16 +571,42 @@ def test_one_delta_for_each_token(base_url: str, size: int, deltas: int) -> None
     assert sum(e["type"] == "response.output_text.delta" for e in events) == deltas
 
 
-def test_nothing_before_the_first_token(one_worker: Server) -> None:
-    """What precedes the first token leaves together with it, when that is due."""
+def test_items_begin_with_their_first_token(one_worker: Server) -> None:
+    """What begins an item leaves together with its first token, when that is due."""
     extra = {**headers(100, 200), "X-REASONING-LENGTH": "1"}
     url = f"{one_worker.url}{PATH}"
     started_s = time.monotonic()
     with PLAIN.stream("POST", url, json=asked(stream=True), headers=extra) as answer:
-        first = next(answer.iter_text())
+        parts = answer.iter_text()
+        announced, first = next(parts), next(parts)
     assert time.monotonic() - started_s >= 0.3
-    assert first.startswith("event: response.created\n")
+    assert announced.startswith("event: response.created\n")
+    assert first.startswith("event: response.output_item.added\n")
     assert first.count("event: response.output_text.delta") == 1
+
+
+def test_held_head_takes_the_announcement_with_it(one_worker: Server) -> None:
+    """With X-HEAD: first-token nothing leaves before the first token, and then all in order."""
+    url, extra = f"{one_worker.url}{PATH}", {**headers(150), "X-HEAD": "first-token"}
+    started_s = time.monotonic()
+    with PLAIN.stream("POST", url, json=asked(stream=True), headers=extra) as answer:
+        assert time.monotonic() - started_s >= 0.15
+        assert answer.read().startswith(b"event: response.created\n")
+
+
+def test_comments_come_after_the_announcement(one_worker: Server) -> None:
+    """Comments while waiting stand between what announces a response and its first token."""
+    extra = {**headers(250), "X-KEEPALIVE-MS": "100"}
+    url = f"{one_worker.url}{PATH}"
+    text = PLAIN.post(url, json=asked(stream=True), headers=extra).text
+    lines = [line for line in text.split("\n") if line.startswith(("event: ", ": "))]
+    assert lines[:5] == [
+        "event: response.created",
+        "event: response.in_progress",
+        ": keep-alive",
+        ": keep-alive",
+        "event: response.output_item.added",
+    ]
 
 
 def test_clock(one_worker: Server) -> None:
