@@ -102,6 +102,10 @@ class Kind:
         """Tell whether it puts a status in the answer's place, without waiting for a token."""
         return False
 
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send what announces a stream that fails with its first event."""
+        await wire.write(data)
+
     async def stream(self, wire: StreamWire) -> None:
         """End a stream, or go on with it, from where it fails."""
         raise NotImplementedError
@@ -290,6 +294,9 @@ class Empty(Kind):
     on_wholes = "200 and an empty body"
     where = "start"
 
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send nothing."""
+
     async def stream(self, wire: StreamWire) -> None:
         """Send nothing."""
 
@@ -307,6 +314,10 @@ class Slice(Kind):
     where = "event"
     ends = False
     options = PLACED | {"slice_bytes"}
+
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send it in pieces too."""
+        await self._write(wire, data)
 
     async def stream(self, wire: StreamWire) -> None:
         """Send the rest in pieces."""

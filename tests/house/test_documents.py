@@ -26,6 +26,7 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 from emulator import metrics
+from emulator.apis.responses.schema.moved import GUIDED, MOVED
 from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.faults.asking import (
     DEFAULT_SLICE_BYTES,
@@ -610,6 +611,13 @@ def test_other_tables_of_parameters_are_the_codes(name: str, model: type[BaseMod
     assert set(known.values()) <= {"honoured", "validated", "accepted"}
     accepted = {field for field, word in known.items() if word == "accepted"}
     assert accepted == {f for f, info in model.model_fields.items() if info.annotation is Any}
+
+
+def test_table_of_moved_parameters_is_the_codes() -> None:
+    """The table has every parameter of chats that Responses refuse, and what to use instead."""
+    rows = table(page("docs/responses.md").text, "of chats", "in Responses")
+    shown = {name: names(right)[0] for left, right in rows for name in names(left)}
+    assert shown == MOVED | dict.fromkeys(GUIDED, "text.format")
 
 
 def limits(schema: object) -> set[tuple[float, float]]:
