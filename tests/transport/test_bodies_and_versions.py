@@ -66,7 +66,7 @@ def test_encoded_bodies_are_read(server: Server, encoding: str, body: dict[str, 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses/input_tokens", "/tokenize"])
 def test_other_endpoints_decode_too(server: Server, path: str) -> None:
     """Whatever reads a body decodes it."""
-    body = {"model": "gpt-4", "input": "Hi", "prompt": "Hi"}
+    body = {"model": "gpt-4", "prompt" if path == "/tokenize" else "input": "Hi"}
     data = gzip.compress(json.dumps(body).encode())
     answer = sent(server, data, path=path, content_encoding="gzip")
     assert answer.status_code == 200
@@ -216,9 +216,21 @@ def test_prewarm_generates_nothing(one_worker: Server) -> None:
         "response.completed",
     }
     assert (prewarmed["output"], prewarmed["usage"]["output_tokens"]) == ([], 0)
+
+
+def test_connection_knows_its_latest_response(one_worker: Server) -> None:
+    """A request goes on from the response before it on its connection, stored or not; no other."""
     with opened(one_worker) as socket_:
-        socket_.send(create(previous_response_id=prewarmed["id"]))
-        assert frames_of(socket_)[-1]["type"] == "response.completed"
+        for _ in range(2):
+            socket_.send(create(store=False))
+            latest: Any = frames_of(socket_)[-1]["response"]
+        socket_.send(create(previous_response_id=latest["id"]))
+        answer: Any = frames_of(socket_)[-1]["response"]
+    with opened(one_worker) as another:
+        another.send(create(previous_response_id=latest["id"]))
+        error: Any = frames_of(another)[-1]["error"]
+    assert answer["previous_response_id"] == latest["id"] != answer["id"]
+    assert error["code"] == "previous_response_not_found"
 
 
 @pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # of websockets, for its client

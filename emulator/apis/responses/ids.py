@@ -17,3 +17,8 @@ def item_id(prefix: str, digits: str, index: int) -> str:
 def says_unstored(given_id: str) -> bool:
     """Tell whether an id of a response or of an item says that it was not stored."""
     return given_id.endswith(_UNSTORED)
+
+
+def as_stored(given_id: str) -> str:
+    """Return an id that says that the same was stored."""
+    return given_id[: -len(_STORED)] + _STORED
