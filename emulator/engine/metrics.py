@@ -5,16 +5,16 @@ prometheus_client keeps them in files that all workers share; the label ``engine
 
 import asyncio
 from collections import Counter as Count
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from emulator.engine.config import EngineConfig
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler, Step
+from emulator.metrics import Tally
 
-PREFIX = "vllm:"
 LABELS = ("model_name", "engine")
 
 # Models that get a label of their own; a client could make up any number of names, of any length.
@@ -42,16 +42,6 @@ REQUEST_BUCKETS_S = (
 )
 
 
-class Tally(Protocol):
-    """Adds up, and hands the sums to prometheus_client a few times a second."""
-
-    def add(self, target: Counter, amount: float = 1) -> None:
-        """Add `amount` to a counter."""
-
-    def observe(self, histogram: Histogram, value: float, times: int = 1) -> None:
-        """Add `value` to a histogram that many times."""
-
-
 class EngineMetrics:
     """Tells of each step of an engine.
 
@@ -77,7 +67,7 @@ class EngineMetrics:
         self._metrics = Metrics(registry)
         self._models: dict[str, ModelMetrics] = {}
         self._gauges_due = False
-        self._metrics.tell_cache(scheduler.config, engine)
+        tell_cache(registry, scheduler.config, engine)
         for model in models:
             self.of(model)
 
@@ -159,89 +149,83 @@ class EngineMetrics:
 
 
 class Metrics:
-    """The metrics themselves, without their labels' values."""
+    """The metrics without values of their labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self.running = self._gauge(
-            "num_requests_running", "Number of requests in model execution batches."
+        # A "live" gauge forgets killed workers, and no two of these have the same labels.
+        gauge = partial(Gauge, labelnames=LABELS, registry=registry, multiprocess_mode="livesum")
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, labelnames=LABELS, registry=registry)
+        self.running = gauge(
+            "vllm:num_requests_running", "Number of requests in model execution batches."
         )
-        self.waiting = self._gauge(
-            "num_requests_waiting", "Number of requests waiting to be processed."
+        self.waiting = gauge(
+            "vllm:num_requests_waiting", "Number of requests waiting to be processed."
         )
-        self.cache_usage = self._gauge(
-            "kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
+        self.cache_usage = gauge(
+            "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
         )
-        self.preemptions = self._counter(
-            "num_preemptions", "Cumulative number of preemption from the engine."
+        self.preemptions = counter(
+            "vllm:num_preemptions", "Cumulative number of preemption from the engine.", LABELS
         )
-        self.prompt_tokens = self._counter("prompt_tokens", "Number of prefill tokens processed.")
-        self.generation_tokens = self._counter(
-            "generation_tokens", "Number of generation tokens processed."
+        self.prompt_tokens = counter(
+            "vllm:prompt_tokens", "Number of prefill tokens processed.", LABELS
         )
-        self.success = self._counter(
-            "request_success", "Count of successfully processed requests.", "finished_reason"
+        self.generation_tokens = counter(
+            "vllm:generation_tokens", "Number of generation tokens processed.", LABELS
         )
-        self.prefix_queries = self._counter(
-            "prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens."
+        self.success = counter(
+            "vllm:request_success",
+            "Count of successfully processed requests.",
+            (*LABELS, "finished_reason"),
         )
-        self.prefix_hits = self._counter(
-            "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens."
-        )
-        self.ttft = self._histogram(
-            "time_to_first_token_seconds",
-            "Histogram of time to first token in seconds.",
-            TTFT_BUCKETS_S,
-        )
-        self.itl = self._histogram(
-            "inter_token_latency_seconds",
-            "Histogram of inter-token latency in seconds.",
-            ITL_BUCKETS_S,
-        )
-        self.e2e = self._histogram(
-            "e2e_request_latency_seconds",
-            "Histogram of e2e request latency in seconds.",
-            REQUEST_BUCKETS_S,
-        )
-        self.queue = self._histogram(
-            "request_queue_time_seconds",
-            "Histogram of time spent in WAITING phase for request.",
-            REQUEST_BUCKETS_S,
-        )
-
-    def tell_cache(self, config: EngineConfig, engine: str) -> None:
-        """Set what describes the cache; as vLLM's, it has no model's name."""
-        labels = {
-            "block_size": str(config.block_size),
-            "enable_prefix_caching": str(config.prefix_caching),
-            "num_gpu_blocks": str(config.kv_blocks),
-            "engine": engine,
-        }
-        Gauge(
-            f"{PREFIX}cache_config_info",
-            "Information of the LLMEngine CacheConfig",
-            list(labels),
-            registry=self._registry,
-            multiprocess_mode="livesum",
-        ).labels(**labels).set(1)
-
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        # Of a worker that was killed nothing is left in a "live" gauge, and no two have a label.
-        return Gauge(
-            PREFIX + name,
-            documentation,
+        self.prefix_queries = counter(
+            "vllm:prefix_cache_queries",
+            "Prefix cache queries, in terms of number of queried tokens.",
             LABELS,
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        )
+        self.prefix_hits = counter(
+            "vllm:prefix_cache_hits",
+            "Prefix cache hits, in terms of number of cached tokens.",
+            LABELS,
+        )
+        self.ttft = histogram(
+            "vllm:time_to_first_token_seconds",
+            "Histogram of time to first token in seconds.",
+            buckets=TTFT_BUCKETS_S,
+        )
+        self.itl = histogram(
+            "vllm:inter_token_latency_seconds",
+            "Histogram of inter-token latency in seconds.",
+            buckets=ITL_BUCKETS_S,
+        )
+        self.e2e = histogram(
+            "vllm:e2e_request_latency_seconds",
+            "Histogram of e2e request latency in seconds.",
+            buckets=REQUEST_BUCKETS_S,
+        )
+        self.queue = histogram(
+            "vllm:request_queue_time_seconds",
+            "Histogram of time spent in WAITING phase for request.",
+            buckets=REQUEST_BUCKETS_S,
         )
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, documentation, [*LABELS, *labels], registry=self._registry)
 
-    def _histogram(self, name: str, documentation: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(
-            PREFIX + name, documentation, LABELS, registry=self._registry, buckets=buckets
-        )
+def tell_cache(registry: CollectorRegistry, config: EngineConfig, engine: str) -> None:
+    """Set the gauge that describes the cache; like vLLM's it has no label for a model."""
+    labels = {
+        "block_size": str(config.block_size),
+        "enable_prefix_caching": str(config.prefix_caching),
+        "num_gpu_blocks": str(config.kv_blocks),
+        "engine": engine,
+    }
+    Gauge(
+        "vllm:cache_config_info",
+        "Information of the LLMEngine CacheConfig",
+        list(labels),
+        registry=registry,
+        multiprocess_mode="livesum",
+    ).labels(**labels).set(1)
 
 
 class ModelMetrics:

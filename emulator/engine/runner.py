@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from array import array
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from emulator.engine.scheduler import EngineSequence, Scheduler, State, Step
 from emulator.timing.clock import Waiter
@@ -11,61 +12,25 @@ from emulator.timing.clock import Waiter
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
+@dataclass(slots=True, eq=False)
 class TimedSequence(EngineSequence):
-    """A sequence whose tokens somebody awaits.
+    """A sequence whose tokens are awaited.
 
-    ``due_s`` holds the instant of each token that it has got, on the engine's clock.
+    ``due_s`` holds the instants of the tokens that it has, on the engine's clock.
 
     Args:
-        prompt_tokens: At least 1.
-        output_tokens: At least 1.
-        arrival_s: When it arrived, on the engine's clock.
-        keys: One for each full block of the prompt, by which other sequences find it.
         model: The model that was asked for.
         finish_reason: How the answer ends.
-        is_first_choice: Whether it is the first of its request's.
+        is_first_choice: Whether it is the first choice of its request.
     """
 
-    __slots__ = (
-        "_waiter",
-        "_wanted",
-        "due_s",
-        "finish_reason",
-        "is_first_choice",
-        "is_left",
-        "model",
-    )
-
-    def __init__(
-        self,
-        prompt_tokens: int,
-        output_tokens: int,
-        arrival_s: float = 0.0,
-        keys: Sequence[Hashable] = (),
-        *,
-        model: str = "",
-        finish_reason: str = "length",
-        is_first_choice: bool = True,
-    ) -> None:
-        super().__init__(prompt_tokens, output_tokens, arrival_s, keys)
-        self.model = model
-        self.finish_reason = finish_reason
-        self.is_first_choice = is_first_choice
-        self.is_left = False
-        self.due_s = array("d")
-        self._wanted = 0
-        self._waiter: Waiter | None = None
-
-    async def reached(self, tokens: int) -> None:
-        """Wait until it has got that many tokens, at most ``output_tokens``; one task at a time.
-
-        Raises:
-            EngineFailure: The engine has stopped.
-        """
-        if len(self.due_s) < tokens:
-            waiter = asyncio.get_running_loop().create_future()
-            self.wake(waiter, tokens)
-            await waiter
+    model: str = field(default="", kw_only=True)
+    finish_reason: str = field(default="length", kw_only=True)
+    is_first_choice: bool = field(default=True, kw_only=True)
+    is_left: bool = field(default=False, init=False)
+    due_s: "array[float]" = field(default_factory=lambda: array("d"), init=False)
+    _wanted: int = field(default=0, init=False)
+    _waiter: Waiter | None = field(default=None, init=False)
 
     def wake(self, waiter: Waiter, tokens: int) -> None:
         """Wake `waiter`, and no other, when it has got that many tokens."""

@@ -34,60 +34,34 @@ class State(Enum):
     LEFT = "left"
 
 
+@dataclass(slots=True, eq=False)
 class EngineSequence:
-    """One prompt and the answer to it on their way through an engine.
+    """A prompt and its answer on their way through an engine.
 
     Args:
         prompt_tokens: At least 1.
         output_tokens: At least 1.
-        arrival_s: When it arrives; it is in no step that starts earlier.
-        keys: One for each full block of the prompt, by which other sequences find it.
+        arrival_s: The instant of arrival; no step that starts earlier has it.
+        keys: A key for each full block of the prompt, under which other sequences find it.
     """
 
-    __slots__ = (
-        "_decoding_since",
-        "_finish_step",
-        "_given",
-        "_prefill_left",
-        "_private_blocks",
-        "_publishes",
-        "_shared",
-        "admitted_s",
-        "arrival_s",
-        "cached_tokens",
-        "finished_s",
-        "first_token_s",
-        "keys",
-        "output_tokens",
-        "preemptions",
-        "prompt_tokens",
-        "state",
-    )
-
-    def __init__(
-        self,
-        prompt_tokens: int,
-        output_tokens: int,
-        arrival_s: float = 0.0,
-        keys: Sequence[Hashable] = (),
-    ) -> None:
-        self.prompt_tokens = prompt_tokens
-        self.output_tokens = output_tokens
-        self.arrival_s = arrival_s
-        self.keys = keys
-        self.state = State.NEW
-        self.admitted_s: float | None = None  # for the first time
-        self.first_token_s: float | None = None
-        self.finished_s: float | None = None
-        self.cached_tokens = 0  # of the prompt, found when it was first admitted
-        self.preemptions = 0
-        self._given = 0  # tokens, before the step `_decoding_since`
-        self._decoding_since = 0
-        self._finish_step = 0
-        self._prefill_left = 0
-        self._private_blocks = 0
-        self._shared: list[Hashable] = []
-        self._publishes = 0  # the first of `keys` that is not yet its own to publish
+    prompt_tokens: int
+    output_tokens: int
+    arrival_s: float = 0.0
+    keys: Sequence[Hashable] = ()
+    state: State = field(default=State.NEW, init=False)
+    admitted_s: float | None = field(default=None, init=False)  # for the first time
+    first_token_s: float | None = field(default=None, init=False)
+    finished_s: float | None = field(default=None, init=False)
+    cached_tokens: int = field(default=0, init=False)  # of the prompt, at the first admission
+    preemptions: int = field(default=0, init=False)
+    _given: int = field(default=0, init=False)  # tokens, before the step `_decoding_since`
+    _decoding_since: int = field(default=0, init=False)
+    _finish_step: int = field(default=0, init=False)
+    _prefill_left: int = field(default=0, init=False)
+    _private_blocks: int = field(default=0, init=False)
+    _shared: list[Hashable] = field(default_factory=list, init=False)
+    _publishes: int = field(default=0, init=False)  # the first of `keys` not yet published
 
 
 S = TypeVar("S", bound=EngineSequence)

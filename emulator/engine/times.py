@@ -3,11 +3,13 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from emulator.engine.runner import EngineRunner, TimedSequence
 from emulator.timing.clock import running_clock
 
 
+@dataclass(slots=True, eq=False)
 class TokenTimes:
     """When each token of one request is due, in seconds after its start.
 
@@ -23,43 +25,38 @@ class TokenTimes:
         start_s: What the times count from, on the engine's clock.
     """
 
-    __slots__ = ("_asked", "_runner", "_sequences", "_start_s")
-
-    def __init__(
-        self, runner: EngineRunner, sequences: Sequence[TimedSequence], start_s: float
-    ) -> None:
-        self._runner = runner
-        self._sequences = sequences
-        self._start_s = start_s
-        self._asked = 0
+    runner: EngineRunner
+    sequences: Sequence[TimedSequence]
+    start_s: float
+    _asked: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         """Return of how many tokens the times are known."""
-        unfinished = [s for s in self._sequences if len(s.due_s) < s.output_tokens]
-        counted = unfinished or self._sequences
+        unfinished = [s for s in self.sequences if len(s.due_s) < s.output_tokens]
+        counted = unfinished or self.sequences
         known = [len(sequence.due_s) for sequence in counted]
         return min(known) if unfinished else max(known)
 
     def __getitem__(self, index: int, /) -> float:
         """Return when token `index` is due."""
         due_s = -math.inf
-        for sequence in self._sequences:
+        for sequence in self.sequences:
             if index < len(sequence.due_s):
                 due_s = max(due_s, sequence.due_s[index])
             elif index < sequence.output_tokens:
                 self._asked = index
                 return math.inf
-        return due_s - self._start_s
+        return due_s - self.start_s
 
     @property
     def prompt_tokens(self) -> int:
         """The tokens of its prompts."""
-        return sum(s.prompt_tokens for s in self._sequences if s.is_first_choice)
+        return sum(s.prompt_tokens for s in self.sequences if s.is_first_choice)
 
     @property
     def cached_tokens(self) -> int:
         """How many of the prompts' tokens were found in the cache, once all were admitted."""
-        return sum(s.cached_tokens for s in self._sequences if s.is_first_choice)
+        return sum(s.cached_tokens for s in self.sequences if s.is_first_choice)
 
     def mean_itl_s(self, hidden_tokens: int) -> float:
         """Return the mean time between the visible tokens that have come; 0 without two of them."""
@@ -72,7 +69,7 @@ class TokenTimes:
 
     def _wait_for(self, tokens: int) -> asyncio.Future[None]:
         waiter = asyncio.get_running_loop().create_future()
-        waited = [s for s in self._sequences if len(s.due_s) < min(tokens, s.output_tokens)]
+        waited = [s for s in self.sequences if len(s.due_s) < min(tokens, s.output_tokens)]
         if not waited:
             return running_clock().turn()
         if len(waited) == 1:
@@ -92,7 +89,7 @@ class TokenTimes:
 
     async def sleep_until(self, _: float) -> None:
         """Wait for the last token."""
-        await self._wait_for(max(sequence.output_tokens for sequence in self._sequences))
+        await self._wait_for(max(sequence.output_tokens for sequence in self.sequences))
 
     async def admitted(self) -> None:
         """Wait for the first token of each choice: what was cached is known then."""
@@ -100,18 +97,16 @@ class TokenTimes:
 
     def leave(self) -> None:
         """Take what has not come out of the engine: nobody waits for it any more."""
-        for sequence in self._sequences:
-            self._runner.leave(sequence)
+        for sequence in self.sequences:
+            self.runner.leave(sequence)
 
 
+@dataclass(slots=True, eq=False)
 class _Last:
     """Wakes a waiter when the last of several sequences has reached what it waits for."""
 
-    __slots__ = ("_missing", "_waiter")
-
-    def __init__(self, waiter: asyncio.Future[None], missing: int) -> None:
-        self._waiter = waiter
-        self._missing = missing
+    _waiter: asyncio.Future[None]
+    _missing: int
 
     def done(self) -> bool:
         """Return whether nobody waits any more."""
