@@ -1,4 +1,4 @@
-"""An engine's metrics, with the names, types, labels and buckets that vLLM 0.32 gives its own.
+"""An engine's metrics, with the names, types, labels and buckets of vLLM 0.32.
 
 prometheus_client keeps them in files that all workers share; the label ``engine`` is the worker's.
 """
@@ -17,15 +17,15 @@ from emulator.metrics import Tally
 
 LABELS = ("model_name", "engine")
 
-# Models that get a label of their own; a client could make up any number of names, of any length.
+# The most models with their own label, as clients can make up any number of long names.
 MAX_MODELS = 64
 MAX_MODEL_NAME = 256
 OTHER_MODELS = "other"
 
-# What a gauge tells is at most this old.
+# The most time for which a gauge is out of date.
 GAUGES_EVERY_S = 0.05
 
-# vLLM's engine knows no tool calls: to it, those answers have stopped.
+# Other reasons are "stop": vLLM's engine knows no tool calls.
 FINISHED_REASONS = {"length": "length", "abort": "abort"}
 
 TTFT_BUCKETS_S = (
@@ -43,14 +43,14 @@ REQUEST_BUCKETS_S = (
 
 
 class EngineMetrics:
-    """Tells of each step of an engine.
+    """Counts the steps of an engine.
 
     Args:
         scheduler: The engine.
-        tally: What adds up.
-        engine: The worker's number.
-        models: Those whose series are there, at 0, before the first request.
-        registry: Where the metrics are known.
+        tally: Adds up the increments.
+        engine: The label ``engine``: the worker's number.
+        models: Models whose series exist before the first request.
+        registry: The registry of the metrics.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class EngineMetrics:
             self.of(model)
 
     def of(self, model: str) -> "ModelMetrics":
-        """Return the metrics with a model's label: its own, or that of all others."""
+        """Return the metrics of a model, or those for all other models."""
         found = self._models.get(model)
         if found is None:
             if len(self._models) >= MAX_MODELS or len(model) > MAX_MODEL_NAME:
@@ -82,7 +82,7 @@ class EngineMetrics:
         return found
 
     def see(self, step: Step[TimedSequence]) -> None:
-        """Count what a step did, once its tokens have been handed out."""
+        """Count a step, after its tokens have been handed out."""
         add = self._tally.add
         for sequence in step.preempted:
             add(self.of(sequence.model).preemptions)
@@ -97,7 +97,7 @@ class EngineMetrics:
             add(self.of(model).generation_tokens, count)
         decoded = step.advanced[: len(step.advanced) - len(step.prefilled)]
         for model, count in self._count(decoded).items():
-            # Those that decode had their last token when this step started.
+            # Sequences that decode got their previous token at the start of this step.
             self._tally.observe(self.of(model).itl, step.end_s - step.start_s, count)
         for sequence in step.finished:
             metrics = self.of(sequence.model)
@@ -107,18 +107,18 @@ class EngineMetrics:
         self.touch()
 
     def see_left(self, sequence: TimedSequence) -> None:
-        """Count a sequence whose client has gone away."""
+        """Count a sequence whose client has left."""
         self._tally.add(self.of(sequence.model).finished("abort"))
         self.touch()
 
     def touch(self) -> None:
-        """Bring the gauges up to date soon: a request has come or gone."""
+        """Update the gauges soon."""
         if not self._gauges_due:
             self._gauges_due = True
             asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self.set_gauges)
 
     def set_gauges(self) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         self._gauges_due = False
         scheduler = self._scheduler
         running, waiting = self._count(scheduler.running), self._count(scheduler.waiting)
@@ -130,7 +130,7 @@ class EngineMetrics:
 
     def _see_prefilled(self, sequence: TimedSequence, end_s: float) -> None:
         metrics = self.of(sequence.model)
-        if len(sequence.due_s) > 1:  # it was preempted between the two
+        if len(sequence.due_s) > 1:  # it was preempted in between
             self._tally.observe(metrics.itl, end_s - sequence.due_s[-2])
             return
         self._tally.observe(metrics.ttft, end_s - sequence.arrival_s)
@@ -138,7 +138,7 @@ class EngineMetrics:
             self._tally.add(metrics.prompt_tokens, sequence.prompt_tokens)
 
     def _count(self, sequences: Iterable[TimedSequence]) -> Count[str]:
-        """Return how many sequences there are of each model that has a label."""
+        """Return the number of sequences by the label of their model."""
         counts = Count(sequence.model for sequence in sequences)
         unlabelled = [model for model in counts if model not in self._models]
         for model in unlabelled:
@@ -149,10 +149,10 @@ class EngineMetrics:
 
 
 class Metrics:
-    """The metrics without values of their labels."""
+    """The metrics, without values for their labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # A "live" gauge forgets killed workers, and no two of these have the same labels.
+        # "livesum" leaves out killed workers; it adds nothing up, as each worker has its own label.
         gauge = partial(Gauge, labelnames=LABELS, registry=registry, multiprocess_mode="livesum")
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, labelnames=LABELS, registry=registry)
@@ -212,7 +212,7 @@ class Metrics:
 
 
 def tell_cache(registry: CollectorRegistry, config: EngineConfig, engine: str) -> None:
-    """Set the gauge that describes the cache; like vLLM's it has no label for a model."""
+    """Set the gauge that describes the cache, which has no label for a model in vLLM either."""
     labels = {
         "block_size": str(config.block_size),
         "enable_prefix_caching": str(config.prefix_caching),
@@ -229,7 +229,7 @@ def tell_cache(registry: CollectorRegistry, config: EngineConfig, engine: str) -
 
 
 class ModelMetrics:
-    """The metrics with the labels of one model and one engine."""
+    """The metrics of one model and one engine."""
 
     def __init__(self, metrics: Metrics, model: str, engine: str) -> None:
         self.model = model
@@ -250,7 +250,7 @@ class ModelMetrics:
         self.queue = metrics.queue.labels(*labels)
 
     def finished(self, reason: str) -> Counter:
-        """Return the counter of those that ended like this."""
+        """Return the counter of sequences that finished for a reason."""
         reason = FINISHED_REASONS.get(reason, "stop")
         if reason not in self._succeeded:
             self._succeeded[reason] = self._success.labels(*self._labels, reason)

@@ -1,4 +1,4 @@
-"""The due times of one request's tokens as its engine makes them, and the waiting for them."""
+"""The due times of one request's tokens in an engine, and waiting for them."""
 
 import asyncio
 import math
@@ -11,18 +11,18 @@ from emulator.timing.clock import running_clock
 
 @dataclass(slots=True, eq=False)
 class TokenTimes:
-    """When each token of one request is due, in seconds after its start.
+    """The due times of one request's tokens, in seconds after its start.
 
-    Of a token that has not come the time is infinite; ``len()`` tells how many have. A request's
-    choices share the clock: a token is due when the last of the choices that have it has got it.
+    The time of a token that has not come yet is infinite; ``len()`` is the number of those that
+    have. A token is due when the last of the choices gets it.
 
-    It is also what the request's stream sleeps by, in place of a clock. `wait` waits for the token
-    whose time was asked for last, and was infinite.
+    It also replaces the clock of the request's stream: an instant is ignored, and `wait` waits for
+    the token whose time was asked for last.
 
     Args:
         runner: The engine.
-        sequences: The choices; they have been submitted.
-        start_s: What the times count from, on the engine's clock.
+        sequences: The choices, which have been submitted.
+        start_s: The start of the request, on the engine's clock.
     """
 
     runner: EngineRunner
@@ -31,7 +31,7 @@ class TokenTimes:
     _asked: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        """Return of how many tokens the times are known."""
+        """Return the number of tokens whose times are known."""
         unfinished = [s for s in self.sequences if len(s.due_s) < s.output_tokens]
         counted = unfinished or self.sequences
         known = [len(sequence.due_s) for sequence in counted]
@@ -50,21 +50,21 @@ class TokenTimes:
 
     @property
     def prompt_tokens(self) -> int:
-        """The tokens of its prompts."""
+        """The number of tokens of the prompts."""
         return sum(s.prompt_tokens for s in self.sequences if s.is_first_choice)
 
     @property
     def cached_tokens(self) -> int:
-        """How many of the prompts' tokens were found in the cache, once all were admitted."""
+        """The number of the prompts' tokens that were cached, once all are admitted."""
         return sum(s.cached_tokens for s in self.sequences if s.is_first_choice)
 
     def mean_itl_s(self, hidden_tokens: int) -> float:
-        """Return the mean time between the visible tokens that have come; 0 without two of them."""
+        """Return the mean time between the visible tokens so far, 0 for fewer than two."""
         gaps = len(self) - hidden_tokens - 1
         return (self[len(self) - 1] - self[hidden_tokens]) / gaps if gaps > 0 else 0.0
 
     def wait(self, _: float) -> asyncio.Future[None]:
-        """Return a future that is done when the token has come that was asked for last."""
+        """Return a future that is done when the token that was asked for last has come."""
         return self._wait_for(self._asked + 1)
 
     def _wait_for(self, tokens: int) -> asyncio.Future[None]:
@@ -81,10 +81,10 @@ class TokenTimes:
         return waiter
 
     def forget(self, _: asyncio.Future[None]) -> None:
-        """Note that a wait was cancelled; what is cancelled is not woken."""
+        """Do nothing: cancelled waiters are not woken."""
 
     def turn(self) -> asyncio.Future[None]:
-        """Return a future that is done when a task that is behind may go on."""
+        """Return a future that is done when it is the turn of a task that is late."""
         return running_clock().turn()
 
     async def sleep_until(self, _: float) -> None:
@@ -92,32 +92,32 @@ class TokenTimes:
         await self._wait_for(max(sequence.output_tokens for sequence in self.sequences))
 
     async def admitted(self) -> None:
-        """Wait for the first token of each choice: what was cached is known then."""
+        """Wait for the first token of each choice, when the number of cached tokens is known."""
         await self._wait_for(1)
 
     def leave(self) -> None:
-        """Take what has not come out of the engine: nobody waits for it any more."""
+        """Remove what is unfinished from the engine."""
         for sequence in self.sequences:
             self.runner.leave(sequence)
 
 
 @dataclass(slots=True, eq=False)
 class _Last:
-    """Wakes a waiter when the last of several sequences has reached what it waits for."""
+    """Wakes a waiter when the last of several sequences has got its token."""
 
     _waiter: asyncio.Future[None]
     _missing: int
 
     def done(self) -> bool:
-        """Return whether nobody waits any more."""
+        """Return whether there is nothing to wake any more."""
         return self._waiter.done()
 
     def set_result(self, _: None) -> None:
-        """Count one more that has come."""
+        """Count a sequence that has got its token."""
         self._missing -= 1
         if not self._missing:
             self._waiter.set_result(None)
 
     def set_exception(self, exception: Exception) -> None:
-        """Let the waiter fail."""
+        """Wake the waiter with an error."""
         self._waiter.set_exception(exception)

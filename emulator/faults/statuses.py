@@ -1,4 +1,4 @@
-"""What OpenAI says with each status: type, code and message of the envelope."""
+"""OpenAI's error for each status: type, code and message."""
 
 from http import HTTPStatus
 
@@ -37,9 +37,9 @@ _BODIES: dict[int, tuple[str, str | None, str]] = {
 def error_body(
     status: int, *, model: str, api_key: str = "", retry_after_ms: int | None = None
 ) -> ErrorBody:
-    """Return the error that OpenAI sends with `status`, from 400 to 599.
+    """Return the error that OpenAI sends with a status from 400 to 599.
 
-    A 429 names the wait that its headers tell, and the number of tokens that makes it.
+    The message of a 429 has the wait of its headers, and a number of tokens that explains it.
     """
     if status == HTTPStatus.UNAUTHORIZED:
         return _unauthorized(api_key)

@@ -1,4 +1,4 @@
-"""Strings as people and programs write them: words, and the formats of JSON schema."""
+"""Plausible strings: words, and the formats of JSON schema."""
 
 import random
 import re
@@ -11,7 +11,7 @@ _TEXT = """
     mountain street summer fresh early picture plain valley teacher modern station
 """
 WORDS = _TEXT.split()
-# What properties of these names hold.
+# Values for properties with these names.
 HINTS = {
     "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
     "city": ("Boston", "Paris", "Tokyo", "Oslo"),
@@ -38,10 +38,10 @@ def _host(rng: random.Random) -> str:
 
 
 class Format(NamedTuple):
-    """How a format is written, and by what it is told from others where alternatives differ."""
+    """A format: how to write a string, and a pattern that tells it from other formats."""
 
     write: Callable[[random.Random], str]
-    pattern: re.Pattern[str]  # takes linear time, as nothing bounds it but the text's length
+    pattern: re.Pattern[str]  # takes linear time, as it has no timeout
 
 
 FORMATS = {
@@ -77,7 +77,7 @@ FORMATS = {
 
 
 def words(low: int, high: int, rng: random.Random) -> str:
-    """Return a few words that are `low` to `high` characters long together."""
+    """Return words with `low` to `high` characters in total."""
     text = rng.choice(WORDS)
     goal = max(low, min(high, rng.randint(5, 20)))
     while len(text) < goal:

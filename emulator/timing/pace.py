@@ -1,4 +1,4 @@
-"""When the tokens of one answer left, beside when they were due."""
+"""The measured times of one answer's events, compared with when they were due."""
 
 import math
 from array import array
@@ -10,27 +10,26 @@ from numpy.typing import NDArray
 
 from emulator.timing.plan import Schedule, due_each
 
-# More are not kept unsettled: to settle so many takes about 40 us.
+# The most events that are kept before they are settled, which bounds the time it takes.
 NOTES_KEPT = 128
-# A write that takes longer has waited for the client: what the client takes at once, takes 20 us.
+# A write that takes longer has waited for the client: others take some 20 us.
 _TAKEN_AT_ONCE_S = 0.001
 
 
 @dataclass(slots=True, eq=False)
 class Pace:
-    """The times at which the events of a stream are handed over to be written.
+    """Measures when the events of a stream are handed over to be written.
 
-    A lag is the emulator's own: an event's counts from when it was due, or from when the client
-    had taken what came before, if that was later. ``itl_lag_s`` is the largest part of a gap that
-    was not asked for. ``blocked_s`` is how long writes waited for the client; the gaps hold that
-    too. Of the events that have ``passed`` those are none whose text was held back.
+    Lags are the emulator's own delay: after an event was due, or after the client had taken the
+    events before it, if that was later. ``itl_lag_s`` is the largest excess of a gap over the one
+    asked for. ``blocked_s`` is the time that writes waited for the client, which gaps include.
+    ``passed`` counts the events whose text was held back too, ``events`` does not.
 
-    All figures are those of the events that are settled. ``note(now_s)`` means ``mark(now_s, 1)``
-    at a tenth of its cost.
+    Figures count the settled events only. ``note(now_s)`` is a cheap ``mark(now_s, 1)``.
 
     Args:
         schedule: When each token is due.
-        start_s: The start on ``time.monotonic()``, in seconds; other times are after it.
+        start_s: The start on ``time.monotonic()``, in seconds, to which other times are relative.
         tokens_per_event: Tokens in each event, which is due with the first of them.
         keep_gaps: Whether to keep every gap, for its percentiles.
     """
@@ -55,9 +54,9 @@ class Pace:
     _last_due_s: float = field(default=0.0, init=False)
     _taken_s: float = field(default=0.0, init=False)
     _noted_s: "array[float]" = field(default_factory=lambda: array("d"), init=False)
-    # Pairs: before which of the noted events how many passed that are not among them.
+    # Pairs: an index in `_noted_s`, and the events that passed before it without a note.
     _skips: "array[int]" = field(default_factory=lambda: array("q"), init=False)
-    _unnoted: int = field(default=0, init=False)  # how many of these left, between two noted ones
+    _unnoted: int = field(default=0, init=False)  # those of them that left
 
     def __post_init__(self, keep_gaps: bool) -> None:
         self.note = self._noted_s.append
@@ -65,10 +64,9 @@ class Pace:
         self.gaps_s = array("d") if keep_gaps else None
 
     def mark(self, now_s: float, events: int, left: Sequence[int] | None = None) -> None:
-        """Note that `events` more events left together, at `now_s` on ``time.monotonic()``.
+        """Note that `events` events left together at `now_s`, on ``time.monotonic()``.
 
-        Where text was held back, ``left`` says which of them left, counted from 0: the others are
-        none, neither late nor in time.
+        Where text is held back, ``left`` has the indices of those that did leave.
         """
         noted_s, skips = self._noted_s, self._skips
         if left is None:
@@ -79,7 +77,7 @@ class Pace:
             skips.extend((len(noted_s), first))
         if count:
             noted_s.append(now_s)
-        if count > 1:  # what lies between the two has no larger lag or gap
+        if count > 1:  # no event between these has a larger lag or gap
             skips.extend((len(noted_s), last - first - 1))
             noted_s.append(now_s)
             self._unnoted += count - 2
@@ -88,7 +86,7 @@ class Pace:
         self.settle(NOTES_KEPT)
 
     def settle(self, at_least: int = 1) -> None:
-        """Bring the figures up to what was noted, if it is at least so many events."""
+        """Update the figures if at least so many events were noted."""
         noted, skips = len(self._noted_s), self._skips
         if noted + len(skips) // 2 < at_least:
             return
@@ -105,7 +103,7 @@ class Pace:
         self.passed = int(events[-1])
 
     def _take_in(self, left_s: NDArray[np.float64], events: NDArray[np.int64]) -> None:
-        """Bring the figures up to some events, by when each of them left."""
+        """Update the figures with some events, given when each left."""
         due_s = due_each(self.schedule, events * self.tokens_per_event)
         lag_s = float((left_s - np.maximum(due_s, self._taken_s)).max())
         self.worst_lag_s = max(self.worst_lag_s, lag_s)
@@ -136,7 +134,7 @@ class Pace:
         )
 
     def block(self, handed_s: float, now_s: float) -> None:
-        """Note that a write took from `handed_s` to `now_s`: a long one waited for the client."""
+        """Note the time of a write: a long one waited for the client."""
         if now_s - handed_s <= _TAKEN_AT_ONCE_S:
             return
         self.settle()
@@ -145,16 +143,13 @@ class Pace:
 
     @property
     def mean_itl_s(self) -> float | None:
-        """The mean time from token to token on the clock, None with fewer than two events."""
+        """The mean time between tokens, None with fewer than two events."""
         if self.events < 2:
             return None
         return (self.last_s - self.first_s) / (self._last - self._first) / self.tokens_per_event
 
     def gap_percentile_s(self, percent: float) -> float | None:
-        """Return a percentile of the gaps between events by nearest rank, None without gaps.
-
-        It takes 0.6 ms for 131,071 gaps, and the streams wait meanwhile.
-        """
+        """Return a percentile of the gaps between events by nearest rank, None without gaps."""
         if not self.gaps_s:
             return None
         rank = math.ceil(len(self.gaps_s) * percent / 100) - 1
