@@ -11,12 +11,12 @@ from itertools import pairwise
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
+from benchmarks.kit.simulation import Simulation
 from emulator.engine import metrics as engine_metrics
 from emulator.engine.config import EngineConfig
 from emulator.engine.metrics import EngineMetrics
 from emulator.engine.runner import EngineFailure, EngineRunner, TimedSequence, wake_at_once
 from emulator.engine.scheduler import OverloadError, Scheduler, State, Step
-from emulator.engine.simulation import Simulation
 from emulator.engine.times import TokenTimes
 from emulator.metrics import Tally
 from emulator.timing.clock import Waiter
