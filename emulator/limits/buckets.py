@@ -107,7 +107,6 @@ class Limits:
 # the tick of the last change, the debts of requests and tokens, and the last ticks promised to
 # refused requests. Promises reserve nothing: they spread the retries, which would come at once.
 State: TypeAlias = tuple[int, int, int, int, int, int]
-FULL: State = (0, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)  # frozen would be slower to create
