@@ -247,7 +247,6 @@ class StreamToFail(_Wire):
             else:
                 text = await to_thread(self._render, first)
             pace.mark(monotonic(), 1, events.leaving(first, first + 1))
-            pace.settle()
             if text:
                 return split_events(text.encode())
         self._end = split_events(await self._generation.end())

@@ -12,6 +12,8 @@ from emulator.timing.plan import Schedule, due_each
 
 # The most events that are kept before they are settled, which bounds the time it takes.
 NOTES_KEPT = 128
+# Up to so many are settled one by one, as numpy would take longer.
+_FEW = 16
 # A write that takes longer has waited for the client: others take some 20 us.
 _TAKEN_AT_ONCE_S = 0.001
 
@@ -54,9 +56,6 @@ class Pace:
     _last_due_s: float = field(default=0.0, init=False)
     _taken_s: float = field(default=0.0, init=False)
     _noted_s: "array[float]" = field(default_factory=lambda: array("d"), init=False)
-    # Pairs: an index in `_noted_s`, and the events that passed before it without a note.
-    _skips: "array[int]" = field(default_factory=lambda: array("q"), init=False)
-    _unnoted: int = field(default=0, init=False)  # those of them that left
 
     def __post_init__(self, keep_gaps: bool) -> None:
         self.note = self._noted_s.append
@@ -64,74 +63,67 @@ class Pace:
         self.gaps_s = array("d") if keep_gaps else None
 
     def mark(self, now_s: float, events: int, left: Sequence[int] | None = None) -> None:
-        """Note that `events` events left together at `now_s`, on ``time.monotonic()``.
+        """Note and settle `events` events that left together at `now_s`, on ``time.monotonic()``.
 
         Where text is held back, ``left`` has the indices of those that did leave.
         """
-        noted_s, skips = self._noted_s, self._skips
-        if left is None:
-            first, last, count = 0, events - 1, events
-        else:
-            first, last, count = (left[0], left[-1], len(left)) if left else (events, events - 1, 0)
-        if first:
-            skips.extend((len(noted_s), first))
-        if count:
-            noted_s.append(now_s)
-        if count > 1:  # no event between these has a larger lag or gap
-            skips.extend((len(noted_s), last - first - 1))
-            noted_s.append(now_s)
-            self._unnoted += count - 2
-        if last + 1 < events:
-            skips.extend((len(noted_s), events - 1 - last))
-        self.settle(NOTES_KEPT)
+        self.settle()
+        left = range(events) if left is None else left
+        if left:
+            self._take_in(now_s, now_s, self.passed + left[0], self.passed + left[-1], len(left))
+            if self.gaps_s is not None:
+                self.gaps_s.extend([0.0] * (len(left) - 1))
+        self.passed += events
 
     def settle(self, at_least: int = 1) -> None:
-        """Update the figures if at least so many events were noted."""
-        noted, skips = len(self._noted_s), self._skips
-        if noted + len(skips) // 2 < at_least:
+        """Update the figures with the noted events, if there are at least so many."""
+        noted_s, first = self._noted_s, self.passed
+        if len(noted_s) < at_least:
             return
-        events = np.arange(self.passed, self.passed + noted + 1)
-        if skips:
-            before, count = np.array(skips).reshape(-1, 2).T
-            skipped = np.zeros(noted + 1, np.int64)
-            np.add.at(skipped, before, count)
-            events += skipped.cumsum()
-            del skips[:]
-        if noted:
-            self._take_in(np.array(self._noted_s) - self.start_s, events[:-1])
-            del self._noted_s[:]
-        self.passed = int(events[-1])
+        self.passed = upto = first + len(noted_s)
+        if len(noted_s) <= _FEW:
+            for event, now_s in enumerate(noted_s, start=first):
+                self._take_in(now_s, now_s, event, event, 1)
+        else:
+            self._take_in(noted_s[0], noted_s[-1], first, upto - 1, len(noted_s))
+            self._look_within(np.array(noted_s) - self.start_s, range(first, upto))
+        del noted_s[:]
 
-    def _take_in(self, left_s: NDArray[np.float64], events: NDArray[np.int64]) -> None:
-        """Update the figures with some events, given when each left."""
-        due_s = due_each(self.schedule, events * self.tokens_per_event)
+    def _take_in(self, from_s: float, to_s: float, first: int, last: int, count: int) -> None:
+        """Update the figures with a run of events, given when its first and its last one left."""
+        first_s = from_s - self.start_s
+        due_s = self.schedule.due_s(first * self.tokens_per_event)
+        self.worst_lag_s = max(self.worst_lag_s, first_s - max(due_s, self._taken_s))
+        if self.events:
+            gap_s, asked_s = first_s - self.last_s, due_s - self._last_due_s
+            if self._taken_s:
+                asked_s = max(asked_s, self._taken_s - self.last_s)
+            self._add_gap(gap_s, gap_s - asked_s)
+            if self.gaps_s is not None:
+                self.gaps_s.append(gap_s)
+        else:
+            self.first_s, self.first_due_s, self._first = first_s, due_s, first
+        self.events += count
+        self.last_s = to_s - self.start_s
+        self._last = last
+        if last != first:
+            due_s = self.schedule.due_s(last * self.tokens_per_event)
+        self._last_due_s = due_s
+
+    def _look_within(self, left_s: NDArray[np.float64], events: range) -> None:
+        """Update the figures with the events and the gaps within a run, given when each left."""
+        stride = self.tokens_per_event
+        due_s = due_each(self.schedule, range(events.start * stride, events.stop * stride, stride))
         lag_s = float((left_s - np.maximum(due_s, self._taken_s)).max())
         self.worst_lag_s = max(self.worst_lag_s, lag_s)
-        gaps_s, asked_s = left_s.copy(), due_s.copy()
-        gaps_s[1:] -= left_s[:-1]
-        asked_s[1:] -= due_s[:-1]
-        if self.events:
-            gaps_s[0] -= self.last_s
-            asked_s[0] = max(
-                asked_s[0] - self._last_due_s, self._taken_s and self._taken_s - self.last_s
-            )
-        else:
-            self.first_s, self.first_due_s = float(left_s[0]), float(due_s[0])
-            self._first = int(events[0])
-            gaps_s, asked_s = gaps_s[1:], asked_s[1:]
-        if len(gaps_s):
-            self.largest_gap_s = max(self.largest_gap_s, float(gaps_s.max()))
-            self.itl_lag_s = max(self.itl_lag_s, float((gaps_s - asked_s).max()))
+        gaps_s = left_s[1:] - left_s[:-1]
+        self._add_gap(float(gaps_s.max()), float((gaps_s - (due_s[1:] - due_s[:-1])).max()))
         if self.gaps_s is not None:
             self.gaps_s.frombytes(gaps_s.tobytes())
-            self.gaps_s.extend([0.0] * self._unnoted)
-        self.events += len(left_s) + self._unnoted
-        self._unnoted = 0
-        self._last, self.last_s, self._last_due_s = (
-            int(events[-1]),
-            float(left_s[-1]),
-            float(due_s[-1]),
-        )
+
+    def _add_gap(self, gap_s: float, excess_s: float) -> None:
+        self.largest_gap_s = max(self.largest_gap_s, gap_s)
+        self.itl_lag_s = max(self.itl_lag_s, excess_s)
 
     def block(self, handed_s: float, now_s: float) -> None:
         """Note the time of a write: a long one waited for the client."""

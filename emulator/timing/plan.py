@@ -106,12 +106,12 @@ class GenerationPlan:
         return self.due_s(max(self.output_tokens - 1, -self.hidden_tokens))
 
 
-def due_each(schedule: Schedule, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+def due_each(schedule: Schedule, tokens: range) -> NDArray[np.float64]:
     """Return the due times of some tokens, in one step where they are regular."""
     if isinstance(schedule, GenerationPlan) and schedule.offsets is None:
-        indices = (schedule.hidden_tokens + tokens).astype(np.float64)
-        return schedule.ttft_s + indices * schedule.itl_s
-    return np.fromiter(map(schedule.due_s, tokens.tolist()), np.float64, len(tokens))
+        indices = np.arange(tokens.start, tokens.stop, tokens.step, dtype=np.float64)
+        return schedule.ttft_s + (schedule.hidden_tokens + indices) * schedule.itl_s
+    return np.fromiter(map(schedule.due_s, tokens), np.float64, len(tokens))
 
 
 @dataclass(frozen=True, slots=True)
