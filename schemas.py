@@ -32,12 +32,8 @@ from emulator.apis.chat.tools import (
 from emulator.apis.completions.schema import Completion, CompletionRequest
 from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
 from emulator.apis.models.schema import Health, Model, ModelList
-from emulator.apis.responses.schema import (
-    InputTokens,
-    InputTokensRequest,
-    Response,
-    ResponsesRequest,
-)
+from emulator.apis.responses.schema.answer import InputTokens, Response
+from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
 from emulator.contract.bodies import ModelRequest, RequestModel, StreamOptions
 from emulator.contract.errors import APIError, ErrorBody, ErrorEnvelope
 from emulator.contract.headers import EmulationHeaders

@@ -2,21 +2,18 @@
 
 import hashlib
 import os
-from asyncio import CancelledError, to_thread
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from math import inf
+from asyncio import to_thread
+from collections.abc import AsyncGenerator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
 
 from emulator.timing.clock import Sleeps, running_clock
-from emulator.timing.pace import NOTES_KEPT, Pace
+from emulator.timing.pace import Pace
 from emulator.timing.plan import Schedule
 
 # --------------------------------------------------------------------------------------
@@ -130,15 +127,22 @@ def _count_cached(text: str, model: str) -> int:
     return len(encoding_for(model).encode_ordinary(text))
 
 
-def encode(text: str, model: str) -> list[int]:
-    """Return the token ids of `text`, as many as `count_tokens` counts."""
-    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+def encode(text: str, model: str, *, specials: bool = False) -> list[int]:
+    """Return the token ids of `text`, as many as `count_tokens` counts.
+
+    With `specials`, special tokens in it, such as ``<|endoftext|>``, are one token each.
+    """
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST and not specials:
         return encoding_for(model).encode_ordinary(text)
+    allowed: Literal["all"] | set[str] = "all" if specials else set()
     try:
-        ids = encoding_for(model).encode_to_numpy(text, disallowed_special=())
+        ids = encoding_for(model).encode_to_numpy(
+            text, allowed_special=allowed, disallowed_special=()
+        )
     except ValueError:
         half = len(text) // 2
-        return encode(text[:half], model) + encode(text[half:], model)
+        parts = (text[:half], text[half:])
+        return [token for part in parts for token in encode(part, model, specials=specials)]
     return list(ids.tolist())
 
 
@@ -157,44 +161,46 @@ def decode_tokens(tokens: Sequence[int], model: str) -> str:
     return encoding_for(model).decode(list(tokens))
 
 
+def token_bytes(tokens: Sequence[int], model: str) -> list[bytes]:
+    """Return the bytes of each token, which may be a part of a character.
+
+    Raises:
+        KeyError: The encoding of `model` does not have one of them.
+    """
+    return encoding_for(model).decode_tokens_bytes(list(tokens))
+
+
 # --------------------------------------------------------------------------------------
 # Timed tokens
 # --------------------------------------------------------------------------------------
 
 
 class TokenStream(Protocol):
-    """The events of one answer, which hold its tokens and are made as they are due.
+    """The events of one answer, which hold its tokens and are rendered as they come due.
 
     ``shares`` are the parts of a write that are rendered in one go, each in a thread unless
-    ``is_quick``; ``events_per_write`` bounds how many events are rendered together. ``holds`` says
-    that text may be held back, so that an event may be empty.
+    ``is_quick``; ``events_per_write`` bounds how many events are rendered together.
+    ``may_hold_back`` says that text may be held back, so that an event may be empty.
     """
 
     events: int
     tokens_per_event: int
     events_per_write: int
     is_quick: bool
-    holds: bool
+    may_hold_back: bool
     shares: Sequence[Any]
 
     def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
         """Return a share of the events from `first` to before `upto`."""
 
     def ahead(self, first: int) -> Sequence[bytes]:
-        """Return some events from `first` on, each ready to leave; none if they are not yet.
+        """Return some events from `first` on, rendered before they are due; none if none can be.
 
         They leave before any other is rendered. The stream has one share, which is quick.
         """
 
-    def leaving(self, first: int, upto: int) -> Sequence[int] | None:
+    def departing(self, first: int, upto: int) -> Sequence[int] | None:
         """Return which of these events hold a token, counted from `first`; None for all."""
-
-
-Write: TypeAlias = Callable[[bytes], bool]
-"""Sends a block at once and returns True, or returns False as the client is behind."""
-
-# Wait until an instant, send a block, render in a thread; there is nothing more to do.
-_Step: TypeAlias = float | bytes | Callable[[], str] | None
 
 
 class TokenGenerator:
@@ -211,136 +217,49 @@ class TokenGenerator:
         pace: Pace,
         clock: Sleeps | None = None,
         sent: int = 0,
-        write: Write | None = None,
     ) -> AsyncGenerator[bytes]:
-        """Yield the events that are due, as bytes that leave together, and note their pace.
+        """Yield the tokens of an answer: the first after the TTFT, each other an ITL later.
 
-        It sleeps until ``start_s + schedule.due_s(token)``, on ``time.monotonic()``: due times are
-        absolute, so that a late token does not delay those after it. An event is due with the first
-        of its tokens; all that are due leave at once, up to ``stream.events_per_write``. The
-        iteration ends when the last token is due. The first `sent` events have left already.
+        Due times are absolute, ``start_s + schedule.due_s(token)`` on ``time.monotonic()``, so that
+        a late token does not delay those after it. Each block holds the events that are due.
 
-        With a ``clock`` of its own the stream sleeps by that. An engine's waits for the token whose
-        due time was asked for last and not known, and thus infinite.
+        `serving/pump.py` does the same for many streams at a third of the cost.
 
-        What ``write`` takes is not yielded. As long as it takes all and the stream is in time, the
-        running clock takes the steps and this task sleeps on, which halves the cost of a token.
+        Args:
+            stream: Renders the events.
+            schedule: Says when each token is due.
+            start_s: The start.
+            pace: Is told when each event left.
+            clock: Is slept by; the event loop's clock by default, else an engine.
+            sent: How many events have left already.
         """
-        running = running_clock()
-        sleeps, is_own = (running, False) if clock is None else (clock, True)
-        with closing(
-            _Steps(stream, schedule, start_s, pace, sent, None if is_own else write).take()
-        ) as steps:
-            step = next(steps)
-            while step is not None:
-                if isinstance(step, bytes):
-                    yield step
-                elif not isinstance(step, float):
-                    step = steps.send(await to_thread(step))
-                    continue
-                elif step <= monotonic():
-                    await sleeps.turn()
-                else:
-                    waiter = sleeps.wait(step) if is_own else running.drive(step, steps.send)
-                    try:
-                        step = await waiter
-                    except CancelledError:
-                        sleeps.forget(waiter)
-                        raise
-                    if not is_own:
-                        continue
-                step = steps.send(monotonic())
-        if stream.tokens_per_event > 1 or not stream.events:
-            await sleeps.sleep_until(start_s + schedule.total_s)
+        clock = running_clock() if clock is None else clock  # an engine is empty at first
+        while sent < stream.events:
+            await clock.sleep_until(start_s + schedule.due_s(sent * stream.tokens_per_event))
+            upto = due_upto(stream, schedule, sent, monotonic() - start_s)
+            for share in stream.shares:
+                block = await _rendered(stream, sent, upto, share)
+                handed_s = monotonic()
+                if share is stream.shares[-1]:
+                    pace.mark(handed_s, upto - sent, stream.departing(sent, upto))
+                yield block
+                pace.block(handed_s, monotonic())
+            sent = upto
+        await clock.sleep_until(start_s + schedule.total_s)
 
 
-@dataclass(slots=True)
-class _Steps:
-    """What lets out the tokens of one stream, step by step; others do the waiting."""
+def due_upto(stream: TokenStream, schedule: Schedule, first: int, elapsed_s: float) -> int:
+    """Return before which event those end that are due, the event `first` at least among them."""
+    events = -(-schedule.due_count(elapsed_s) // stream.tokens_per_event)
+    return min(max(events, first + 1), first + stream.events_per_write)
 
-    _stream: TokenStream
-    _schedule: Schedule
-    _start_s: float
-    _pace: Pace
-    _sent: int
-    _write: Write | None
-    _due_s: float = field(init=False)
-    _now_s: float = field(default=0.0, init=False)
 
-    def __post_init__(self) -> None:
-        self._due_s = self._event_due_s(self._sent)
-
-    def take(self) -> Generator[_Step, Any, None]:
-        """Yield what is to be done; expect the time when it is done, or what was rendered."""
-        stream, pace, write = self._stream, self._pace, self._write
-        try:
-            while self._sent < stream.events:
-                is_behind = self._due_s <= self._now_s
-                if write and not is_behind and (ready := stream.ahead(self._sent)):
-                    yield from self._let_out(ready, write)
-                else:
-                    yield from self._render()
-                pace.settle(NOTES_KEPT)
-        finally:
-            pace.settle()
-        yield None
-
-    def _event_due_s(self, event: int) -> float:
-        """Return the instant of an event, of one past the end that of no time."""
-        if event >= self._stream.events:
-            return inf
-        return self._start_s + self._schedule.due_s(event * self._stream.tokens_per_event)
-
-    def _due_upto(self, first: int, now_s: float) -> int:
-        """Return before which event all that are due by now end that may leave together."""
-        due = self._schedule.due_count(now_s - self._start_s)
-        events = -(-due // self._stream.tokens_per_event)
-        return min(max(events, first + 1), first + self._stream.events_per_write)
-
-    def _let_out(self, ready: Sequence[bytes], write: Write) -> Generator[_Step, float, None]:
-        """Let out events that have been rendered, each when it is due."""
-        pace, due_s, now_s = self._pace, self._due_s, 0.0
-        note, base = pace.note, self._sent
-        sent, upto = base, base + len(ready)
-        after_s = [self._event_due_s(event + 1) for event in range(base, upto)]
-        while sent < upto:
-            now_s = yield due_s
-            block, due_s = ready[sent - base], after_s[sent - base]
-            if due_s > now_s:
-                note(now_s)
-                sent += 1
-            else:
-                first, sent = sent, self._due_upto(sent, now_s)
-                block, due_s = b"".join(ready[first - base : sent - base]), self._event_due_s(sent)
-                if sent > upto:
-                    block += self._stream.render(upto, sent, self._stream.shares[0]).encode()
-                pace.mark(now_s, sent - first)
-            if not write(block):
-                pace.block(now_s, (yield block))
-        self._sent, self._due_s, self._now_s = sent, due_s, now_s
-
-    def _render(self) -> Generator[_Step, Any, None]:
-        """Render all that is due, as soon as something is, and let it out."""
-        stream, pace, write, first = self._stream, self._pace, self._write, self._sent
-        now_s = yield self._due_s
-        sent = first + 1
-        due_s = self._event_due_s(sent)
-        if due_s <= now_s:
-            sent = self._due_upto(first, now_s)
-            due_s = self._event_due_s(sent)
-        for share in stream.shares:
-            if stream.is_quick:
-                text = stream.render(first, sent, share)
-            else:
-                text = yield partial(stream.render, first, sent, share)
-            handed_s = monotonic()
-            if share is stream.shares[-1]:
-                if stream.holds or sent - first > 1:
-                    pace.mark(handed_s, sent - first, stream.leaving(first, sent))
-                else:
-                    pace.note(handed_s)
-            if text:
-                block = text.encode()
-                if not (write and write(block)):
-                    pace.block(handed_s, (yield block))
-        self._sent, self._due_s, self._now_s = sent, due_s, now_s
+async def _rendered(
+    stream: TokenStream,
+    first: int,
+    upto: int,
+    share: Any,  # noqa: ANN401 - the stream's own
+) -> bytes:
+    if stream.is_quick:
+        return stream.render(first, upto, share).encode()
+    return (await to_thread(stream.render, first, upto, share)).encode()

@@ -23,11 +23,12 @@ from statistics import median
 
 from emulator.answers.composing import Composer
 from emulator.answers.corpus import Corpus
+from emulator.apis.chat.asking import chat_ask
 from emulator.apis.chat.events import ChatRenderer
-from emulator.apis.chat.prompt_tokens import count_chat_prompt
-from emulator.serving.bodies import parse_body
-from emulator.serving.events import Header
-from emulator.serving.planning import plan_generation
+from emulator.apis.chat.prompt import ChatPrompt
+from emulator.reading.bodies import parse_body
+from emulator.reading.planning import plan_generation
+from emulator.rendering.renderer import Header
 from emulator.settings import Settings
 from schemas import ChatCompletionRequest, EmulationHeaders, Usage
 from tests.support.server import running_server
@@ -65,17 +66,17 @@ def measure_request() -> float:
     body, settings, none = ten_messages(), Settings(), EmulationHeaders()
     corpus = Corpus()
     request = parse_body(body, ChatCompletionRequest)
-    prompt = request.prompt()
-    plan = plan_generation(request, none, settings)
-    answers = Composer(request, plan, corpus, prompt.texts).chat(request, 0)
+    prompt, ask = ChatPrompt(request), chat_ask(request)
+    plan = plan_generation(ask, none, settings)
+    answers = Composer(ask, plan, corpus, prompt.texts, none).compose()
     renderer = ChatRenderer(Header("chatcmpl-x", 0, "gpt-4", "fp_0"), include_usage=False)
-    usage = Usage.of(count_chat_prompt(request, prompt), answers[0].tokens)
+    usage = Usage.of(prompt.count(), answers[0].tokens)
     steps: dict[str, Callable[[], object]] = {
         "parse and validate": lambda: parse_body(body, ChatCompletionRequest),
         "headers": lambda: EmulationHeaders.model_validate({"X-TTFT-MS": "0", "X-ITL-MS": "0"}),
-        "plan": lambda: plan_generation(request, none, settings),
-        "compose": lambda: Composer(request, plan, corpus, prompt.texts).chat(request, 0),
-        "count": lambda: count_chat_prompt(request, request.prompt()),
+        "plan": lambda: plan_generation(chat_ask(request), none, settings),
+        "compose": lambda: Composer(ask, plan, corpus, prompt.texts, none).compose(),
+        "count": lambda: ChatPrompt(request).count(),
         "render": lambda: renderer.whole(answers, usage),
     }
     costs = {name: microseconds(step) for name, step in steps.items()}

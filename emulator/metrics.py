@@ -139,3 +139,9 @@ RATE_LIMIT_REMAINING = Gauge(
 UNLIMITED = Counter(
     f"{_PREFIX}_unlimited", "Requests that passed because the store of the limits was away"
 )
+FAST_PATH = Gauge(
+    f"{_PREFIX}_fast_path",
+    "Whether answers go past this package, which costs less; 0 where its version does not allow it",
+    ["package"],
+    multiprocess_mode="livemin",
+)

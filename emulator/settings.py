@@ -1,15 +1,22 @@
 """The operator's settings, and the limits on what callers may ask for."""
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import MinLen
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "EMULATOR_"
 
 MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
 MAX_OUTPUT_LENGTH = 131_072
+MAX_KEEPALIVE_MS = 60_000
 MAX_RATE_LIMIT = 1_000_000_000
 MAX_TIMER_SLACK_US = 5000
 
@@ -52,10 +59,17 @@ class ConfigError(ValueError):
     """The configuration is invalid; the message names what is wrong."""
 
 
-class Settings(BaseModel):
-    """The settings of ``bentoml serve ... --arg name=value``."""
+class Settings(BaseSettings):
+    """The operator's settings, from arguments, else from ``EMULATOR_<NAME>`` in the environment."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,  # a list is written as in an argument, not as JSON
+    )
 
     ttft_ms: float = Field(100, ge=0, le=MAX_TTFT_MS, description="TTFT without X-TTFT-MS, in ms")
     itl_ms: float = Field(50, ge=0, le=MAX_ITL_MS, description="ITL without X-ITL-MS, in ms")
@@ -64,6 +78,15 @@ class Settings(BaseModel):
     )
     max_output_length: int = Field(
         MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
+    )
+    head: Literal["accepted", "first-token"] = Field(
+        "accepted", description="when the head of a stream leaves without X-HEAD"
+    )
+    keepalive_ms: float = Field(
+        0,
+        ge=0,
+        le=MAX_KEEPALIVE_MS,
+        description="time between comments before the first token without X-KEEPALIVE-MS, in ms",
     )
     models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
@@ -117,6 +140,12 @@ class Settings(BaseModel):
         le=3600,
         description="longest wait for a body, and for the first byte of an answer, in s",
     )
+    keep_alive_s: float = Field(
+        120,
+        gt=0,
+        le=86_400,
+        description="how long a connection may be idle between two requests, in s",
+    )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
     cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = Field(
         ("*",),
@@ -132,6 +161,12 @@ class Settings(BaseModel):
         pattern=r"^(memory|(redis|rediss|unix)://.+)$",
         description="where limits are counted: memory, or redis://... for several hosts",
     )
+
+    @model_validator(mode="after")
+    def _opening_is_possible(self) -> Self:
+        if self.head == "first-token" and self.keepalive_ms:
+            raise ValueError("keepalive_ms must be 0 with head=first-token: no comment can leave")
+        return self
 
     @model_validator(mode="after")
     def _default_fits_limit(self) -> Self:
@@ -152,3 +187,65 @@ class Settings(BaseModel):
             return None if (value := getattr(self, name)) is None else reader(value)
         except (OSError, ValueError) as error:
             raise ConfigError(f"The setting '{name}': {error}") from None
+
+
+# Kubernetes sets these variables in each pod if a Service is called "emulator".
+_SERVICE_LINK = re.compile(r"(service_host|service_port(_\w+)?|port(_\w+)?)")
+
+
+def read_settings(
+    arguments: Mapping[str, object], built: Mapping[str, object] | None = None
+) -> Settings:
+    """Return the settings: arguments win over the environment, and it over what was built in.
+
+    Args:
+        arguments: The command line's, by name.
+        built: The arguments that a bento was built with.
+
+    Raises:
+        ConfigError: A value is wrong, or a name is no setting's.
+    """
+    variables = _variables()
+    kept = {name: value for name, value in (built or {}).items() if not variables.get(name)}
+    sources = {
+        **{name: f"{_variable(name)}={value}" for name, value in variables.items()},
+        **{name: f"the bento's own {name}={value}" for name, value in kept.items()},
+        **{name: f"--arg {name}={value}" for name, value in arguments.items()},
+    }
+    unknown = [name for name in sources if name not in Settings.model_fields]
+    if unknown:
+        raise ConfigError("\n".join(_no_setting(name, sources[name]) for name in unknown))
+    given: dict[str, Any] = {**kept, **arguments}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_faults(error, sources))) from None
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _variables() -> dict[str, str]:
+    """Return the environment's variables with our prefix, by what follows it in lower case."""
+    found = {
+        name.upper().removeprefix(PREFIX).lower(): value
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX)
+    }
+    return {name: value for name, value in found.items() if not _SERVICE_LINK.fullmatch(name)}
+
+
+def _no_setting(name: str, source: str) -> str:
+    (nearest,) = get_close_matches(name.lower(), Settings.model_fields, n=1, cutoff=0)
+    shown = _variable(nearest) if source.startswith(PREFIX) else nearest
+    return f"{source}: no setting has this name; the nearest is {shown}"
+
+
+def _faults(error: ValidationError, sources: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong, one line for each fault."""
+    for fault in error.errors():
+        name, *within = map(str, fault["loc"] or ("",))
+        place = f" ({'.'.join(within)})" if within else ""
+        message = fault["msg"].removeprefix("Value error, ")
+        yield f"{sources[name]}{place}: {message}" if name in sources else message

@@ -3,12 +3,10 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from emulator.answers.logprobs import Logprobs
+from emulator.answers.ask import CallKind
+from emulator.answers.logprobs import Likelihoods
 from emulator.timing.plan import FinishReason
-
-CallKind = Literal["function", "custom", "function_call"]
 
 
 @dataclass(slots=True)
@@ -43,17 +41,17 @@ class Segment:
 class Answer:
     """One choice.
 
-    ``slots`` is the number of tokens that it takes on the clock. ``leaves[k]`` is the slot in which
-    its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens`` came
-    before it, shown or hidden, and ``summary`` sums them up.
+    ``slots`` is the number of tokens that it takes on the clock. ``token_slots[k]`` is the slot in
+    which its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens``
+    came before it, shown or hidden, and ``summary`` sums them up.
     """
 
     index: int
     segments: list[Segment]
     finish_reason: FinishReason
     slots: int
-    leaves: Sequence[int] | None = None
-    logprobs: Logprobs | None = None
+    token_slots: Sequence[int] | None = None
+    logprobs: Likelihoods | None = None
     reasoning_tokens: int = 0
     summary: str = ""
 
@@ -69,11 +67,15 @@ class Answer:
 
     def slot_of(self, token: int) -> int:
         """Return the slot in which a token leaves."""
-        return token if self.leaves is None else self.leaves[token]
+        return token if self.token_slots is None else self.token_slots[token]
 
-    def left_after(self, slots: int) -> int:
+    def departed_by(self, slots: int) -> int:
         """Return how many tokens leave in the first `slots` slots."""
-        return min(slots, self.slots) if self.leaves is None else bisect_left(self.leaves, slots)
+        return (
+            min(slots, self.slots)
+            if self.token_slots is None
+            else bisect_left(self.token_slots, slots)
+        )
 
     @property
     def is_plain(self) -> bool:
@@ -83,6 +85,6 @@ class Answer:
             and not self.segments[0].is_json
             and self.segments[0].call is None
             and not self.segments[0].reasoning
-            and self.leaves is None
+            and self.token_slots is None
             and self.logprobs is None
         )

@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
-from emulator.answers.calls import PlannedCall, call_id, is_named, tool_calls
+from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
 from emulator.answers.corpus import Corpus
-from emulator.answers.logprobs import Logprobs
-from emulator.answers.prompted import schema_in_messages
+from emulator.answers.logprobs import Likelihoods, Logprobs, ScoredPrompts, TextLogprobs
+from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
-from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.apis.chat.tools import JsonSchemaFormat
-from emulator.apis.completions.schema import CompletionRequest
-from emulator.contract.bodies import GenerationRequest, too_many_tokens
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError
-from emulator.contract.parts import JsonObjectFormat
-from emulator.schema_instances import SchemaError, dumps, instance, least_values
+from emulator.contract.headers import EmulationHeaders
+from emulator.schema_instances import SchemaError, Style, dumps, instance, least_values
 from emulator.timing.plan import FinishReason, GenerationPlan
 from tokenizer import split_tokens
 
-_JSON_OBJECT_SCHEMA = {
+# What satisfies "any JSON object" where no schema is given.
+JSON_OBJECT_SCHEMA = {
     "type": "object",
     "properties": {"title": {"type": "string"}, "answer": {"type": "string"}},
     "required": ["title", "answer"],
@@ -40,39 +37,56 @@ MAX_TOKENS_PLAIN = 16_384
 MAX_TOKENS_QUICK = 2048
 
 
+def call_id(rng: random.Random) -> str:
+    """Return a new id of a tool call."""
+    return f"call_{''.join(rng.choices(_ALPHANUMERIC, k=24))}"
+
+
+_ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+NO_THOUGHT = Segment([], reasoning=True)  # what an empty answer has in place of an empty text
+
+
 class Composer:
     """Decides what the choices of one request say.
 
     ``note`` is what the log says of how they came about, if anything.
 
     Args:
-        request: A chat or a legacy completion request.
+        ask: What the choices have to say.
         plan: The length of a plain text and the client's limit.
         corpus: Holds the texts.
-        material: What beside the seed tells this request from others with the same seed.
+        material: The texts that tell this request from others with the same seed.
+        asked: What was asked beside the body.
+        scored: The prompts with log probabilities, which those of the answers go on from.
     """
 
     def __init__(
         self,
-        request: GenerationRequest,
+        ask: Ask,
         plan: GenerationPlan,
         corpus: Corpus,
         material: Sequence[str],
+        asked: EmulationHeaders,
+        *,
+        scored: ScoredPrompts | None = None,
     ) -> None:
-        self._request = request
+        self._ask = ask
         self._plan = plan
         self._corpus = corpus
+        self._asked = asked
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
-        self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * request.choices
-        self._logprobs_left = MAX_LOGPROBS
+        self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
+        self._scored = scored
+        self._logprobs_left = MAX_LOGPROBS - (scored.figures if scored is not None else 0)
         self._instances_s = 0.0
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
         self._found: dict[str, Any] | None = None
         self.note = ""
-        if request.seed is not None:
-            self._seed = "\0".join([str(request.seed), request.model, *material])
+        if ask.seed is not None:
+            self._seed = "\0".join([str(ask.seed), ask.model, *material])
 
     def _spend(self, tokens: int, source: str) -> None:
         """Count tokens of the answers; `source` is what asked for them.
@@ -82,7 +96,7 @@ class Composer:
         """
         self._tokens_left -= tokens
         if self._tokens_left < 0:
-            raise too_many_tokens(self._request, source)
+            raise too_many_tokens(self._ask, source)
 
     def _rng(self, choice: int, purpose: str) -> random.Random:
         """Return the source of one choice's randomness: the seed's, else the corpus's."""
@@ -90,25 +104,40 @@ class Composer:
             return self._corpus.rng
         return random.Random(f"{purpose}\0{choice}\0{self._seed}")
 
-    def legacy(self, request: CompletionRequest) -> list[Answer]:
-        """Return the choices of a legacy completion: text, n for each prompt."""
-        top = request.logprobs
+    def compose(self) -> list[Answer]:
+        """Return the choices: tool calls, JSON or text, as the request asks.
+
+        Raises:
+            APIError: Nothing satisfies a schema, or all choices together have too many tokens.
+        """
+        ask = self._ask
+        if not ask.generates:
+            return [Answer(0, [NO_THOUGHT], "stop", 0)]
+        calls = ask.calls(self._asked.tool_calls)
+        if ask.schema_texts and not calls:
+            self._found = schema_in_texts(ask.schema_texts)
+        if calls or ask.schema is not None:
+            self._refuse_many_values(calls, ask.schema)
         return [
-            self._text(index, None if top is None else Logprobs(self._rng(index, "logprobs"), top))
-            for index in range(request.choices)
+            self._calls(index, calls)
+            if calls
+            else self._json(index, ask.schema)
+            if ask.schema is not None
+            else self._text(index)
+            for index in range(ask.choices)
         ]
 
-    def _text(self, index: int, logprobs: Logprobs | None) -> Answer:
+    def _text(self, index: int) -> Answer:
         """Return an answer in plain English, of the planned length unless a stop ends it."""
         tokens = self._words(index)
         self._spend(len(tokens), "prompt")
-        return self._content(index, tokens, self._plan.finish_reason, logprobs)
+        return self._content(index, tokens, self._plan.finish_reason, self._logprobs(index))
 
     def _words(self, index: int) -> list[str]:
         """Return a text that no other choice for the prompt has, unless there are too few."""
         length, rng = self._plan.output_tokens, self._rng(index, "text")
         tokens = self._corpus.write(length, rng)
-        n = self._request.n or 1
+        n = self._ask.n
         if n == 1 or not tokens:
             return tokens
         if index % n == 0:
@@ -119,30 +148,8 @@ class Composer:
         self._openings.add(tuple(tokens[:OPENING]))
         return tokens
 
-    def chat(self, request: ChatCompletionRequest, asked_calls: int) -> list[Answer]:
-        """Return the choices of a chat: tool calls, JSON or text, as the request asks.
-
-        Raises:
-            APIError: A named tool is not among the tools, nothing satisfies a schema, or all
-                choices together have too many tokens.
-        """
-        calls = tool_calls(request, asked_calls)
-        schema = response_schema(request)
-        if isinstance(request.response_format, JsonObjectFormat) and not calls:
-            self._found = schema_in_messages(request.messages)
-        if calls or schema is not None:
-            self._refuse_many_values(calls, schema)
-        return [
-            self._calls(request, index, calls)
-            if calls
-            else self._json(index, schema, self._logprobs(request, index))
-            if schema is not None
-            else self._text(index, self._logprobs(request, index))
-            for index in range(request.choices)
-        ]
-
     def _refuse_many_values(
-        self, calls: Sequence[PlannedCall], schema: dict[str, Any] | None
+        self, calls: Sequence[OfferedCall], schema: dict[str, Any] | None
     ) -> None:
         """Refuse what all choices would take too long to hold, before any of them is made.
 
@@ -150,7 +157,7 @@ class Composer:
             APIError: There are more calls than ``MAX_CALLS_OF_ALL_CHOICES``, or the instances have
                 more values than ``MAX_VALUES_OF_ALL_CHOICES``.
         """
-        n = self._request.choices
+        n = self._ask.choices
         if n * len(calls) > MAX_CALLS_OF_ALL_CHOICES:
             raise APIError(
                 f"Invalid 'n': expected at most {MAX_CALLS_OF_ALL_CHOICES} tool calls in all "
@@ -178,46 +185,49 @@ class Composer:
         self._found = None
         self.note = " schema_in_message=unused"
 
-    def _logprobs(self, request: ChatCompletionRequest, index: int) -> Logprobs | None:
-        if not request.logprobs:
+    def _logprobs(self, index: int) -> Likelihoods | None:
+        top = self._ask.logprobs
+        if top is None:
             return None
-        return Logprobs(self._rng(index, "logprobs"), request.top_logprobs or 0)
+        if self._scored is not None:
+            return TextLogprobs(self._scored.ends[index // self._ask.n], top)
+        return Logprobs(self._rng(index, "logprobs"), top)
 
-    def _json(self, index: int, schema: dict[str, Any], logprobs: Logprobs | None) -> Answer:
+    def _json(self, index: int, schema: dict[str, Any]) -> Answer:
         rng = self._rng(index, "json")
-        made = self._instance_of_found(rng) or self._instance(
-            schema, rng, self._request.SCHEMA_PARAM
+        style = self._style(fills=True)
+        made = self._instance_of_found(rng, style) or self._instance(
+            schema, rng, self._ask.names.schema, style
         )
         tokens, finish = _cut(made, "stop", self._plan.token_limit)
-        self._spend(len(tokens), self._request.FORMAT_PARAM)
-        answer = self._content(index, tokens, finish, logprobs)
+        self._spend(len(tokens), self._ask.names.format)
+        answer = self._content(index, tokens, finish, self._logprobs(index))
         answer.segments[-1].is_json = True
         return answer
 
-    def _calls(
-        self, request: ChatCompletionRequest, index: int, calls: Sequence[PlannedCall]
-    ) -> Answer:
+    def _calls(self, index: int, calls: Sequence[OfferedCall]) -> Answer:
         left = self._plan.token_limit
         if left == 0:
             return self._content(index, [], "length", None)
         rng = self._rng(index, "tools")
         finish: FinishReason = "function_call" if calls[0].kind == "function_call" else "tool_calls"
-        if is_named(request):
+        if self._ask.names_call:
             finish = "stop"
         segments = self._reasoning_segments(index)
-        for number, planned in enumerate(calls):
+        for number, offered in enumerate(calls):
             if left == 0:
                 finish = "length"
                 break
-            if planned.schema is None:
+            if offered.schema is None:
                 tokens: list[str] = self._corpus.write(self._plan.output_tokens, rng)
                 # The plan has cut it already.
                 finish = "length" if self._plan.finish_reason == "length" else finish
             else:
-                tokens = self._instance(planned.schema, rng, planned.param)
+                style = self._style(fills=offered.strict)
+                tokens = self._instance(offered.schema, rng, offered.param, style)
             tokens, finish = _cut(tokens, finish, left)
             self._spend(len(tokens), "X-TOOL-CALLS")
-            call = Call(number, call_id(rng), planned.kind, planned.name)
+            call = Call(number, call_id(rng), offered.kind, offered.name)
             segments.append(Segment(tokens, call))
             if finish == "length":
                 break
@@ -225,31 +235,41 @@ class Composer:
         slots = sum(len(segment.tokens) for segment in segments)
         return self._thoughtful(Answer(index, segments, finish, slots))
 
-    def _instance_of_found(self, rng: random.Random) -> list[str]:
+    def _style(self, *, fills: bool) -> Style:
+        """Return what instances look like; `fills` counts where nothing is asked for."""
+        optional = self._asked.optional
+        return Style(
+            fills_optional=fills if optional is None else optional == "fill",
+            whole_numbers=self._asked.numbers == "whole",
+        )
+
+    def _instance_of_found(self, rng: random.Random, style: Style) -> list[str]:
         """Return an instance of the schema in the messages, nothing if there is no use in it."""
         if self._found is None:
             return []
         try:
-            return self._make(self._found, rng)
+            return self._make(self._found, rng, style)
         except SchemaError:
             self._drop_found()
             self._instances_s = 0.0
             return []
 
-    def _instance(self, schema: dict[str, Any], rng: random.Random, param: str) -> list[str]:
+    def _instance(
+        self, schema: dict[str, Any], rng: random.Random, param: str, style: Style
+    ) -> list[str]:
         try:
-            return self._make(schema, rng)
+            return self._make(schema, rng, style)
         except SchemaError as error:
             raise _invalid_schema(error, param) from None
 
-    def _make(self, schema: dict[str, Any], rng: random.Random) -> list[str]:
+    def _make(self, schema: dict[str, Any], rng: random.Random, style: Style) -> list[str]:
         """Return an instance of a schema.
 
         Raises:
             SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
         """
         started_s = time.thread_time()
-        tokens = split_tokens(dumps(instance(schema, rng)), self._request.model)
+        tokens = split_tokens(dumps(instance(schema, rng, style)), self._ask.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
             raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
@@ -262,7 +282,7 @@ class Composer:
         return [Segment(thoughts, reasoning=True)]
 
     def _content(
-        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
+        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Likelihoods | None
     ) -> Answer:
         """Return an answer of one text, which a stop sequence may end.
 
@@ -272,22 +292,20 @@ class Composer:
         if logprobs is not None:
             self._logprobs_left -= len(tokens) * (1 + logprobs.top)
             if self._logprobs_left < 0:
-                raise _too_many_logprobs(logprobs.top)
+                raise too_many_logprobs(logprobs.top)
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
-        if not self._request.stops:
+        if not self._ask.stops:
             segments = [*thoughts, Segment(tokens)]
             plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
             return self._thoughtful(plain)
-        held = hold_back(
-            tokens, self._request.stops, lambda text: split_tokens(text, self._request.model)
-        )
+        held = hold_back(tokens, self._ask.stops, lambda text: split_tokens(text, self._ask.model))
         stopping = Answer(
             index,
             [*thoughts, Segment(held.tokens)],
             "stop" if held.stopped else finish,
             offset + held.slots,
-            [*range(offset), *(offset + slot for slot in held.leaves)],
+            [*range(offset), *(offset + slot for slot in held.token_slots)],
             logprobs,
         )
         return self._thoughtful(stopping)
@@ -295,39 +313,27 @@ class Composer:
     def _thoughtful(self, answer: Answer) -> Answer:
         """Note how much was thought before an answer, and sum it up if that was asked for."""
         answer.reasoning_tokens = self._plan.reasoning_tokens
-        if answer.reasoning_tokens and self._request.wants_summary:
+        if isinstance(answer.logprobs, TextLogprobs):
+            answer.logprobs.follow(map(str.encode, answer.segments[-1].tokens))
+        if answer.reasoning_tokens and self._ask.wants_summary:
             length = min(answer.reasoning_tokens, SUMMARY)
             summary = self._corpus.write(length, self._rng(answer.index, "summary"))
             answer.summary = "".join(summary)
         return answer
 
 
-def is_quick(request: GenerationRequest, plan: GenerationPlan, asked_calls: int) -> bool:
-    """Tell whether to compose the answers takes but a moment, under 0.5 ms.
+def is_quick(ask: Ask, plan: GenerationPlan, asked_calls: int) -> bool:
+    """Tell whether to compose the answers takes under 0.5 ms.
 
     Texts do that are no longer than `MAX_TOKENS_QUICK`, or `MAX_TOKENS_PLAIN` if nothing more is
-    to be done with them. JSON and tool calls never do: who knows how long a schema takes.
-
-    Raises:
-        APIError: A named tool is not among the tools.
+    to be done with them. JSON and tool calls never do: the time that a schema takes is not known.
     """
-    tokens = (plan.output_tokens + plan.reasoning_tokens) * request.choices
-    if request.is_plain:
+    tokens = (plan.output_tokens + plan.reasoning_tokens) * ask.choices
+    if ask.choices == 1 and not ask.stops and ask.schema is None and not ask.offered:
         return tokens <= MAX_TOKENS_PLAIN
     if tokens > MAX_TOKENS_QUICK:
         return False
-    if not isinstance(request, ChatCompletionRequest):
-        return True
-    return response_schema(request) is None and not tool_calls(request, asked_calls)
-
-
-def _too_many_logprobs(top: int) -> APIError:
-    return APIError(
-        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
-        f"each token and its {top} alternatives, but got more.",
-        param="logprobs",
-        code="integer_above_max_value",
-    )
+    return ask.schema is None and not ask.calls(asked_calls)
 
 
 def _invalid_schema(error: SchemaError, param: str) -> APIError:
@@ -342,14 +348,3 @@ def _cut(
     if limit is None or len(tokens) <= limit:
         return tokens, finish
     return tokens[:limit], "length"
-
-
-def response_schema(request: ChatCompletionRequest) -> dict[str, Any] | None:
-    """Return the schema that the text must satisfy, None for plain text."""
-    match request.response_format:
-        case JsonObjectFormat():
-            return _JSON_OBJECT_SCHEMA
-        case JsonSchemaFormat(json_schema=named):
-            return named.schema_ or _JSON_OBJECT_SCHEMA
-        case _:
-            return None

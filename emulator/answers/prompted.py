@@ -1,21 +1,20 @@
-"""The schema that a chat's messages ask the answer to satisfy."""
+"""The schema that the messages of a request ask the answer to satisfy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from emulator.apis.chat.messages import InstructionMessage, Message, TextPart, UserMessage
 from emulator.schema_instances import schema_in_text
 
 MAX_SEARCHED = 2**20  # characters; they take up to a second
 
 
-def schema_in_messages(messages: Sequence[Message]) -> dict[str, Any] | None:
-    """Return the last JSON schema of an object in a system, developer or user message.
+def schema_in_texts(texts: Iterable[str]) -> dict[str, Any] | None:
+    """Return the JSON schema of an object in the first of `texts` that holds one.
 
-    Only the last `MAX_SEARCHED` characters are searched.
+    Only `MAX_SEARCHED` characters are searched in all, in each text the last.
     """
     left = MAX_SEARCHED
-    for text in _texts_from_the_end(messages):
+    for text in texts:
         schema = schema_in_text(text[-left:])
         if schema is not None:
             return schema
@@ -23,13 +22,3 @@ def schema_in_messages(messages: Sequence[Message]) -> dict[str, Any] | None:
         if left <= 0:
             return None
     return None
-
-
-def _texts_from_the_end(messages: Sequence[Message]) -> Iterator[str]:
-    for message in reversed(messages):
-        if not isinstance(message, InstructionMessage | UserMessage):
-            continue
-        if isinstance(message.content, str):
-            yield message.content
-        else:
-            yield from (p.text for p in reversed(message.content) if isinstance(p, TextPart))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 class HeldText:
     """What of a text leaves under the watch of its stop sequences.
 
-    ``leaves[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made.
+    ``token_slots[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made.
     """
 
     tokens: list[str]
-    leaves: list[int]
+    token_slots: list[int]
     slots: int
     stopped: bool
 
@@ -26,7 +26,7 @@ def hold_back(
     to be, or with the end of the answer. What a stop leaves of a token is `split` anew, into no
     more tokens than were made.
 
-    >>> hold_back(["a", "b", "c", "d"], ["bx"], list).leaves
+    >>> hold_back(["a", "b", "c", "d"], ["bx"], list).token_slots
     [0, 2, 2, 3]
     """
     text = "".join(tokens)

@@ -1,6 +1,6 @@
 """What the bodies of all requests share."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from annotated_types import MaxLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, model_validator
@@ -11,13 +11,12 @@ from emulator.contract.bounds import (
     MAX_BIAS,
     MAX_CHOICES,
     MAX_LOGIT_BIASES,
-    MAX_TOKENS_OF_ALL_CHOICES,
     Label,
     Members,
     ModelName,
     NonEmptyText,
 )
-from emulator.contract.errors import APIError, refusal
+from emulator.contract.errors import refusal
 from emulator.contract.headers import Emulation
 from emulator.contract.unions import json_type
 
@@ -96,16 +95,7 @@ class ModelRequest(RequestModel):
 
 
 class GenerationRequest(ModelRequest):
-    """What chat and legacy completions share, and what Responses are translated to.
-
-    The class variables tell how long an id is, and how errors name what the client sent.
-    """
-
-    ID_PREFIX: ClassVar = ""
-    ID_DIGITS: ClassVar = 29
-    EFFORT_PARAM: ClassVar = "reasoning_effort"
-    FORMAT_PARAM: ClassVar = "response_format"
-    SCHEMA_PARAM: ClassVar = "response_format.json_schema.schema"
+    """The parameters that chat and legacy completions share."""
 
     max_tokens: int | None = Field(None, ge=1)
     min_tokens: int | None = Field(None, ge=0)
@@ -154,47 +144,6 @@ class GenerationRequest(ModelRequest):
         )
 
     @property
-    def wants_summary(self) -> bool:
-        """Whether the client wants a summary of the reasoning."""
-        return False
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether anything of the answer says how many tokens the prompt has."""
-        return not self.stream or self.include_usage
-
-    @property
-    def token_limit(self) -> tuple[str, int | None]:
-        """The parameter that limits the answer, and the most tokens that it allows."""
-        return "max_tokens", self.max_tokens
-
-    @property
-    def effort(self) -> str | None:
-        """How hard the client wants the model to think."""
-        return None
-
-    @property
-    def choices(self) -> int:
-        """How many answers the client wants."""
-        return self.n or 1
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the answer takes no more work than to pick a text."""
-        return self.choices == 1 and not self.stop
-
-    @property
     def stops(self) -> tuple[str, ...]:
         """The stop sequences."""
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-
-
-def too_many_tokens(request: GenerationRequest, source: str) -> APIError:
-    """Refuse more tokens than all choices may have; `source` asked for them where ``n`` is 1."""
-    param = "n" if (request.n or 1) > 1 else source
-    return APIError(
-        f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
-        "but got more.",
-        param=param,
-        code="integer_above_max_value",
-    )

@@ -1,6 +1,6 @@
 """The X-* request headers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
@@ -11,7 +11,7 @@ from emulator.contract.bounds import (
     MAX_TOOL_CALLS,
     Members,
 )
-from emulator.settings import MAX_ITL_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
+from emulator.settings import MAX_ITL_MS, MAX_KEEPALIVE_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
 
 _NUMBERS = (
     "ttft_ms",
@@ -21,6 +21,7 @@ _NUMBERS = (
     "reasoning_length",
     "tool_calls",
     "cached_tokens",
+    "keepalive_ms",
 )
 
 _MILLISECONDS = "a number of milliseconds"
@@ -97,6 +98,32 @@ class EmulationHeaders(BaseModel):
     )
     itl_jitter: str | None = Field(
         None, alias="X-ITL-JITTER", description="Distribution of the gaps around X-ITL-MS"
+    )
+    head: Literal["accepted", "first-token"] | None = Field(
+        None,
+        alias="X-HEAD",
+        title="one of accepted, first-token",
+        description="When the head of a stream leaves: at once, or with its first token",
+    )
+    keepalive_ms: float | None = Field(
+        None,
+        alias="X-KEEPALIVE-MS",
+        ge=0,
+        le=MAX_KEEPALIVE_MS,
+        title=_MILLISECONDS,
+        description="Time between comments of a stream before its first token, in ms; 0 for none",
+    )
+    optional: Literal["fill", "omit"] | None = Field(
+        None,
+        alias="X-OPTIONAL",
+        title="one of fill, omit",
+        description="Whether JSON and arguments have the optional properties of their schema",
+    )
+    numbers: Literal["whole", "fractional"] = Field(
+        "whole",
+        alias="X-NUMBERS",
+        title="one of whole, fractional",
+        description="What a schema's numbers are where it leaves that open",
     )
     emulation_report: bool = Field(
         False,

@@ -1,6 +1,5 @@
 """Parts of a prompt, and formats of an answer, that several APIs share."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
@@ -88,17 +87,3 @@ class JsonObjectFormat(RequestModel):
     """Any JSON object."""
 
     type: Literal["json_object"]
-
-
-@dataclass(slots=True)
-class Prompt:
-    """What of a request counts as prompt tokens.
-
-    ``texts`` holds each message's string values, ``named`` the number of messages with a name.
-    """
-
-    messages: int
-    named: int
-    texts: tuple[str, ...]
-    images: tuple[ImageURL, ...]
-    functions: tuple[FunctionDefinition, ...]

@@ -4,7 +4,10 @@ Pydantic puts the tag of the chosen variant into an error's location. The tags a
 <like this>, so that error_words.py can tell them from the names of fields.
 """
 
-from pydantic import Discriminator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import Discriminator, WithJsonSchema
 
 
 def variant(key: str, *supported: str) -> Discriminator:
@@ -34,3 +37,35 @@ def json_type(expected: str, **tags: type) -> Discriminator:
         custom_error_message="wrong JSON type",
         custom_error_context={"expected": expected},
     )
+
+
+def typed(
+    *named: str, others: Sequence[str], guess: Callable[[dict[str, Any]], str | None]
+) -> Discriminator:
+    """Choose the variant named by ``type``; all of `others` share the tag ``<other>``.
+
+    `guess` names the type of a value that does not tell it.
+    """
+
+    def tag(value: object) -> str | None:
+        if not isinstance(value, dict):
+            return None
+        name = value.get("type")
+        if name is None:
+            name = guess(value)
+        if name in named:
+            return f"<{name}>"
+        return "<other>" if isinstance(name, str) and name in others else None
+
+    return Discriminator(
+        tag,
+        custom_error_type="unknown_variant",
+        custom_error_message="unknown variant",
+        custom_error_context={"key": "type", "supported": ",".join([*named, *others])},
+    )
+
+
+def other(*kinds: str) -> WithJsonSchema:
+    """Describe an object of one of these types, of which nothing else is looked at."""
+    properties = {"type": {"type": "string", "enum": [*kinds]}}
+    return WithJsonSchema({"type": "object", "properties": properties, "required": ["type"]})

@@ -1,10 +1,10 @@
 """The X-* headers by name, those of failures too, and what says the same in a body or a file."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from pydantic import ValidationError
-from starlette.types import Scope
 
 from emulator.contract.error_words import (
     header_error,
@@ -15,8 +15,9 @@ from emulator.contract.error_words import (
 from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders
 
+RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
+
 MAX_INTEGER_BITS = 64
-_FIELDS_KEY = "emulator.fields"
 
 _FIELDS = (EmulationHeaders.model_fields, FaultHeaders.model_fields)
 HEADER_NAMES = {
@@ -35,24 +36,21 @@ def field_name(header: str) -> str:
 HEADERS_BY_FIELD = {field_name(name): name for name in HEADER_NAMES.values()}
 
 
-def header_fields(scope: Scope) -> dict[bytes, bytes]:
-    """Return a request's headers by name: of several of a name the first, as Starlette has it.
-
-    They are put together once, after all middleware that changes them.
-    """
-    fields: dict[bytes, bytes] | None = scope.get(_FIELDS_KEY)
-    if fields is None:
-        fields = scope[_FIELDS_KEY] = dict(reversed(scope["headers"]))
-    return fields
+def header_fields(raw: RawHeaders) -> dict[bytes, bytes]:
+    """Return headers by name: of several of a name the first, as Starlette has it."""
+    return dict(reversed(raw))
 
 
-def given_headers(scope: Scope) -> dict[str, str]:
-    """Return those of a request's headers that are X-* headers of ours, by name.
+def given_headers(raw: RawHeaders, fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return the X-* headers of ours among a request's headers, by name.
+
+    Args:
+        raw: All headers, as they came.
+        fields: The same by name.
 
     Raises:
         APIError: One of them comes more than once.
     """
-    raw, fields = scope["headers"], header_fields(scope)
     if len(fields) < len(raw):
         _refuse_repeated(name for name, _ in raw if name in HEADER_NAMES)
     return {

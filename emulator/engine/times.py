@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 from emulator.engine.runner import EngineRunner, TimedSequence
 from emulator.timing.clock import running_clock
@@ -16,8 +17,8 @@ class TokenTimes:
     The time of a token that has not come yet is infinite; ``len()`` is the number of those that
     have. A token is due when the last of the choices gets it.
 
-    It also replaces the clock of the request's stream: an instant is ignored, and `wait` waits for
-    the token whose time was asked for last.
+    The request's stream sleeps by it in place of a clock: `sleep_until` waits for the token whose
+    time was asked for last, and was infinite.
 
     Args:
         runner: The engine.
@@ -63,9 +64,12 @@ class TokenTimes:
         gaps = len(self) - hidden_tokens - 1
         return (self[len(self) - 1] - self[hidden_tokens]) / gaps if gaps > 0 else 0.0
 
-    def wait(self, _: float) -> asyncio.Future[None]:
-        """Return a future that is done when the token that was asked for last has come."""
-        return self._wait_for(self._asked + 1)
+    async def sleep_until(self, instant_s: float) -> None:
+        """Wait for the token whose time was asked for last, unless its instant has passed."""
+        if instant_s <= monotonic():
+            await running_clock().turn()
+        else:
+            await self._wait_for(self._asked + 1)
 
     def _wait_for(self, tokens: int) -> asyncio.Future[None]:
         waiter = asyncio.get_running_loop().create_future()
@@ -79,17 +83,6 @@ class TokenTimes:
         for sequence in waited:
             sequence.wake(last, min(tokens, sequence.output_tokens))
         return waiter
-
-    def forget(self, _: asyncio.Future[None]) -> None:
-        """Do nothing: cancelled waiters are not woken."""
-
-    def turn(self) -> asyncio.Future[None]:
-        """Return a future that is done when it is the turn of a task that is late."""
-        return running_clock().turn()
-
-    async def sleep_until(self, _: float) -> None:
-        """Wait for the last token."""
-        await self._wait_for(max(sequence.output_tokens for sequence in self.sequences))
 
     async def admitted(self) -> None:
         """Wait for the first token of each choice, when the number of cached tokens is known."""

@@ -46,7 +46,7 @@ class Wish(BaseModel):
         ge=400,
         le=599,
         title="a status",
-        description="Status of the kinds `status` and `error`, by default 500",
+        description="Status of the kinds `status`, `error` and `failed`, by default 500",
     )
     after_ms: float | None = Field(
         None,

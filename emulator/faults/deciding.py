@@ -13,7 +13,10 @@ from emulator.faults.rules import Match, Rule, Span
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The properties of a request that rules match, and the seed of random decisions."""
+    """The properties of a request that rules match, and the seed of random decisions.
+
+    ``says_failed``: whether the answers of its API can say that they failed.
+    """
 
     model: str
     path: str
@@ -21,6 +24,7 @@ class Call:
     user: str | None = None
     api_key: str = ""
     seed: int | None = None
+    says_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,17 @@ class Fault:
 def first_match(rules: Sequence[Rule], call: Call) -> tuple[int, Rule] | None:
     """Return the index of the first rule that matches a call, and the rule.
 
-    Rules whose kind does not fit whole answers match streams only.
+    Rules whose kind does not fit whole answers, or the API, match the others only.
     """
     for index, rule in enumerate(rules):
-        if kind_of(rule).fits(stream=call.stream) and matches(rule.match, call):
+        if fits(kind_of(rule), call) and matches(rule.match, call):
             return index, rule
     return None
+
+
+def fits(kind: Kind, call: Call) -> bool:
+    """Tell whether the answer to a call can fail so."""
+    return kind.fits(stream=call.stream, says_failed=call.says_failed)
 
 
 def matches(match: Match, call: Call) -> bool:

@@ -53,7 +53,10 @@ class StreamWire(Wire, Protocol):
         """Return the bytes after the last token."""
 
     async def error_event(self) -> bytes:
-        """Return an event with the error of the failure's status."""
+        """Return the bytes with the error of the failure's status within a stream."""
+
+    async def failed_event(self) -> bytes:
+        """Return the event whose answer says that it failed."""
 
 
 class WholeWire(Wire, Protocol):
@@ -72,7 +75,8 @@ class Kind:
     """One way to fail.
 
     ``where`` is where a stream fails; ``ends``: whether it ends then; ``options``: the fields that
-    apply; ``needs_connection``: whether it acts on the TCP connection.
+    apply; ``needs_connection``: whether it acts on the TCP connection; ``says_failed``: whether it
+    needs an API whose answers can say that they failed.
     """
 
     name: ClassVar[str]
@@ -82,10 +86,16 @@ class Kind:
     ends: ClassVar[bool] = True
     options: ClassVar[frozenset[str]] = PLACED
     needs_connection: ClassVar[bool] = False
+    says_failed: ClassVar[bool] = False
 
-    def fits(self, *, stream: bool) -> bool:  # noqa: ARG002 - most fit both
-        """Return whether a stream, or a whole answer, can fail like this."""
-        return True
+    def fits(self, *, stream: bool, says_failed: bool) -> bool:  # noqa: ARG002 - most fit all
+        """Return whether an answer can fail like this.
+
+        Args:
+            stream: Whether it is a stream.
+            says_failed: Whether the answers of its API can say that they failed.
+        """
+        return says_failed or not self.says_failed
 
     def refuses(self, *, stream: bool) -> bool:  # noqa: ARG002 - most refuse neither
         """Return whether the answer is replaced by an error status, before any token."""
@@ -137,6 +147,25 @@ class Error(Kind):
         await wire.refuse()
 
 
+class Failed(Kind):
+    """A success that says that it failed."""
+
+    name = "failed"
+    on_streams = "k tokens, then `response.failed`; the body ends properly (Responses alone)"
+    on_wholes = "200 and a response with the status `failed` (Responses alone)"
+    options = PLACED | {"status", "retry_after_ms"}
+    says_failed = True
+
+    async def stream(self, wire: StreamWire) -> None:
+        """End with the answer that says so."""
+        await wire.write(await wire.failed_event())
+
+    async def whole(self, wire: WholeWire) -> None:
+        """Send the answer that says so."""
+        await wire.begin(len(wire.content))
+        await wire.write(wire.content)
+
+
 class Eof(Kind):
     """An early end that looks like a regular one."""
 
@@ -164,7 +193,7 @@ class NoDone(Kind):
     ends = False
     options = frozenset()
 
-    def fits(self, *, stream: bool) -> bool:
+    def fits(self, *, stream: bool, says_failed: bool) -> bool:  # noqa: ARG002
         """Fit streams alone."""
         return stream
 
@@ -298,7 +327,8 @@ class Slice(Kind):
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        *(Status(), Error(), Eof(), NoDone(), Close(), Reset(), Stall(), Malformed(), Empty()),
+        *(Status(), Error(), Failed(), Eof(), NoDone(), Close(), Reset(), Stall(), Malformed()),
+        Empty(),
         Slice(),
     )
 }

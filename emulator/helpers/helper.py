@@ -25,13 +25,16 @@ def serve(
         begin()
         kind, content = Kind.DONE, ""
         try:
-            for result, blob in work(*job):
+            (content_of_job, state), body = job
+            if state is not None:
+                work.adopt(state)
+            for result, blob in work(content_of_job, body):
                 send(connection, Kind.RESULT, result, blob)
         except MemoryError:
             kind = Kind.TOO_LARGE
         except Exception:  # noqa: BLE001 - the worker logs it
             kind, content = Kind.FAILED, traceback.format_exc()
-        job = result = blob = None  # type: ignore[assignment]  # so that they do not count as kept
+        job = body = result = blob = None  # type: ignore[assignment]  # so that they do not count
         if kind is Kind.DONE and is_used_up():
             kind = Kind.LEAVING
         send(connection, kind, content)

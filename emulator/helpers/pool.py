@@ -63,11 +63,15 @@ class Job:
         content: The order: small plain data.
         body: The bytes that it is about.
         lane: The queue; LONG for a spool, which cannot be sent twice.
+        version: The version of the state that the job needs.
+        state: That state, which is sent to helpers with another version.
     """
 
     content: object
     body: bytes | bytearray | Spool
     lane: Lane
+    version: int = 0
+    state: object = None
     results: asyncio.Queue[tuple[Any, Pieces] | Exception] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
     has_result: bool = False
@@ -93,11 +97,15 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Helper:
-    """A helper: its connection, how to kill it, and, once it died, whether its job was to blame."""
+    """A helper: its connection, how to kill it, and, once it died, whether its job was to blame.
+
+    ``version`` is that of the state it has, 0 at the start.
+    """
 
     connection: socket.socket
     kill: Callable[[], None]
     ended: asyncio.Future[bool]
+    version: int = 0
 
 
 class _Lanes:
@@ -174,7 +182,7 @@ class HelperPool:
 
     Args:
         helpers: The most there may be.
-        work: Does a job.
+        work: Does a job; ``adopt`` gives it another state.
         prepare: Called in each process before its first job.
         processes: Whether helpers are processes; else a thread does one job at a time, without a
             limit on memory. By default processes where the system supports them.
@@ -222,8 +230,22 @@ class HelperPool:
         self._idle.clear()
         await self._source.close()
 
-    def submit(self, content: object, body: bytes | bytearray | Spool, lane: Lane) -> Job:
+    def submit(
+        self,
+        content: object,
+        body: bytes | bytearray | Spool,
+        lane: Lane,
+        version: int = 0,
+        state: object = None,
+    ) -> Job:
         """Queue a job; a spool is closed in any case.
+
+        Args:
+            content: What is asked for: small plain data.
+            body: The bytes that it is about.
+            lane: How it waits.
+            version: The version of the state that it is done by; 0 is that of the start.
+            state: That state.
 
         Raises:
             BusyError: The queue of the lane is full.
@@ -231,7 +253,7 @@ class HelperPool:
         if self._lanes.is_full(lane):
             close(body)
             raise BusyError
-        job = Job(content, body, lane)
+        job = Job(content, body, lane, version, state)
         job.task = asyncio.get_running_loop().create_task(self._do(job))
         self._tasks.add(job.task)
         job.task.add_done_callback(self._tasks.discard)
@@ -297,7 +319,7 @@ class HelperPool:
         loop = asyncio.get_running_loop()
         first_s = MOMENT_S if self._looks_short(job) else MAX_FIRST_S
         async with asyncio.timeout(first_s) as time_left:
-            await self._send(helper.connection, job)
+            await self._send(helper, job)
             while True:
                 kind, content, blob = await receive_async(helper.connection)
                 self._memory.note(sum(map(len, blob)))
@@ -316,10 +338,12 @@ class HelperPool:
                     case _:
                         return kind is Kind.DONE
 
-    async def _send(self, connection: socket.socket, job: Job) -> None:
+    async def _send(self, helper: Helper, job: Job) -> None:
         """Send a job, and its body in short pieces or as the spool's descriptor."""
-        loop = asyncio.get_running_loop()
-        body, message = job.body, pack(Kind.JOB, job.content, len(job.body))
+        loop, connection = asyncio.get_running_loop(), helper.connection
+        state = None if helper.version == job.version else job.state
+        helper.version = job.version
+        body, message = job.body, pack(Kind.JOB, (job.content, state), len(job.body))
         if isinstance(body, Spool) and self._source.can_end:
             sent = socket.send_fds(connection, [message], [body.fd])
             await loop.sock_sendall(connection, message[sent:])

@@ -14,6 +14,9 @@ from emulator.helpers.helper import serve
 from emulator.helpers.pool import BusyError, Helper
 from emulator.helpers.wire import Work
 
+# The work of all threads is one, by whatever state the last job was done.
+UNKNOWN = -1
+
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
@@ -58,7 +61,7 @@ class Threads:
         thread.start()
         ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         ended.set_result(False)  # it may take long to end, and is not waited for
-        return Helper(ours, partial(_end, thread), ended)
+        return Helper(ours, partial(_end, thread), ended, version=UNKNOWN)
 
     async def close(self) -> None:
         """Do nothing: daemon threads end with the process."""

@@ -7,17 +7,24 @@ import asyncio
 import pickle
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from emulator.helpers.spool import read_spool
 
 HEAD = struct.Struct("!BQQ")
 PIECE = 1 << 16
 
-# Does a job: takes an object and bytes, and yields results of the same types.
-Work: TypeAlias = Callable[[Any, bytearray], Iterator[tuple[object, bytes]]]
+
+class Work(Protocol):
+    """Does jobs."""
+
+    def __call__(self, content: Any, body: bytearray, /) -> Iterator[tuple[object, bytes]]:  # noqa: ANN401
+        """Do a job: take an object and bytes, and yield results of the same types."""
+
+    def adopt(self, state: Any) -> None:  # noqa: ANN401 - the pool carries anything
+        """Do the next jobs with another state."""
 
 
 class Kind(IntEnum):

@@ -1,40 +1,41 @@
-"""From a request to the failure that it is to get, and from that to the response."""
+"""From a request to the failure that it is to get, and from that to the answer that fails."""
 
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import ValidationError
 
 from emulator import metrics
+from emulator.answers.ask import Ask
 from emulator.contract.error_words import header_error, invalid_header
 from emulator.contract.errors import APIError
 from emulator.faults.asking import FaultHeaders, header_contradiction
 from emulator.faults.attempts import Attempts
-from emulator.faults.deciding import Call, Fault, decide, first_match, kind_of
+from emulator.faults.deciding import Call, Fault, decide, first_match, fits, kind_of
 from emulator.faults.kinds import KINDS
 from emulator.faults.rules import Rule
 from emulator.faults.statuses import error_body
 from emulator.injection.faulty_answers import (
+    FailedWhole,
     Failure,
-    FaultyAnswer,
-    FaultyStream,
+    FaultyReply,
     Place,
     StreamToFail,
     Whole,
+    faulty_stream,
     instant_s,
     wait_until,
 )
 from emulator.limits.keys import key_of
 from emulator.metrics import TALLY
 from emulator.serving.generation import Generation
-from emulator.settings import Settings
 from emulator.transport.direct_write import RawHeaders
-from emulator.transport.sending import ended_by_disconnect, openai_headers
+from emulator.transport.exchange import Exchange
+from emulator.transport.sending import Reply, ended_by_disconnect, openai_headers
 from emulator.transport.socket_control import Connection, NoConnectionError
 from tokenizer import TokenGenerator
 
@@ -45,13 +46,30 @@ _RETRIES = "x-stainless-retry-count"
 _ATTEMPTS = "x-envoy-attempt-count"
 
 
-def refuse_time_in_engine(fault: Fault | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Wished:
+    """A failure that a request may get: what is asked, without contradictions.
+
+    Args:
+        wish: What a header or a rule asks.
+        seed: The seed that chance is drawn from.
+        attempt: How many attempts came before this one; None where they have to be counted.
+        key: What they are counted by.
+    """
+
+    wish: FaultHeaders | Rule
+    seed: int | None
+    attempt: int | None = 0
+    key: str = ""
+
+
+def refuse_time_in_engine(wished: Wished | None) -> None:
     """Refuse a failure at a time that an engine would have to foresee.
 
     Raises:
         APIError: It is at a time, and no status in the answer's place.
     """
-    if fault is None or fault.after_s is None or fault.kind.refuses(stream=True):
+    if wished is None or wished.wish.after_ms is None or kind_of(wished.wish).refuses(stream=True):
         return
     raise invalid_header(
         "X-FAULT-AFTER-MS",
@@ -60,18 +78,15 @@ def refuse_time_in_engine(fault: Fault | None) -> None:
     )
 
 
-class Injector:
+class FaultInjector:
     """Decides which answers fail, and makes them.
 
     Args:
-        settings: Whether headers may ask, and for how long a connection may stay silent.
-        rules: Those of the operator.
+        generator: Gives out the tokens before the failure of a stream.
     """
 
-    def __init__(self, settings: Settings, rules: Sequence[Rule]) -> None:
-        self._rules = rules
-        self._allows_headers = settings.fault_headers
-        self._timeout_s = settings.timeout_s
+    def __init__(self, generator: TokenGenerator) -> None:
+        self._generator = generator
 
     @cached_property
     def _attempts(self) -> Attempts:
@@ -79,47 +94,53 @@ class Injector:
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp()
         return Attempts(Path(folder) / "fault_attempts")
 
-    def decide(self, request: Request, body: BaseModel) -> Fault | None:
-        """Return the failure that a request is to get; most get none.
-
-        Args:
-            request: The HTTP request, whose X-* headers have been read.
-            body: Its body, with a model and, where the API has them, stream, user and seed.
+    def wish(self, exchange: Exchange, ask: Ask) -> Wished | None:
+        """Return the failure that a request may get; most get none.
 
         Raises:
             APIError: A header is no good, contradicts another, or is refused on this server.
         """
-        given: Mapping[str, str] | None = request.scope.get("fault_headers")
-        if given is None and not self._rules:
+        given = None if exchange.asked is None else exchange.asked.faults
+        rules = exchange.state.faults
+        if given is None and not rules:
             return None
-        call = _call(request, body)
+        call = _call(exchange, ask)
         wish: FaultHeaders | Rule
         if given is not None:
-            wish = self._read(given, call)
+            wish = self._read(exchange, given, call)
             name, key = KIND, wish.key and f"key {wish.key}"
         else:
-            found = first_match(self._rules, call)
+            found = first_match(rules, call)
             if found is None:
                 return None
             index, wish = found
             name, key = f"match of faults[{index}]", f"rule {index}"
-        attempt = 0 if wish.attempts is None else self._attempt(request, key)
-        fault = decide(wish, attempt, call.seed)
-        if fault is None:
-            return None
-        if fault.kind.needs_connection:
-            self._connection(request, name)
-        if fault.kind.refuses(stream=True) and (fault.after_s or 0) >= self._timeout_s:
+        kind = kind_of(wish)
+        if kind.needs_connection:
+            _connection(exchange, name)
+        timeout_s, after_s = exchange.state.settings.timeout_s, (wish.after_ms or 0) / 1000
+        if kind.refuses(stream=True) and after_s >= timeout_s:
             raise APIError(
-                f"Invalid 'X-FAULT-AFTER-MS': expected less than {self._timeout_s:g} s, this "
-                f"server's timeout, but got {fault.after_s:g} s instead.",
+                f"Invalid 'X-FAULT-AFTER-MS': expected less than {timeout_s:g} s, this "
+                f"server's timeout, but got {after_s:g} s instead.",
                 param="X-FAULT-AFTER-MS",
                 code="timeout_exceeded",
             )
-        return fault
+        if wish.attempts is None:
+            return Wished(wish, call.seed)
+        return Wished(wish, call.seed, _attempts_told(exchange, key), key or "")
 
-    def _read(self, given: Mapping[str, str], call: Call) -> FaultHeaders:
-        if not self._allows_headers:
+    def decide(self, wished: Wished | None) -> Fault | None:
+        """Return the failure that this attempt gets, or None; this counts the attempt."""
+        if wished is None:
+            return None
+        attempt = wished.attempt
+        if attempt is None:
+            attempt = self._attempts.count(wished.key)
+        return decide(wished.wish, attempt, wished.seed)
+
+    def _read(self, exchange: Exchange, given: Mapping[str, str], call: Call) -> FaultHeaders:
+        if not exchange.state.settings.fault_headers:
             raise invalid_header(
                 next(iter(given)),
                 "expected no X-FAULT-* header, as this server's setting fault_headers is false, "
@@ -132,72 +153,50 @@ class Injector:
         if found := header_contradiction(headers):
             raise invalid_header(*found)
         kind = kind_of(headers)
-        if not kind.fits(stream=call.stream):
-            raise invalid_header(
-                KIND, f"expected a kind that a whole answer has, but got {kind.name}"
-            )
+        if not fits(kind, call):
+            having = "this API" if kind.says_failed else "a whole answer"
+            raise invalid_header(KIND, f"expected a kind that {having} has, but got {kind.name}")
         return headers
 
-    def _attempt(self, request: Request, key: str | None) -> int:
-        """Return how many attempts came before this one."""
-        for name, first in ((_RETRIES, 0), (_ATTEMPTS, 1)):
-            if (value := request.headers.get(name)) is not None:
-                return _number(name, value, first) - first
-        if key is None:
-            raise invalid_header(
-                "X-FAULT-ATTEMPTS",
-                f"expected {_RETRIES} (which OpenAI's SDKs send), {_ATTEMPTS} or X-FAULT-KEY "
-                "beside it, but got none of them",
-            )
-        return self._attempts.count(key)
+    async def inject(self, fault: Fault, generation: Generation) -> Reply:
+        """Return the answer that fails, in place of the one of a generation.
 
-    def _connection(self, request: Request, name: str = KIND) -> Connection:
-        try:
-            return Connection.of(request.scope, request.receive, self._timeout_s)
-        except NoConnectionError as error:
-            raise invalid_header(
-                name, f"expected a kind that leaves the connection alone, as {error}, but got one"
-            ) from None
-
-    async def inject(
-        self, request: Request, fault: Fault, generation: Generation, generator: TokenGenerator
-    ) -> Response:
-        """Return the response that fails, in place of the one of a generation."""
-        plan, answers, kind = generation.plan, generation.answers, fault.kind
+        Raises:
+            ClientDisconnect: The client went away.
+        """
+        exchange, ask, kind = generation.exchange, generation.ask, fault.kind
+        plan, answers = generation.plan, generation.answers
         generation.is_cut = kind.ends
         generation.fault = kind.name
-        asked = generation.request
-        if kind.refuses(stream=bool(asked.stream)) or not asked.stream:
+        if kind.refuses(stream=ask.stream) or not ask.stream:
             wait = partial(wait_until, lambda: instant_s(fault, plan, answers), generation)
-            try:
-                return await self.inject_whole(request, fault, asked, generation, wait)
-            except BaseException:
-                generation.leave()
-                raise
+            whole: Whole = generation
+            if kind.says_failed:
+                whole = FailedWhole(generation, _failure(exchange, fault, ask).error)
+            return await self.inject_whole(exchange, fault, ask, whole, wait)
         place = Place.of(fault, plan, answers)
         if kind.where in ("token", "event"):
             generation.fault += f"@{place.tokens}"
         if kind.ends:
             generation.slots_before_cut = place.slots
         TALLY.add(FAULTS[kind.name])
-        failure = self._failure(request, fault, asked)
-        wire = StreamToFail(generation, generator, failure, place)
-        return FaultyStream(wire, generation, _headers(request, fault))
+        wire = StreamToFail(generation, self._generator, _failure(exchange, fault, ask), place)
+        return faulty_stream(wire, generation, _headers(exchange, fault))
 
     async def inject_whole(
         self,
-        request: Request,
+        exchange: Exchange,
         fault: Fault,
-        body: BaseModel,
+        ask: Ask,
         whole: Whole,
         wait: Callable[[], Awaitable[None]],
-    ) -> Response:
-        """Return the response that fails, in place of a whole answer of any API.
+    ) -> Reply:
+        """Return the answer that fails, in place of a whole one of any API.
 
         Args:
-            request: The HTTP request.
+            exchange: The request.
             fault: How it fails.
-            body: What the client asked for.
+            ask: What was asked.
             whole: The answer that it would be.
             wait: Waits until it fails.
 
@@ -205,35 +204,65 @@ class Injector:
             ClientDisconnect: The client went away.
         """
         content = None
-        if not fault.kind.refuses(stream=_call(request, body).stream):
-            async with ended_by_disconnect(request.receive):
+        if not fault.kind.refuses(stream=ask.stream):
+            async with ended_by_disconnect(exchange.receive):
                 content = await whole.whole()
         TALLY.add(FAULTS[fault.kind.name])
-        failure = self._failure(request, fault, body)
-        return FaultyAnswer(whole, failure, content, wait, _headers(request, fault))
-
-    def _failure(self, request: Request, fault: Fault, body: BaseModel) -> Failure:
-        call = _call(request, body)
-        error = error_body(
-            fault.status,
-            model=call.model,
-            api_key=call.api_key,
-            retry_after_ms=fault.retry_after_ms,
-        )
-        connection = self._connection(request) if fault.kind.needs_connection else None
-        return Failure(fault, error, connection)
+        failure = _failure(exchange, fault, ask)
+        return FaultyReply(exchange, whole, failure, content, wait, _headers(exchange, fault))
 
 
-def _call(request: Request, body: BaseModel) -> Call:
-    """Return what decides of a request; what its API does not have is as if it were null."""
-    return Call(
-        model=getattr(body, "model", ""),
-        path=request.url.path,
-        stream=bool(getattr(body, "stream", None)),
-        user=getattr(body, "user", None),
-        api_key=key_of(request.headers.get("authorization")),
-        seed=getattr(body, "seed", None),
+def _failure(exchange: Exchange, fault: Fault, ask: Ask) -> Failure:
+    call = _call(exchange, ask)
+    error = error_body(
+        fault.status,
+        model=call.model,
+        api_key=call.api_key,
+        retry_after_ms=fault.retry_after_ms,
     )
+    connection = _connection(exchange) if fault.kind.needs_connection else None
+    return Failure(fault, exchange.envelope(error), error, connection)
+
+
+def _connection(exchange: Exchange, name: str = KIND) -> Connection:
+    timeout_s = exchange.state.settings.timeout_s
+    try:
+        return Connection.of(exchange.scope, exchange.receive, timeout_s)
+    except NoConnectionError as error:
+        raise invalid_header(
+            name, f"expected a kind that leaves the connection alone, as {error}, but got one"
+        ) from None
+
+
+def _call(exchange: Exchange, ask: Ask) -> Call:
+    """Return what decides of a request."""
+    return Call(
+        model=ask.model,
+        path=exchange.path,
+        stream=ask.stream,
+        user=ask.user,
+        api_key=key_of(exchange.header(b"authorization")),
+        seed=ask.seed,
+        says_failed=ask.says_failed,
+    )
+
+
+def _attempts_told(exchange: Exchange, key: str | None) -> int | None:
+    """Return how many attempts came before this one; None if they are to be counted by `key`.
+
+    Raises:
+        APIError: The client tells no number, or tells nothing and there is no key.
+    """
+    for name, first in ((_RETRIES, 0), (_ATTEMPTS, 1)):
+        if (value := exchange.header(name.encode())) is not None:
+            return _number(name, value, first) - first
+    if key is None:
+        raise invalid_header(
+            "X-FAULT-ATTEMPTS",
+            f"expected {_RETRIES} (which OpenAI's SDKs send), {_ATTEMPTS} or X-FAULT-KEY "
+            "beside it, but got none of them",
+        )
+    return None
 
 
 def _number(name: str, value: str, least: int) -> int:
@@ -249,9 +278,9 @@ def _number(name: str, value: str, least: int) -> int:
     return int(value)
 
 
-def _headers(request: Request, fault: Fault) -> RawHeaders:
+def _headers(exchange: Exchange, fault: Fault) -> RawHeaders:
     """Return the headers of an answer that fails, which say so."""
-    headers = [*openai_headers(request), (b"x-fault-injected", fault.kind.name.encode())]
+    headers = [*openai_headers(exchange), (b"x-fault-injected", fault.kind.name.encode())]
     if fault.retry_after_ms is not None:
         headers += [
             (b"retry-after-ms", b"%d" % fault.retry_after_ms),

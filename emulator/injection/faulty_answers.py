@@ -1,7 +1,7 @@
 """Answers that fail: where on the clock that happens, and the wire that the kinds write to."""
 
+import asyncio
 import math
-from asyncio import to_thread
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -9,22 +9,20 @@ from time import monotonic
 from typing import Protocol
 
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from emulator.answers.answer import Answer
-from emulator.contract.errors import ErrorBody, ErrorEnvelope
+from emulator.contract.errors import ErrorBody
 from emulator.faults.deciding import Fault
 from emulator.faults.kinds import split_events
+from emulator.serving.event_stream import EventStream, stream_of
 from emulator.serving.generation import Generation
-from emulator.timing.clock import Sleeps, running_clock, sleep_until
+from emulator.serving.opening import keep_alive, until_first_token
+from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan, Schedule, Until
 from emulator.transport.direct_write import RawHeaders
-from emulator.transport.sending import (
-    CLIENT_CLOSED_REQUEST,
-    EventStream,
-    ended_by_disconnect,
-)
+from emulator.transport.exchange import Exchange
+from emulator.transport.sending import CLIENT_CLOSED_REQUEST, Reply, ended_by_disconnect
 from emulator.transport.socket_control import Connection
 from tokenizer import TokenGenerator
 
@@ -77,7 +75,7 @@ class Place:
             return None
         size = plan.sse_batch_size
         slots = -(-plan.due_count(after_s) // size) * size
-        tokens = max(answer.left_after(slots) for answer in answers)
+        tokens = max(answer.departed_by(slots) for answer in answers)
         return cls(slots // size, tokens, slots, after_s, slots // size)
 
 
@@ -104,9 +102,17 @@ def instant_s(fault: Fault, plan: GenerationPlan, answers: Sequence[Answer]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How an answer fails: the error that tells its status, and the connection if it needs one."""
+    """How an answer fails.
+
+    Args:
+        fault: The kind and its options.
+        body: The error that tells the status, as the body of an answer.
+        error: The same error, for an event.
+        connection: The client's connection, if the kind acts on it.
+    """
 
     fault: Fault
+    body: bytes
     error: ErrorBody
     connection: Connection | None
 
@@ -116,10 +122,10 @@ async def wait_until(due_s: Callable[[], float], generation: Generation) -> None
 
     Args:
         due_s: Returns the instant, infinite while the engine has not come so far.
-        generation: What the instant is of.
+        generation: The answer.
     """
     while (instant_s := due_s()) == math.inf and generation.times is not None:
-        await generation.times.wait(instant_s)
+        await generation.times.sleep_until(instant_s)
     await sleep_until(generation.start_s + instant_s)
 
 
@@ -129,8 +135,7 @@ class _Wire:
     def __init__(self, failure: Failure) -> None:
         self.kind = failure.fault.kind
         self.slice_bytes = failure.fault.slice_bytes
-        self._error = failure.error
-        self._connection = failure.connection
+        self._failure = failure
         self._send: Send | None = None
         self.has_failed = False
 
@@ -138,7 +143,7 @@ class _Wire:
         """Write to `send` from now on."""
         self._send = send
 
-    async def send(self, message: dict[str, object]) -> None:
+    async def send(self, message: Message) -> None:
         """Send a message of ASGI."""
         if self._send is None:
             raise RuntimeError("a wire has to be bound before something is written to it")
@@ -162,9 +167,10 @@ class _Wire:
 
     @property
     def _connected(self) -> Connection:
-        if self._connection is None:
+        connection = self._failure.connection
+        if connection is None:
             raise RuntimeError(f"{self.kind.name} has no connection to act on")
-        return self._connection
+        return connection
 
 
 # --------------------------------------------------------------------------------------
@@ -172,22 +178,10 @@ class _Wire:
 # --------------------------------------------------------------------------------------
 
 
-class _Sleeps:
-    """The sleeps of a stream that ends early: after its last event it waits for nothing."""
-
-    def __init__(self, clock: Sleeps) -> None:
-        self.wait = clock.wait
-        self.forget = clock.forget
-        self.turn = clock.turn
-
-    async def sleep_until(self, _: float) -> None:
-        """Leave it to the failure when it comes."""
-
-
 class StreamToFail(_Wire):
     """A stream up to where it fails, and then what its kind makes of it.
 
-    To `EventStream` it is a stream whose end is the failure; to the kind it is the wire.
+    To its kind it is the wire.
     """
 
     def __init__(
@@ -205,26 +199,44 @@ class StreamToFail(_Wire):
         self._all_events = self._events.events
         self._end: list[bytes] | None = None
         self._next = place.next_event
+        self._lead = generation.lead
         self.place = place
         if place.splits:
             self._events.stop_before(place.tokens)
         self._events.events = place.events
 
-    def blocks(self, _: object) -> AsyncGenerator[bytes]:
-        """Return what yields all that comes before the failure, when it is due.
+    async def play(self, send: Send) -> None:
+        """Send all that comes before the failure, when it is due, and fail.
 
-        All goes through `send`, which the failure has to see.
+        A stream that was cut on purpose has ended well, even if its client is gone by then.
         """
+        self.bind(send)
         plan, place = self._generation.plan, self.place
-        schedule = Until(plan, place.events * plan.sse_batch_size, place.instant_s)
-        times = self._generation.times
-        return self._play(0, schedule, _Sleeps(running_clock() if times is None else times))
+        schedule = Until(plan, place.events * plan.sse_batch_size, total_s=0.0)
+        try:
+            await keep_alive(self._generation, self.write)
+            if self._lead and (place.events or not self._all_events):
+                await until_first_token(self._generation)
+                await self.write(self._taken_lead())
+            async with aclosing(self._blocks(0, schedule)) as blocks:
+                async for block in blocks:
+                    await self.write(block)
+            await self.fail()
+        except asyncio.CancelledError:
+            if self.has_failed:
+                return
+            raise
 
-    def _play(self, sent: int, schedule: Schedule, clock: Sleeps | None) -> AsyncGenerator[bytes]:
+    def _blocks(self, sent: int, schedule: Schedule) -> AsyncGenerator[bytes]:
         generation = self._generation
         return self._generator.generate(
-            self._events, schedule, generation.start_s, generation.pace, clock, sent
+            self._events, schedule, generation.start_s, generation.pace, generation.times, sent
         )
+
+    def _taken_lead(self) -> bytes:
+        """Return what leaves before the first token; once."""
+        lead, self._lead = self._lead, ()
+        return b"".join(lead)
 
     async def fail(self) -> None:
         """Wait until it is time, and let the kind act."""
@@ -245,10 +257,10 @@ class StreamToFail(_Wire):
             if events.is_quick:
                 text = self._render(first)
             else:
-                text = await to_thread(self._render, first)
-            pace.mark(monotonic(), 1, events.leaving(first, first + 1))
+                text = await asyncio.to_thread(self._render, first)
+            pace.mark(monotonic(), 1, events.departing(first, first + 1))
             if text:
-                return split_events(text.encode())
+                return split_events(self._taken_lead() + text.encode())
         self._end = split_events(await self._generation.end())
         return [self._end.pop(0)]
 
@@ -258,9 +270,11 @@ class StreamToFail(_Wire):
 
     async def rest(self) -> AsyncGenerator[bytes]:
         """Yield all that has not been taken, when it is due."""
+        if self._lead:
+            yield self._taken_lead()
         if self._next < self._all_events:
             generation = self._generation
-            blocks = self._play(self._next, generation.plan, generation.times)
+            blocks = self._blocks(self._next, generation.plan)
             async with aclosing(blocks):
                 async for block in blocks:
                     yield block
@@ -271,43 +285,17 @@ class StreamToFail(_Wire):
         return await self._generation.end()
 
     async def error_event(self) -> bytes:
-        """Return the event that tells of the failure's status."""
-        return self._generation.error(self._error)
+        """Return what tells of the failure's status within the stream."""
+        return self._generation.error(self._failure.error)
+
+    async def failed_event(self) -> bytes:
+        """Return the event whose answer says that it failed."""
+        return self._generation.failed_event(self._failure.error)
 
 
-class _StreamsEnd:
-    """What `EventStream` has in place of a generation: the failure is the end."""
-
-    def __init__(self, wire: StreamToFail, generation: Generation) -> None:
-        self._wire = wire
-        self._generation = generation
-
-    async def end(self) -> bytes:
-        """Fail; nothing is left to be sent."""
-        await self._wire.fail()
-        return b""
-
-    def error(self, error: ErrorBody) -> bytes:
-        """Return the event of an error of our own."""
-        return self._generation.error(error)
-
-    def finish(self, status: int) -> None:
-        """Note that the stream has ended; one that was cut on purpose has ended well."""
-        is_on_purpose = status == CLIENT_CLOSED_REQUEST and self._wire.has_failed
-        self._generation.finish(200 if is_on_purpose else status)
-
-
-class FaultyStream(EventStream):
-    """A stream that fails."""
-
-    def __init__(self, wire: StreamToFail, generation: Generation, headers: RawHeaders) -> None:
-        super().__init__(_StreamsEnd(wire, generation), wire.blocks, headers)
-        self._wire = wire
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        self._wire.bind(send)
-        await super().__call__(scope, receive, send)
+def faulty_stream(wire: StreamToFail, generation: Generation, headers: RawHeaders) -> EventStream:
+    """Return a stream that fails."""
+    return stream_of(generation, wire.play, headers)
 
 
 # --------------------------------------------------------------------------------------
@@ -324,14 +312,25 @@ class Whole(Protocol):
     def reported(self, body: bytes | bytearray, /) -> bytes | bytearray:
         """Return the answer with the report, if that was asked for."""
 
-    def finish_fault(self, status: int) -> None:
-        """Note that the answer, or what took its place, has left with a status."""
+
+class FailedWhole:
+    """The answer to a request that says that it failed, and why."""
+
+    def __init__(self, generation: Generation, error: ErrorBody) -> None:
+        self._error = error
+        self._generation = generation
+        self.reported = generation.reported
+
+    async def whole(self) -> bytes | bytearray:
+        """Return the answer as JSON."""
+        return self._generation.failed(self._error)
 
 
-class FaultyAnswer(_Wire, Response):
+class FaultyReply(_Wire, Reply):
     """A whole answer that fails, or the status in its place.
 
     Args:
+        exchange: The request.
         whole: The answer that it would be.
         failure: How it fails.
         content: The answer as JSON; None where the status takes its place.
@@ -341,26 +340,25 @@ class FaultyAnswer(_Wire, Response):
 
     def __init__(
         self,
+        exchange: Exchange,
         whole: Whole,
         failure: Failure,
         content: bytes | bytearray | None,
         wait: Callable[[], Awaitable[None]],
         headers: RawHeaders,
     ) -> None:
-        super().__init__(failure)
-        self.status_code = failure.fault.status if content is None else 200
-        self.background = None
+        _Wire.__init__(self, failure)
+        Reply.__init__(self, failure.fault.status if content is None else 200, headers)
         self.content = b""
+        self._exchange = exchange
         self._rendered = content
         self._whole = whole
         self._wait = wait
-        self._sent_headers = headers
         self._has_begun = False
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Send the answer, or what becomes of it."""
         self.bind(send)
-        status = CLIENT_CLOSED_REQUEST
         try:
             async with ended_by_disconnect(receive):
                 await self._wait()
@@ -368,12 +366,9 @@ class FaultyAnswer(_Wire, Response):
                     self.content = bytes(self._whole.reported(self._rendered))
                 self.has_failed = True
                 await self.kind.whole(self)
-            status = self.status_code
         except ClientDisconnect:
-            if self.has_failed:
-                status = self.status_code
-        finally:
-            self._whole.finish_fault(status)
+            if not self.has_failed:
+                self._exchange.status = CLIENT_CLOSED_REQUEST
         if not self._has_begun:
             # The client is gone and gets nothing, but BentoML's timer waits for a head.
             await self.begin(0)
@@ -382,17 +377,15 @@ class FaultyAnswer(_Wire, Response):
     async def begin(self, length: int) -> None:
         """Send the head of an answer that says this length."""
         self._has_begun = True
-        headers = [
+        self.headers = [
             (b"content-length", b"%d" % length),
             (b"content-type", b"application/json"),
-            *self._sent_headers,
+            *self.headers,
         ]
-        await self.send(
-            {"type": "http.response.start", "status": self.status_code, "headers": headers}
-        )
+        await self.start(self.send)
 
     async def refuse(self) -> None:
         """Answer with the failure's status."""
-        body = ErrorEnvelope(error=self._error).model_dump_json().encode()
+        body = self._failure.body
         await self.begin(len(body))
         await self.write(body)

@@ -1,10 +1,8 @@
 """The OpenAPI document, generated from the pydantic models, and the page that shows it offline."""
 
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import bentoml
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
@@ -17,16 +15,13 @@ from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.completions.schema import Completion, CompletionRequest
 from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
 from emulator.apis.models.schema import Health, Model, ModelList
-from emulator.apis.responses.schema import (
-    InputTokens,
-    InputTokensRequest,
-    ResponseEvent,
-    ResponsesRequest,
-)
-from emulator.apis.responses.schema import Response as ResponseObject
+from emulator.apis.responses.schema.answer import InputTokens, ResponseEvent
+from emulator.apis.responses.schema.answer import Response as ResponseObject
+from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
 from emulator.contract.errors import ErrorEnvelope
 from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders
+from emulator.transport.bentoml_seam import swagger_ui
 
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
@@ -51,8 +46,6 @@ _RESPONSES: list[type[BaseModel]] = [
     ResponseObject,
 ]
 
-# BentoML ships Swagger UI, so that the page needs nothing from the internet.
-_SWAGGER_UI = Path(bentoml.__file__).parent / "_internal" / "server" / "static_content"
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:"
@@ -224,8 +217,12 @@ def routes(version: str) -> list[BaseRoute]:
     async def serve_page(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers={"content-security-policy": _POLICY})
 
+    # BentoML ships Swagger UI, so that the page needs nothing from the internet.
+    assets = swagger_ui()
+    if assets is None:
+        return [Route("/openapi.json", serve_document)]
     return [
         Route("/openapi.json", serve_document),
         Route("/docs", serve_page),
-        Mount("/docs/assets", StaticFiles(directory=_SWAGGER_UI)),
+        Mount("/docs/assets", StaticFiles(directory=assets)),
     ]

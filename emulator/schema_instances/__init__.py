@@ -10,11 +10,14 @@ from .in_text import schema_in_text
 from .least import least_values
 from .making import instance
 from .strict import StrictFault, strict_fault
+from .style import PLAIN, Style
 from .values import dumps
 
 __all__ = [
+    "PLAIN",
     "SchemaError",
     "StrictFault",
+    "Style",
     "dumps",
     "instance",
     "least_values",

@@ -16,6 +16,7 @@ from .merging import Choice, Merger, Option, check_merged
 from .numbers import number
 from .objects import ObjectMaker
 from .parts import Part, Schema, Spot
+from .style import PLAIN, Style
 from .texts import TextMaker
 from .values import TYPES, dumps
 
@@ -30,12 +31,13 @@ _TELLING = {
 }
 
 
-def instance(schema: Schema, rng: random.Random) -> JsonValue:
+def instance(schema: Schema, rng: random.Random, style: Style = PLAIN) -> JsonValue:
     """Return a JSON value that is valid for `schema`, the same for the same state of `rng`.
 
     Args:
         schema: A JSON schema, draft 2020-12; unknown formats are ignored.
         rng: Decides all choices.
+        style: How to fill in what the schema leaves open.
 
     Raises:
         SchemaError: No instance exists, or none was found; a keyword is unknown or invalid; or the
@@ -46,7 +48,7 @@ def instance(schema: Schema, rng: random.Random) -> JsonValue:
     """
     document = Document(schema, Budget())
     checker = Checker(document)
-    maker = Maker(document, checker, rng)
+    maker = Maker(document, checker, rng, style)
     try:
         for _ in range(TRIES):
             value = maker.make([(schema, ())], 0, 0)
@@ -60,15 +62,18 @@ def instance(schema: Schema, rng: random.Random) -> JsonValue:
 class Maker:
     """Makes values for the schemas of a document."""
 
-    def __init__(self, document: Document, checker: Checker, rng: random.Random) -> None:
+    def __init__(
+        self, document: Document, checker: Checker, rng: random.Random, style: Style
+    ) -> None:
         self._budget = document.budget
         self._checker = checker
         self._rng = rng
+        self._whole_numbers = style.whole_numbers
         self._merger = Merger(document, rng)
         self._heights = Heights(document)
         self._texts = TextMaker(document, checker, rng)
         self._arrays = ArrayMaker(document, self.make, rng)
-        self._objects = ObjectMaker(document, checker, self.make, rng)
+        self._objects = ObjectMaker(document, checker, self.make, rng, style)
 
     def make(self, parts: Sequence[Part], depth: int, level: int) -> JsonValue:
         """Return a value that satisfies `parts`.
@@ -133,12 +138,18 @@ class Maker:
 
     def _checked_value(self, kind: str, spot: Spot, depth: int, level: int) -> JsonValue:
         doubtful = spot.having(*_CHECKED)
-        for turn in range(2 * TRIES if doubtful else 1):
-            # Every other time without optional parts, which may be what is not allowed.
-            deep = depth if turn % 2 == 0 else max(depth, RICH_DEPTH)
-            value = self._value(kind, spot, deep, level)
-            if all(self._checker.valid(schema, value, at, level) for schema, at in doubtful):
-                return value
+        whole = self._whole_numbers
+        try:
+            for turn in range(2 * TRIES if doubtful else 1):
+                # Every other time without optional parts, which may be what is not allowed, and
+                # half of them with fractions, which may be what is required.
+                deep = depth if turn % 2 == 0 else max(depth, RICH_DEPTH)
+                self._whole_numbers = whole and turn % 4 < 2
+                value = self._value(kind, spot, deep, level)
+                if all(self._checker.valid(schema, value, at, level) for schema, at in doubtful):
+                    return value
+        finally:
+            self._whole_numbers = whole
         raise UnsatisfiableError("no value was found that satisfies it", spot.path)
 
     def _value(self, kind: str, spot: Spot, depth: int, level: int) -> JsonValue:
@@ -149,7 +160,8 @@ class Maker:
         if kind == "string":
             return self._texts.make(spot)
         if kind in ("integer", "number"):
-            return number(spot, kind, self._rng, self._budget.spend)
+            whole = self._whole_numbers
+            return number(spot, kind, self._rng, self._budget.spend, whole=whole)
         return self._rng.random() < 0.5 if kind == "boolean" else None
 
 

@@ -16,9 +16,17 @@ Exact: TypeAlias = int | Fraction
 LARGE = 2**31 - 1  # a larger bound is an integer's width rather than a meaningful limit
 SMALL = 100  # the highest number without bounds
 _LARGEST = int(MAX_NUMBER)
+_MAX_WHOLE = 2**53  # up to which a double tells whole numbers apart
 
 
-def number(spot: Spot, kind: str, rng: random.Random, spend: Callable[[Path, int], None]) -> float:
+def number(
+    spot: Spot,
+    kind: str,
+    rng: random.Random,
+    spend: Callable[[Path, int], None],
+    *,
+    whole: bool = True,
+) -> float:
     """Return an integer or a number that satisfies the bounds and steps of `spot`.
 
     Args:
@@ -26,6 +34,7 @@ def number(spot: Spot, kind: str, rng: random.Random, spend: Callable[[Path, int
         kind: "integer" or "number".
         rng: Decides the choice.
         spend: Called with the number of steps; raises an error if they exceed the budget.
+        whole: Whether a number without a step is whole where the bounds allow it.
 
     Raises:
         SchemaError: The least common multiple of the steps is beyond a double.
@@ -33,7 +42,7 @@ def number(spot: Spot, kind: str, rng: random.Random, spend: Callable[[Path, int
     """
     bounds = Range.of(spot)
     step = _common_step(spot, kind)
-    for grid in [step] if step else bounds.grids():
+    for grid in [step] if step else bounds.grids(whole=whole):
         first, last = bounds.multiples(grid)
         for turn in range(TRIES if first <= last else 0):
             spend(spot.path, 4 if turn else 0)
@@ -80,8 +89,10 @@ class Range:
             raise UnsatisfiableError(message, spot.path)
         return cls(low, high, is_low_open, is_high_open)
 
-    def grids(self) -> Iterator[Exact]:
+    def grids(self, *, whole: bool) -> Iterator[Exact]:
         """Yield steps for numbers without multipleOf, the most readable first."""
+        if whole and max(map(abs, self.multiples(1))) <= _MAX_WHOLE:
+            yield 1
         yield Fraction(1, 100)
         yield Fraction(1, 10**6)
         if self.low is not None and self.high is not None and self.low < self.high:

@@ -14,6 +14,7 @@ from .errors import SchemaError, UnsatisfiableError, shown
 from .formats import WORDS
 from .limits import CHARACTERS_A_STEP, MAX_VALUES, RICH_DEPTH, TRIES
 from .parts import Make, Part, Schema, Spot
+from .style import Style
 from .values import dumps
 
 _Member: TypeAlias = Callable[[str], JsonValue]
@@ -24,12 +25,13 @@ class ObjectMaker:
     """Makes objects, whose values `make` makes."""
 
     def __init__(
-        self, document: Document, checker: Checker, make: Make, rng: random.Random
+        self, document: Document, checker: Checker, make: Make, rng: random.Random, style: Style
     ) -> None:
         self._budget = document.budget
         self._checker = checker
         self._make = make
         self._rng = rng
+        self._style = style
         # Kept alive, because other caches are by the id() of schemas.
         self._named: dict[str, Schema] = {}
 
@@ -52,7 +54,7 @@ class ObjectMaker:
         made = {name: member(name) for name in required}
         declared = list(dict.fromkeys(n for s in spot.schemas for n in s.get("properties", ())))
         is_rich = self._budget.is_rich(depth)
-        if is_rich:
+        if is_rich and self._style.fills_optional:
             self._add(made, spot, declared, high, member)
         elif len(made) < low:
             self._add(made, spot, self._rng.sample(declared, len(declared)), low, member)

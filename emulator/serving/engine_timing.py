@@ -4,24 +4,20 @@ import math
 import time
 from collections.abc import Sequence
 
-from starlette.requests import Request
-
-from emulator.answers.answer import Answer
-from emulator.apis.chat.prompt_ids import EnginePrompt
 from emulator.contract.error_words import RETRY_AFTER_S, invalid_header, overloaded
 from emulator.contract.errors import APIError
+from emulator.emulation.asked import Asked
 from emulator.engine.cache import private_keys
 from emulator.engine.config import EngineConfig
 from emulator.engine.metrics import EngineMetrics
+from emulator.engine.prompts import EnginePrompt
 from emulator.engine.runner import EngineRunner, TimedSequence
-from emulator.engine.scheduler import OverloadError, Scheduler, TooLongError
+from emulator.engine.scheduler import OverloadError, Scheduler
 from emulator.engine.times import TokenTimes
 from emulator.metrics import TALLY
-from emulator.serving.bodies import Asked
-from emulator.serving.generation import Generation
+from emulator.reading.reader import Ready
 from emulator.timing.clock import running_clock, sleep_until
-from emulator.timing.plan import GenerationPlan
-from emulator.transport.sending import Deadline
+from emulator.transport.exchange import Exchange
 
 
 class EngineTiming:
@@ -31,13 +27,10 @@ class EngineTiming:
         config: The engine.
         number: The worker's number, a label of its metrics.
         model: The model whose metrics are there before the first request.
-        timeout_s: The longest that an answer may take that is not streamed.
     """
 
-    def __init__(self, config: EngineConfig, number: str, model: str, timeout_s: float) -> None:
+    def __init__(self, config: EngineConfig, number: str, model: str) -> None:
         self.config = config
-        self._timeout_s = timeout_s
-        self._deadline = Deadline(timeout_s)
         scheduler = Scheduler[TimedSequence](config)
         self.metrics = EngineMetrics(scheduler, TALLY, number, [model])
         self.runner = EngineRunner(
@@ -48,13 +41,13 @@ class EngineTiming:
             observe_left=self.metrics.see_left,
         )
 
-    def times(self, asked: Asked) -> bool:
-        """Whether it times a request: one that says nothing of its times.
+    def applies_to(self, asked: Asked) -> bool:
+        """Tell whether the engine makes the times of a request: one that says nothing of them.
 
         Raises:
             APIError: The request asks for jitter, of which an engine knows nothing.
         """
-        if not asked.says_no_time:
+        if not asked.has_no_timing:
             return False
         for name in ("ttft_jitter", "itl_jitter"):
             if getattr(asked.emulation, name) is not None:
@@ -65,26 +58,20 @@ class EngineTiming:
                 )
         return True
 
-    def queue(
-        self,
-        request: Request,
-        model: str,
-        prompts: Sequence[EnginePrompt],
-        answers: Sequence[Answer],
-        plan: GenerationPlan,
-    ) -> TokenTimes:
-        """Queue the choices of a request, and return the times that its tokens will have.
+    def sequences(
+        self, exchange: Exchange, ready: Ready, prompts: Sequence[EnginePrompt]
+    ) -> list[TimedSequence]:
+        """Return the choices of a request as the engine takes them.
 
         It has arrived when its headers had, or its body, where that came in parts.
 
         Raises:
-            APIError: It does not fit into the cache, or too many wait.
+            APIError: One would never fit into the cache, or as many wait as may.
         """
-        start_s = request.scope["start_s"]
-        arrival_s = request.scope.get("body_s", start_s)
+        arrival_s = exchange.arrival_s or exchange.start_s
         sequences: list[TimedSequence] = []
-        each = len(answers) // len(prompts)
-        for index, answer in enumerate(answers):
+        each = len(ready.answers) // len(prompts)
+        for index, answer in enumerate(ready.answers):
             prompt = prompts[index // each]
             if index % each == 0:
                 keys = prompt.keys
@@ -93,41 +80,33 @@ class EngineTiming:
             sequences.append(
                 TimedSequence(
                     max(prompt.tokens, 1),
-                    max(plan.hidden_tokens + answer.slots, 1),
+                    max(ready.plan.hidden_tokens + answer.slots, 1),
                     arrival_s,
                     keys,
-                    model=model,
+                    model=ready.ask.model,
                     finish_reason=answer.finish_reason,
                     is_first_choice=index % each == 0,
                 )
             )
+        longest = max(sequences, key=lambda s: s.prompt_tokens + s.output_tokens)
+        if longest.prompt_tokens + longest.output_tokens > self.config.max_model_len:
+            raise self._too_long(longest)
+        if len(self.runner.scheduler.waiting) >= self.config.max_waiting:
+            raise self._overloaded()
+        return sequences
+
+    def queue(self, exchange: Exchange, sequences: Sequence[TimedSequence]) -> TokenTimes:
+        """Queue the choices of a request, and return the times that its tokens will have.
+
+        Raises:
+            APIError: As many wait as may.
+        """
         try:
             self.runner.submit(sequences)
         except OverloadError:
             raise self._overloaded() from None
-        except TooLongError:
-            raise self._too_long(sequences) from None
         self.metrics.touch()
-        return TokenTimes(self.runner, sequences, start_s)
-
-    async def whole(self, generation: Generation) -> bytes | bytearray:
-        """Return a whole answer when its last token has come.
-
-        Raises:
-            APIError: That takes longer than any answer may.
-        """
-        try:
-            with self._deadline:
-                return await generation.whole_in_time()
-        except TimeoutError:
-            raise APIError(
-                f"The engine did not finish this answer within {self._timeout_s:g} s, and an "
-                "answer that is not streamed must take less. Set 'stream' to true, ask for fewer "
-                "tokens, or raise the server's timeout_s.",
-                status=504,
-                type="server_error",
-                code="timeout_exceeded",
-            ) from None
+        return TokenTimes(self.runner, sequences, exchange.start_s)
 
     def _overloaded(self) -> APIError:
         if self.config.overload_status != 429:
@@ -141,9 +120,8 @@ class EngineTiming:
             headers={"retry-after": str(RETRY_AFTER_S)},
         )
 
-    def _too_long(self, sequences: Sequence[TimedSequence]) -> APIError:
-        longest = max(sequences, key=lambda s: s.prompt_tokens + s.output_tokens)
-        prompt, answer = longest.prompt_tokens, longest.output_tokens
+    def _too_long(self, sequence: TimedSequence) -> APIError:
+        prompt, answer = sequence.prompt_tokens, sequence.output_tokens
         return APIError(
             f"This model's maximum context length is {self.config.max_model_len} tokens. However, "
             f"you requested {prompt + answer} tokens ({prompt} in the messages, {answer} in the "

@@ -1,153 +1,125 @@
 """Keys and rate limits on the way of a request: 401, 429, and the x-ratelimit-* headers."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 from prometheus_client import Gauge
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Scope
 
 from emulator import metrics
-from emulator.apis.embeddings.endpoint import Embeddings
-from emulator.contract.bodies import GenerationRequest
 from emulator.contract.errors import APIError
-from emulator.emulation.header_fields import header_fields
 from emulator.limits.buckets import Verdict
-from emulator.limits.gate import Account, Gate
+from emulator.limits.gate import Account, Gate, Policy, Store
 from emulator.limits.words import Refusal, header_lines, too_many
 from emulator.metrics import TALLY
-from emulator.serving.counting import start_counting
-from emulator.timing.plan import GenerationPlan
+from emulator.reading.counting import PromptCount
+from emulator.transport.exchange import Exchange
 from emulator.transport.sending import ended_by_disconnect
 
 # Keys with a name and known models whose figures are told; more series would cost Prometheus dear.
 MAX_PAIRS_TOLD = 100
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+
+class Charged(Protocol):
+    """What limits ask of a request that is ready."""
+
+    count: PromptCount
+
+    @property
+    def token_limit(self) -> int | None:
+        """The request's own limit on tokens."""
+
+    @property
+    def planned_tokens(self) -> int:
+        """The tokens that it takes beside those of its prompt."""
 
 
 class Limiter:
-    """Applies a gate to requests; the scope of each keeps who asks and what the headers say.
+    """Applies keys and limits to requests.
 
     Args:
-        gate: Who may ask what.
-        models: The models of which metrics are kept.
+        open_store: Opens the store of the buckets, when there is first something to limit.
     """
 
-    def __init__(self, gate: Gate, models: tuple[str, ...]) -> None:
-        self._gate = gate
-        self._models = frozenset(models)
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        self._open_store = open_store
+        self._store: Store | None = None
+        self._policy: Policy | None = None
+        self._gate: Gate | None = None
         self._gauges: dict[tuple[str, str], list[Gauge]] = {}
 
-    def guard(self, endpoint: Endpoint) -> Endpoint:
-        """Return an endpoint that only those with a good key reach, with headers on its errors."""
+    def identify(self, exchange: Exchange, authorization: bytes | None) -> None:
+        """Note who asks.
 
-        async def guarded(request: Request) -> Response:
-            scope = request.scope
-            given = header_fields(scope).get(b"authorization")
-            caller = self._gate.identify(None if given is None else given.decode("latin-1"))
-            if isinstance(caller, Refusal):
-                raise _error(caller)
-            scope["caller"] = caller
-            try:
-                return await endpoint(request)
-            except ClientDisconnect:
-                raise
-            except Exception:
-                # An error before the request was counted, perhaps before its model was known.
-                if scope["method"] == "POST" and "limit_lines" not in scope:
-                    await self.look(request)
-                raise
+        Raises:
+            APIError: Keys are asked for, and this is none of them.
+        """
+        policy = exchange.state.policy
+        if policy is None:
+            return
+        given = None if authorization is None else authorization.decode("latin-1")
+        caller = self._gate_of(policy).identify(given)
+        if isinstance(caller, Refusal):
+            raise _error(caller)
+        exchange.caller = caller
 
-        return guarded
+    def _gate_of(self, policy: Policy) -> Gate:
+        if self._gate is None or self._policy is not policy:
+            if self._store is None:
+                self._store = self._open_store()
+            self._policy, self._gate = policy, Gate(policy, self._store)
+        return self._gate
 
-    async def look(self, request: Request) -> None:
+    def _account(self, exchange: Exchange) -> tuple[Gate, Account] | None:
+        policy, caller = exchange.state.policy, exchange.caller
+        if policy is None or caller is None:
+            return None
+        gate = self._gate_of(policy)
+        account = gate.account(caller, exchange.model)
+        return None if account is None else (gate, account)
+
+    async def look(self, exchange: Exchange) -> None:
         """Tell in the headers of an answer what is left, and take nothing."""
-        scope = request.scope
-        account = self._gate.account(scope["caller"], scope.get("model", ""))
-        if account is not None:
-            verdict = await self._gate.look(account)
-            scope["limit_lines"] = header_lines(account.limits, verdict)
+        found = self._account(exchange)
+        if found is not None:
+            gate, account = found
+            exchange.limit_lines = header_lines(account.limits, await gate.look(account))
 
-    async def admit(
-        self,
-        request: Request,
-        parsed: GenerationRequest,
-        plan: GenerationPlan,
-        count: Callable[[], asyncio.Future[int]],
-    ) -> asyncio.Future[int] | None:
+    async def admit(self, exchange: Exchange, ready: Charged) -> None:
         """Count a request against its limits.
 
         Its tokens are its own limit on them where it has one, else those of its prompt and the
         planned ones of all its choices.
 
-        Returns:
-            The count of the prompt's tokens, if it had to be known.
-
         Raises:
             APIError: It is refused.
             ClientDisconnect: The client went away.
         """
-        scope = request.scope
-        account = self._gate.account(scope["caller"], parsed.model)
-        if account is None:
-            return None
-        limits, counted, tokens = account.limits, None, 0
-        if limits.tokens is not None:
-            tokens = parsed.token_limit[1] or 0
-            if not tokens:
-                counted = count()
-                if not counted.done():
-                    await _known(request, counted)
-                planned = (plan.reasoning_tokens + plan.output_tokens) * parsed.choices
-                tokens = counted.result() + planned
-        taken = self._gate.take(account.digest, limits, tokens)
-        self._tell(scope, account, taken if isinstance(taken, Verdict) else await taken)
-        return counted
-
-    async def admit_embeddings(self, request: Request, wanted: Embeddings) -> None:
-        """Count a request for embeddings against its limits: its tokens are those of its inputs.
-
-        Raises:
-            APIError: It is refused.
-            ClientDisconnect: The client went away.
-        """
-        scope = request.scope
-        account = self._gate.account(scope["caller"], wanted.request.model)
-        if account is None:
+        found = self._account(exchange)
+        if found is None:
             return
-        limits, tokens = account.limits, 0
-        if limits.tokens is not None:
-            size = scope["size"] if wanted.embedded is None else 0
-            counted = start_counting(size, wanted.count)
-            if not counted.done():
-                await _known(request, counted)
-            tokens = counted.result()
-        taken = self._gate.take(account.digest, limits, tokens)
-        self._tell(scope, account, taken if isinstance(taken, Verdict) else await taken)
-
-    def _tell(self, scope: Scope, account: Account, verdict: Verdict | None) -> None:
-        """Tell what is left in the headers of the answer; refuse a request that has to wait.
-
-        Raises:
-            APIError: It is refused.
-        """
-        scope["limit_lines"] = header_lines(account.limits, verdict)
+        gate, account = found
+        tokens = 0
+        if account.limits.tokens is not None:
+            tokens = ready.token_limit or 0
+            if not tokens:
+                tokens = await _counted(exchange, ready.count) + ready.planned_tokens
+        taken = gate.take(account.digest, account.limits, tokens)
+        verdict = taken if isinstance(taken, Verdict) else await taken
+        exchange.limit_lines = header_lines(account.limits, verdict)
         if verdict is None:
             return
         if account.name is not None:
-            self._gauge(account.name, account.model, verdict)
+            self._tell(account.name, account.model, verdict, exchange.state.settings.models)
         if verdict.refused is not None:
             refusal = too_many(verdict, verdict.refused, account.model)
             TALLY.add(metrics.RATE_LIMITED[refusal.type])
             raise _error(refusal)
 
-    def _gauge(self, name: str, model: str, verdict: Verdict) -> None:
-        """Tell what is left to a key with a name, of a model that is known."""
+    def _tell(self, name: str, model: str, verdict: Verdict, models: tuple[str, ...]) -> None:
+        """Set the gauges of what is left to a key with a name, of a model that is known."""
         gauges = self._gauges.get((name, model))
         if gauges is None:
-            if model not in self._models or len(self._gauges) >= MAX_PAIRS_TOLD:
+            if model not in models or len(self._gauges) >= MAX_PAIRS_TOLD:
                 return
             gauges = self._gauges[name, model] = [
                 metrics.RATE_LIMIT_REMAINING.labels(name, model, kind)
@@ -159,10 +131,13 @@ class Limiter:
             TALLY.set(gauge, left)
 
 
-async def _known(request: Request, counted: asyncio.Future[int]) -> None:
-    """Return when a count is known, unless the client goes away."""
-    async with ended_by_disconnect(request.receive):
-        await asyncio.wait([counted])
+async def _counted(exchange: Exchange, count: PromptCount) -> int:
+    """Return the count of a prompt, unless the client goes away meanwhile."""
+    count.start()
+    if count.known is not None:
+        return count.known
+    async with ended_by_disconnect(exchange.receive):
+        return await count.tokens()
 
 
 def _error(refusal: Refusal) -> APIError:

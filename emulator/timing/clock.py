@@ -66,15 +66,6 @@ class Waiter(Protocol):
 class Sleeps(Protocol):
     """The time source of a stream of tokens: a `Clock`, or an engine."""
 
-    def wait(self, instant_s: float) -> asyncio.Future[None]:
-        """Return a future that is done when `instant_s` has come."""
-
-    def forget(self, waiter: asyncio.Future[None]) -> None:
-        """Drop a sleep that was cancelled."""
-
-    def turn(self) -> asyncio.Future[None]:
-        """Return a future that is done when it is the turn of a task that is late."""
-
     async def sleep_until(self, instant_s: float) -> None:
         """Sleep until `instant_s`."""
 
@@ -327,7 +318,7 @@ def _timerfd() -> tuple[int, Callable[[float], None], Callable[[], None]]:
     spec = (ctypes.c_long * 4)()
     absolute = 1  # TFD_TIMER_ABSTIME
     settime = ctypes.PyDLL(None).timerfd_settime
-    # Converting arguments and a result at each call would double its time.
+    # Converting arguments and a result at each call would take longer than the call.
     settime.restype = None
     arguments = (
         ctypes.c_int(fd),

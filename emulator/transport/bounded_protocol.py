@@ -6,19 +6,19 @@ uvicorn's own bounds are those of its other parser: with httptools it has none.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from time import monotonic
+from collections.abc import Callable, Container
 from typing import NoReturn
 
 import httptools
-from uvicorn.protocols.http import auto, httptools_impl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from starlette.types import ASGIApp
 
 from emulator import metrics
 from emulator.contract.errors import APIError, ErrorEnvelope
 from emulator.metrics import TALLY
 from emulator.timing.clock import running_clock
-from emulator.transport.direct_write import Cycle
+from emulator.timing.deadlines import Deadlines
+from emulator.transport.direct_write import new_cycle
+from emulator.transport.uvicorn_seam import STATUS_LINE, HttpToolsProtocol, install
 
 MAX_URL_BYTES = 8_192
 MAX_HEADER_BYTES = 16_384  # of one header's value
@@ -54,54 +54,16 @@ class _Nowhere(list[tuple[bytes, bytes]]):
 _NOWHERE = _Nowhere()
 
 
-class _HeadTimer:
-    """Ends requests whose headers do not arrive in time.
-
-    It knows just those whose headers came in parts, all of which have the same time: one timer
-    serves them, and others cost nothing.
-    """
-
-    def __init__(self) -> None:
-        self._ends_s: dict[BoundedProtocol, float] = {}  # in the order in which they come
-        self._is_watching = False
-
-    def add(self, connection: "BoundedProtocol") -> None:
-        """Give the headers that have begun to arrive their time."""
-        self._ends_s[connection] = monotonic() + HEADERS_TIMEOUT_S
-        if not self._is_watching:
-            self._is_watching = True
-            connection.loop.call_later(HEADERS_TIMEOUT_S, self._watch, connection.loop)
-
-    def discard(self, connection: "BoundedProtocol") -> None:
-        """Let go of a connection."""
-        self._ends_s.pop(connection, None)
-
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._ends_s
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Refuse what is late, and come back for the next."""
-        now_s = monotonic()
-        while self._ends_s:
-            connection, end_s = next(iter(self._ends_s.items()))
-            if end_s > now_s:
-                loop.call_later(end_s - now_s, self._watch, loop)
-                return
-            del self._ends_s[connection]
-            connection.end_late_headers()
-        self._is_watching = False
-
-
-_TIMER = _HeadTimer()
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection with bounds, each with an answer in OpenAI's envelope.
 
-    Offers to change to another protocol are ignored, as a server may (RFC 9110, 7.8). Java's
-    HttpClient makes one on every plain connection.
+    Offers to change to another protocol are ignored, as a server may (RFC 9110, 7.8), but for those
+    of a websocket where there is one. Java's HttpClient makes one on every plain connection.
     """
 
+    over: Callable[[ASGIApp], ASGIApp]
+    sockets: Container[str] = ()
+    _takes_socket = False
     _refusal: APIError | None = None  # where there is one nothing more is read
     _head_is_done = False
     _has_large_part = False
@@ -113,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to serve a client."""
         super().connection_made(transport)
+        self.app = self.over(self.app)
         # What the system does not take at once has to wait; nothing is put off to a later write.
         transport.set_write_buffer_limits(high=0)
         # uvicorn asks whether its log has handlers, and makes lines of a level that none takes.
@@ -138,11 +101,16 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._unproductive += size
             self._feed(data)
+        if not self._takes_socket:  # else another protocol has the connection
+            self._look_at_what_came()
+
+    def _look_at_what_came(self) -> None:
+        """Watch over a head that is not complete, or over a connection that has nothing to do."""
         if not self._head_is_done:
             if self._unproductive > MAX_HEADERS_BYTES:
                 self._refuse(self._too_large())
-            elif self not in _TIMER and self._refusal is None:
-                _TIMER.add(self)
+            elif self not in _HEADS and self._refusal is None:
+                _HEADS.add(self)
             return
         self._has_large_part = False
         if self._unproductive > MAX_HEADERS_BYTES:
@@ -184,7 +152,10 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            self._ignore_offer(data[offer.args[0] :])
+            if self._takes_socket:
+                self.handle_websocket_upgrade()
+            else:
+                self._ignore_offer(data[offer.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, APIError) else _malformed())
@@ -208,7 +179,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._feed(rest)
 
     def _should_upgrade(self) -> bool:
-        return False
+        return self._takes_socket
+
+    def _is_offer_of_socket(self) -> bool:
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return path in self.sockets and super()._should_upgrade()
 
     def _wait_for_next(self) -> None:
         """Close the connection in a while, as after an answer: what came was no request."""
@@ -243,8 +218,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_WAITING:
             raise _too_many_waiting()
         self._unproductive = 0
-        if self in _TIMER:
-            _TIMER.discard(self)
+        _HEADS.discard(self)
+        if self.parser.should_upgrade():
+            self._takes_socket = self._is_offer_of_socket()
         super().on_headers_complete()
         self.headers = _NOWHERE
 
@@ -264,7 +240,7 @@ class BoundedProtocol(HttpToolsProtocol):
         While an answer is under way, what follows may wait for the server, not for the client.
         """
         if self.cycle is not None and not self.cycle.response_complete:
-            _TIMER.add(self)
+            _HEADS.add(self)
         else:
             self._refuse(_headers_too_late())
 
@@ -286,7 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the client is gone."""
-        _TIMER.discard(self)
+        _HEADS.discard(self)
         super().connection_lost(exc)
 
     def _refuse(self, refusal: APIError) -> None:
@@ -294,7 +270,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             return
         self._refusal = refusal
-        _TIMER.discard(self)
+        _HEADS.discard(self)
         cycle = self.cycle
         if self.pipeline and cycle.more_body:  # its body broke off
             self.pipeline.popleft()
@@ -338,6 +314,10 @@ class BoundedProtocol(HttpToolsProtocol):
         return _headers_too_large("a request's headers")
 
 
+# Headers that came in parts, and are not complete yet; others cost nothing.
+_HEADS = Deadlines(HEADERS_TIMEOUT_S, BoundedProtocol.end_late_headers)
+
+
 class _Turn:
     """Lets a connection do something when it is its turn.
 
@@ -363,10 +343,16 @@ class _Turn:
         self._connection.transport.close()
 
 
-def bound_connections() -> None:
-    """Make the server that is about to start use `BoundedProtocol` and `Cycle`."""
-    httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
-    auto.AutoHTTPProtocol = BoundedProtocol
+def bound_connections(over: Callable[[ASGIApp], ASGIApp], sockets: Container[str]) -> None:
+    """Make the server that is about to start use `BoundedProtocol` and `DirectCycle`.
+
+    Args:
+        over: Returns the application to call in place of the server's own.
+        sockets: The paths at which offers of websockets are taken.
+    """
+    BoundedProtocol.sockets = sockets
+    BoundedProtocol.over = staticmethod(over)
+    install(BoundedProtocol, new_cycle)
 
 
 def _check_sizes(headers: list[tuple[bytes, bytes]]) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from starlette.responses import Response
 from starlette.types import Message, Scope, Send
+
+from emulator.transport.sending import Reply
 
 ANY = "*"
 # Pages of other origins have nothing to do with what is for operators.
@@ -50,21 +51,25 @@ class Cors:
                 return value if value in self._origins else None
         return None
 
-    def preflight(self, scope: Scope, origin: bytes) -> Response | None:
+    def preflight(self, scope: Scope, origin: bytes) -> Reply | None:
         """Return the answer to a browser's question before the request; None if it is none."""
         asked = dict(scope["headers"])
         if scope["method"] != "OPTIONS" or b"access-control-request-method" not in asked:
             return None
-        response = Response(status_code=204)
-        response.raw_headers = [
-            (b"access-control-allow-origin", origin),
-            (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
-            # A star would not stand for Authorization.
-            (b"access-control-allow-headers", asked.get(b"access-control-request-headers", b"*")),
-            (b"access-control-max-age", b"%d" % MAX_AGE_S),
-            (b"vary", b"Origin, Access-Control-Request-Headers"),
-        ]
-        return response
+        return Reply(
+            204,
+            [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+                # A star would not stand for Authorization.
+                (
+                    b"access-control-allow-headers",
+                    asked.get(b"access-control-request-headers", b"*"),
+                ),
+                (b"access-control-max-age", b"%d" % MAX_AGE_S),
+                (b"vary", b"Origin, Access-Control-Request-Headers"),
+            ],
+        )
 
     def telling(self, send: Send, origin: bytes) -> Send:
         """Return what sends an answer that pages of `origin` may read."""

@@ -1,12 +1,16 @@
-"""A short way out for whole answers and for parts of streams, past uvicorn's `send`."""
+"""Whole answers and parts of streams written to the connection, past uvicorn's `send`."""
 
-from typing import TypeAlias
+import sys
+from typing import Any, TypeAlias
 
-from starlette.types import Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from starlette.types import Receive, Send
+
+from emulator.transport.uvicorn_seam import STATUS_LINE, RequestResponseCycle
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
+# No body is as long; uvicorn counts down from what it takes for the length.
+MOST_OF_A_BODY = sys.maxsize // 2
 _CLOSES = b"connection: close\r\n"
 _as_line = b"%b: %b\r\n".__mod__  # a comprehension takes twice as long
 
@@ -17,12 +21,20 @@ def split_lines(lines: bytes) -> RawHeaders:
     return [(name, value) for name, _, value in named]
 
 
-class Cycle(RequestResponseCycle):
+class DirectCycle(RequestResponseCycle):
     """uvicorn's request and its answer.
 
-    uvicorn looks at each header by itself and several times, which with the headers of limits is a
-    twelfth of an answer, and asks for each part of a stream what it knows since the first.
+    uvicorn validates each header of each answer, and checks its state again for each chunk; we made
+    both ourselves. `benchmarks.throughput --measure whole cost` shows what that saves.
     """
+
+    def take_body(self) -> bytes | None:
+        """Return the body if all of it has arrived, without waiting; else None."""
+        if self.more_body or self.disconnected or self.waiting_for_100_continue:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()
+        return body
 
     async def send_whole(
         self, status: int, headers: RawHeaders, lines: bytes, body: bytes | memoryview
@@ -65,10 +77,45 @@ class Cycle(RequestResponseCycle):
         return True
 
 
-def short_way(send: Send) -> Cycle | None:
-    """Return where `send` leads, if nothing is in between that has to see what is sent.
+class Http10Cycle(DirectCycle):
+    """A request of HTTP/1.0, which knows no chunks: the connection's end ends a stream."""
 
-    Something is in between of all but `Front`'s answers, so that none of these is one to HEAD.
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - uvicorn's own type
+        """Send a part of an answer."""
+        if message["type"] == "http.response.start":
+            lengths = [value for name, value in message["headers"] if name == b"content-length"]
+            if not lengths:
+                # uvicorn frames a body in chunks unless it knows the length.
+                self.chunked_encoding, self.expected_content_length = False, sys.maxsize
+        elif self.expected_content_length > MOST_OF_A_BODY and not message.get("more_body", False):
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+    def send_part(self, part: bytes) -> bool:
+        """Send a part of a body as it is, unless the client is behind."""
+        if self.flow.write_paused:
+            return False
+        if not self.disconnected:
+            self.transport.write(part)
+        return True
+
+
+def new_cycle(*, scope: Any, **more: Any) -> DirectCycle:  # noqa: ANN401 - uvicorn's own types
+    """Return the cycle of a request, as uvicorn makes its own."""
+    cls = Http10Cycle if scope["http_version"] == "1.0" else DirectCycle
+    return cls(scope=scope, **more)
+
+
+def direct_cycle(send: Send) -> DirectCycle | None:
+    """Return the cycle that `send` belongs to; None if something in between has to see the answer.
+
+    Only `FastPath` hands a `send` on as it is, so that none of these answers is one to HEAD.
     """
     cycle = getattr(send, "__self__", None)
-    return cycle if isinstance(cycle, Cycle) and not cycle.access_log else None
+    return cycle if isinstance(cycle, DirectCycle) and not cycle.access_log else None
+
+
+def arrived_body(receive: Receive) -> bytes | None:
+    """Return the body of a request if all of it has arrived; else None, and `receive` tells."""
+    cycle = getattr(receive, "__self__", None)
+    return cycle.take_body() if isinstance(cycle, DirectCycle) else None

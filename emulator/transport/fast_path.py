@@ -1,98 +1,168 @@
-"""A way past BentoML's middleware for the two paths that carry load, with its metrics kept true.
+"""A way past BentoML's middleware for the requests that carry load, with its metrics kept true.
 
 Six layers of middleware, two routers and their send wrappers cost about half of a request.
 """
 
+import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from importlib.metadata import version
+from typing import Protocol
 
-from bentoml._internal.context import server_context
-from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
-from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from emulator.metrics import FLUSH_EVERY_S, TALLY
+from emulator import metrics
+from emulator.metrics import TALLY
+from emulator.transport import bentoml_seam, uvicorn_seam
+from emulator.transport.bentoml_seam import AnswerError, EndpointMetrics, Surroundings
+from emulator.transport.bounded_protocol import bound_connections
 from emulator.transport.cors import Cors
 from emulator.transport.socket_control import RECEIVE
-from emulator.transport.surroundings import adapt
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-AnyLayer = TypeVar("AnyLayer")
-
-# What BentoML puts around a service by default: all of it is replaced or does nothing here.
-# Whatever else the operator configures (CORS, a limit of concurrency) has to see every request.
-_TRAFFIC = RunnerTrafficMetricsMiddleware
-_REPLACEABLE = {
-    "ServerErrorMiddleware",
-    "RunnerTrafficMetricsMiddleware",
-    "OpenTelemetryMiddleware",
-    "AccessLogMiddleware",
-    "TimeoutMiddleware",
-    "Shortcut",
-    "ContextMiddleware",
-    "ExceptionMiddleware",
-}
+logger = logging.getLogger("bentoml.openai_emulator")
 
 
-class Shortcut:
-    """Middleware that, when the service starts, puts a `Front` before all middleware.
+class Answers(Protocol):
+    """An endpoint."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI has it."""
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer one request; return the status."""
+
+
+class FastPath:
+    """Answers the POST requests of some endpoints, and passes on everything else.
+
+    Until it is opened it passes everything on. ``endpoints`` are those that it has, by path,
+    ``sockets`` those of websockets; ``uvicorn_lacks`` names what this version of uvicorn
+    does not have, so that its own way is taken.
+
+    Args:
+        cors: Tells browsers whose pages may read an answer, if anybody's may.
+    """
+
+    def __init__(self, cors: Cors | None) -> None:
+        self.endpoints: dict[str, Answers] = {}
+        self.sockets: dict[str, ASGIApp] = {}
+        self._cors = cors
+        self.uvicorn_lacks = uvicorn_seam.lacking()
+        self._surroundings: Surroundings | None = None
+        self._open: dict[str, tuple[Answers, EndpointMetrics]] = {}
+
+    def add(self, path: str, endpoint: Answers) -> None:
+        """Answer POST requests of a path, too; BentoML makes the service last of all."""
+        self.endpoints[path] = endpoint
+        if self._surroundings is not None:
+            self._open[path] = endpoint, self._surroundings.metrics_of(path)
+
+    def open(self, surroundings: Surroundings) -> None:
+        """Answer requests from now on."""
+        self._surroundings = surroundings
+        for path, endpoint in self.endpoints.items():
+            self.add(path, endpoint)
+
+    def over(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that answers here, or else by `app`."""
+
+        def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            if scope["type"] == "http" and scope["method"] == "POST":
+                found = self._open.get(scope["path"])
+                if found is not None:
+                    return self._answer(*found, scope, receive, send)
+            return app(scope, receive, send)
+
+        return serve
+
+    async def _answer(
+        self,
+        endpoint: Answers,
+        counted: EndpointMetrics,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        start_s = time.monotonic()
+        counted.begin(start_s)
+        if self._cors is not None:
+            origin = self._cors.allowed(scope)
+            if origin is not None:
+                send = self._cors.telling(send, origin)
+        status = 500
+        try:
+            status = await endpoint.answer(scope, receive, send)
+        finally:
+            counted.end(status, time.monotonic() - start_s)
+
+
+class FastPathInstaller:
+    """Middleware that opens the fast path when the service starts.
 
     Args:
         app: What follows.
-        endpoints: The functions that answer POST requests, by path; filled when the service starts.
-        answer_error: Turns an exception into a response.
+        fast_path: The fast path.
+        answer_error: Answers for routes that are not there.
         cors: Lets pages of other origins read answers, unless the operator has BentoML do so.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        endpoints: Mapping[str, Endpoint],
-        answer_error: Callable[[Request, Exception], Awaitable[Response]],
-        cors: Cors | None = None,
+        self, app: ASGIApp, fast_path: FastPath, answer_error: AnswerError, cors: Cors | None
     ) -> None:
         self.app = app
-        self._endpoints = endpoints
+        self._fast_path = fast_path
         self._answer_error = answer_error
         self._cors = cors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; install the front when the service starts."""
+        """Pass the request on; open the fast path when the service starts."""
         if scope["type"] == "lifespan":
-            self._install(scope["app"])
+            self._install(Surroundings(scope["app"]))
         await self.app(scope, receive, send)
 
-    def _install(self, outer: Starlette) -> None:
-        stack = outer.middleware_stack
-        if stack is None:
-            raise RuntimeError("a service that starts has its middleware")
-        layers = _layers(stack)
-        traffic = _first(layers, RunnerTrafficMetricsMiddleware)
-        adapt(outer, _first(layers, ExceptionMiddleware))
-        cors = None if _first(layers, CORSMiddleware) else self._cors
-        if traffic and {type(layer).__name__ for layer in layers} <= _REPLACEABLE:
-            stack = Front(stack, traffic, self._endpoints, self._answer_error)
-        outer.middleware_stack = _Outermost(stack, cors, self._endpoints)
+    def _install(self, surroundings: Surroundings) -> None:
+        surroundings.adapt(self._answer_error)
+        lacking = surroundings.lacking()
+        if not lacking:
+            self._fast_path.open(surroundings)
+        cors = None if surroundings.has_cors else self._cors
+        outermost = _Outermost(surroundings.stack, cors, self._fast_path)
+        surroundings.replace(self._fast_path.over(outermost))
+        _tell("bentoml", lacking, bentoml_seam.COST)
+        _tell("uvicorn", self._fast_path.uvicorn_lacks, uvicorn_seam.COST)
 
 
-def _first(layers: list[ASGIApp], kind: type[AnyLayer]) -> AnyLayer | None:
-    """Return the outermost middleware of a kind."""
-    return next((layer for layer in layers if isinstance(layer, kind)), None)
+def speed_up_connections(fast_path: FastPath, idle_s: float) -> None:
+    """Have the server that is about to start write answers past uvicorn, if its version allows.
+
+    Args:
+        fast_path: Answers before all else.
+        idle_s: How long a connection may be idle between two requests.
+    """
+    if not fast_path.uvicorn_lacks:
+        bound_connections(fast_path.over, fast_path.sockets)
+    if bentoml_seam.worker_number() is not None and (lacking := uvicorn_seam.configure(idle_s)):
+        logger.warning(
+            "bounds of connections do not count, as uvicorn %s lacks %s",
+            version("uvicorn"),
+            ", ".join(lacking),
+        )
 
 
-def _layers(app: ASGIApp) -> list[ASGIApp]:
-    """Return the middleware around a router, from the outside in."""
-    layers = []
-    while not isinstance(app, Router):
-        layers.append(app)
-        app = getattr(app, "app")  # noqa: B009 - what every middleware has, and no type tells
-    return layers
+def _tell(package: str, lacking: list[str], cost: str) -> None:
+    """Tell in the log and the metrics whether answers go past a package."""
+    metrics.FAST_PATH.labels(package).set(not lacking)
+    if lacking:
+        logger.warning(
+            "fast path %s=off: %s %s lacks %s. %s",
+            package,
+            package,
+            version(package),
+            ", ".join(lacking),
+            cost,
+        )
+    else:
+        logger.info("fast path %s=on", package)
 
 
 class _Outermost:
@@ -101,19 +171,24 @@ class _Outermost:
     Args:
         app: What follows.
         cors: Lets pages of other origins read answers.
-        endpoints: What reads headers in any encoding, by path.
+        fast_path: Its endpoints read headers in any encoding, and its sockets are served here.
     """
 
-    def __init__(self, app: ASGIApp, cors: Cors | None, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, cors: Cors | None, fast_path: FastPath) -> None:
         self._app = app
         self._cors = cors
-        self._endpoints = endpoints
+        self._endpoints = fast_path.endpoints
+        self._sockets = fast_path.sockets
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request; no coroutine of its own, which would cost each of them."""
-        scope[RECEIVE] = receive
+        if scope["type"] == "websocket":
+            return self._sockets.get(scope["path"], _refuse)(scope, receive, send)
         if scope["type"] != "http":
             return self._app(scope, receive, send)
+        if scope["path"] == "/metrics":
+            TALLY.flush()
+        scope[RECEIVE] = receive
         if scope["path"] not in self._endpoints:
             scope["headers"] = [(name, _as_utf8(value)) for name, value in scope["headers"]]
         if self._cors is not None:
@@ -126,6 +201,12 @@ class _Outermost:
         return self._app(scope, receive, send)
 
 
+async def _refuse(_: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a websocket, with 403."""
+    await receive()
+    await send({"type": "websocket.close"})
+
+
 def _as_utf8(value: bytes) -> bytes:
     """Return a header in the encoding that BentoML's access log takes all of them for."""
     if value.isascii():
@@ -135,97 +216,3 @@ def _as_utf8(value: bytes) -> bytes:
     except UnicodeDecodeError:
         return value.decode("latin-1").encode()
     return value
-
-
-class Front:
-    """Answers the POST requests that it knows, and passes on everything else.
-
-    Args:
-        app: BentoML's whole application.
-        traffic: BentoML's middleware that counts requests, whose metrics are fed from here.
-        endpoints: The functions that answer POST requests, by path.
-        answer_error: Turns an exception into a response.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        traffic: RunnerTrafficMetricsMiddleware,
-        endpoints: Mapping[str, Endpoint],
-        answer_error: Callable[[Request, Exception], Awaitable[Response]],
-    ) -> None:
-        self._app = app
-        self._traffic = traffic
-        self._endpoints = endpoints
-        self._answer_error = answer_error
-        self._metrics: dict[str, EndpointMetrics] = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["path"] == "/metrics":
-            TALLY.flush()
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        scope["start_s"] = start_s = time.monotonic()
-        metrics = self._metrics.get(scope["path"])
-        if metrics is None:
-            metrics = self._metrics[scope["path"]] = EndpointMetrics(self._traffic, scope["path"])
-        request = Request(scope, receive, send)
-        metrics.begin(start_s)
-        status = 500
-        try:
-            try:
-                response = await endpoint(request)
-            except Exception as error:
-                response = await self._answer_error(request, error)
-                if response.status_code == 500:
-                    await response(scope, receive, send)
-                    raise
-            status = response.status_code
-            await response(scope, receive, send)
-        finally:
-            metrics.end(status, time.monotonic() - start_s)
-            # It leads to the connection, and that to the scope: nothing else makes them garbage
-            # that only a collection finds.
-            scope.pop(RECEIVE, None)
-
-
-class EndpointMetrics:
-    """BentoML's request metrics of one path."""
-
-    def __init__(self, traffic: RunnerTrafficMetricsMiddleware, path: str) -> None:
-        if not traffic._is_setup:
-            traffic._setup()
-        self._traffic = traffic
-        service = {
-            "service_name": server_context.bento_name,
-            "service_version": server_context.bento_version,
-            "runner_name": server_context.service_name,
-        }
-        self._labels = {"endpoint": path, **service}
-        self._in_progress = traffic.metrics_request_in_progress.labels(**self._labels)
-        self._last_request = traffic.metrics_last_request_timestamp.labels(**service)
-        self._stamped_s = 0.0
-        self._by_status: dict[int, tuple[Any, Any]] = {}
-
-    def begin(self, now_s: float) -> None:
-        """Note that a request has come, at `now_s` on ``time.monotonic()``."""
-        TALLY.add(self._in_progress)
-        if now_s >= self._stamped_s + FLUSH_EVERY_S:
-            self._stamped_s = now_s
-            self._last_request.set_to_current_time()
-
-    def end(self, status: int, duration_s: float) -> None:
-        """Note that a request was answered."""
-        if status not in self._by_status:
-            labels = {**self._labels, "http_response_code": status}
-            self._by_status[status] = (
-                self._traffic.metrics_request_total.labels(**labels),
-                self._traffic.metrics_request_duration.labels(**labels),
-            )
-        total, duration = self._by_status[status]
-        TALLY.add(total)
-        TALLY.observe(duration, duration_s)
-        TALLY.add(self._in_progress, -1)

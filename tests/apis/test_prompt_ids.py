@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.apis.chat.prompt_ids import chat_prompt_ids, legacy_prompt_ids
-from emulator.apis.chat.prompt_tokens import count_chat_prompt, count_legacy_prompt
+from emulator.apis.chat.prompt import ChatPrompt, prompt_ids
+from emulator.apis.completions.prompt import CompletionPrompt
 from schemas import ChatCompletionRequest, CompletionRequest
 from tests.support.wire import ENCODINGS
 
@@ -38,16 +38,17 @@ def test_as_many_as_are_counted(model: str, chat: list[dict[str, object]], tools
     """A chat has as many ids as usage says it has tokens, functions and images included."""
     fields: dict[str, object] = {"model": model, "messages": chat}
     request = ChatCompletionRequest.model_validate(fields | ({"tools": [TOOL]} if tools else {}))
-    assert len(chat_prompt_ids(request)) == count_chat_prompt(request, request.prompt())
+    assert len(prompt_ids(request)) == ChatPrompt(request).count()
 
 
 @pytest.mark.parametrize("prompt", ["", "Hello!", ["a", "b c"], [1, 2, 3], [[1], [2, 3]], None])
 def test_legacy_prompts(prompt: object) -> None:
     """Each prompt of a legacy completion has its own ids, as many as are counted."""
     request = CompletionRequest.model_validate({"model": "m", "prompt": prompt})
-    ids = legacy_prompt_ids(request)
+    prompts = CompletionPrompt(request)
+    ids = prompts.ids()
     assert len(ids) == len(request.prompt)
-    assert sum(map(len, ids)) == count_legacy_prompt(request)
+    assert sum(map(len, ids)) == prompts.count()
 
 
 def test_a_longer_conversation_begins_alike() -> None:
@@ -55,7 +56,7 @@ def test_a_longer_conversation_begins_alike() -> None:
     first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi there"}]
     then = [*first, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Why?"}]
     one, other = (
-        chat_prompt_ids(ChatCompletionRequest.model_validate({"model": "m", "messages": turns}))
+        prompt_ids(ChatCompletionRequest.model_validate({"model": "m", "messages": turns}))
         for turns in (first, then)
     )
     assert other[: len(one)] == one

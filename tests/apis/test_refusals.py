@@ -8,7 +8,7 @@ import pytest
 from openai.types.responses import Response
 
 from conftest import sdk_client
-from emulator.apis.chat.refusals import is_reasoning_model
+from emulator.apis.chat.reasoning_models import reasoning_model
 from tests.support.sdk import complete, message_of, refused
 from tests.support.server import Server
 from tests.support.wire import chat, headers
@@ -257,8 +257,26 @@ RESPONSES: dict[str, tuple[dict[str, object], str, str | None, str]] = {
     "temperature": (
         asking(model="o3", temperature=0.2),
         "temperature",
-        "unsupported_value",
-        NO_TEMPERATURE,
+        None,
+        "Unsupported parameter: 'temperature' is not supported with this model.",
+    ),
+    "top_p": (
+        asking(model="gpt-5.1", top_p=0.2, reasoning={"effort": "low"}),
+        "top_p",
+        None,
+        "Unsupported parameter: 'top_p' is not supported with this model.",
+    ),
+    "top_logprobs": (
+        asking(model="gpt-5", top_logprobs=1),
+        "top_logprobs",
+        "unsupported_parameter",
+        "logprobs are not supported with reasoning models.",
+    ),
+    "log probabilities": (
+        asking(model="gpt-5.6-terra", include=["message.output_text.logprobs"]),
+        "include",
+        "unsupported_parameter",
+        "logprobs are not supported with reasoning models.",
     ),
     "tool_choice": (
         asking(tool_choice="required"),
@@ -309,7 +327,11 @@ RESPONSES_TAKEN: dict[str, dict[str, object]] = {
     "strict format": asking(text=as_text(STRICT)),
     "loose format": asking(text=as_text(OPEN, strict=False)),
     "loose function": asking(tools=[function(OPTIONAL, strict=False)]),
-    "modes without tools": asking(tool_choice="auto"),
+    "modes without tools": asking(tool_choice="auto", parallel_tool_calls=False),
+    "temperature without reasoning": asking(
+        model="gpt-5.1", temperature=0.2, top_p=0.5, reasoning={"effort": "none"}
+    ),
+    "temperature where no reasoning is the default": asking(model="gpt-5.2", temperature=0.2),
 }
 
 
@@ -354,6 +376,8 @@ def test_what_openai_takes(client: openai.OpenAI, kind: str) -> None:
         ("gpt-5", True),
         ("gpt-5.1-codex", True),
         ("gpt-5-nano-2025-08-07", True),
+        ("gpt-5.2-chat-latest", True),
+        ("gpt-6-luna", True),
         ("ft:o4-mini-2025-04-16:org::id", True),
         ("gpt-5-chat-latest", False),
         ("gpt-4o", False),
@@ -365,7 +389,7 @@ def test_what_openai_takes(client: openai.OpenAI, kind: str) -> None:
 )
 def test_families_of_reasoning_models(model: str, reasons: object) -> None:
     """A model reasons by its name's family."""
-    assert is_reasoning_model(model) is reasons
+    assert (reasoning_model(model) is not None) is reasons
 
 
 def test_many_unanswered_calls_are_told_in_short(client: openai.OpenAI) -> None:

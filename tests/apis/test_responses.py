@@ -2,45 +2,67 @@
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from http.client import HTTPConnection
 from typing import Any
 
 import psutil
 import pytest
+from starlette.types import Send
 
-from emulator.serving.events import error_chunk
-from emulator.transport.sending import Deadline, EventStream
-from schemas import ErrorBody
-from tests.support.server import Server, eventually
+from emulator.contract.error_words import overloaded
+from emulator.serving.event_stream import EventStream
+from emulator.settings import Settings
+from emulator.state import State
+from emulator.transport.exchange import Exchange
+from schemas import ErrorBody, ErrorEnvelope
+from tests.support.server import Server, eventually, is_alive
 from tests.support.wire import ANSWER_TIMEOUT_S, CHAT_PATH, Post, chat, headers, unread
 
 
-async def broken_blocks() -> AsyncGenerator[bytes]:
-    """Yield one block, and fail."""
-    yield b"data: {}\n\n"
+class InWords:
+    """Writes a failure as an event of its own."""
+
+    def error(self, error: ErrorBody) -> bytes:
+        """Return the event."""
+        return f"data: {ErrorEnvelope(error=error).model_dump_json()}\n\n".encode()
+
+
+async def broken(send: Send) -> None:
+    """Send one block, and fail."""
+    await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
     raise RuntimeError("out of paper")
 
 
-class Unheeded:
-    """A stream that nobody wants to know the end of."""
-
-    async def end(self) -> bytes:
-        """Return nothing more."""
-        return b""
-
-    def error(self, error: ErrorBody) -> bytes:
-        """Return the event of a failure."""
-        return error_chunk(error).encode()
-
-    def finish(self, status: int) -> None:
-        """Take no notice."""
+async def busy(send: Send) -> None:
+    """Send one block, and find no helper for the rest."""
+    await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+    raise overloaded()
 
 
-def test_fault_within_a_stream_is_told() -> None:
-    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly."""
+@pytest.mark.parametrize(
+    ("play", "status", "code", "message"),
+    [
+        (broken, 500, None, "The server had an error while processing your request."),
+        (
+            busy,
+            503,
+            "server_is_overloaded",
+            "The server is currently overloaded. Please try again later.",
+        ),
+    ],
+)
+def test_fault_within_a_stream_is_told(
+    caplog: pytest.LogCaptureFixture,
+    play: Callable[[Send], Awaitable[None]],
+    status: int,
+    code: str | None,
+    message: str,
+) -> None:
+    """A stream that fails ends with OpenAI's error in an event of its own, and ends properly.
+
+    A fault of our own is logged with its traceback, and a busy server is none.
+    """
     sent: list[Any] = []
 
     async def run() -> None:
@@ -51,19 +73,16 @@ def test_fault_within_a_stream_is_told() -> None:
         async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
             sent.append(message)
 
-        await EventStream(Unheeded(), lambda _: broken_blocks(), [])({}, receive, send)
+        exchange = Exchange({"type": "http"}, receive, State(Settings()))
+        await EventStream(exchange, play, InWords(), [])({}, receive, send)
+        assert exchange.status == status
 
     asyncio.run(run())
     start, first, error, end = sent
     assert (start["status"], first["body"]) == (200, b"data: {}\n\n")
-    assert json.loads(error["body"].removeprefix(b"data: ")) == {
-        "error": {
-            "message": "The server had an error while processing your request.",
-            "type": "server_error",
-            "param": None,
-            "code": None,
-        }
-    }
+    told = json.loads(error["body"].removeprefix(b"data: "))["error"]
+    assert (told["message"], told["code"]) == (message, code)
+    assert bool(caplog.records) == (status == 500)
     assert (end["body"], end["more_body"]) == (b"", False)
 
 
@@ -91,38 +110,21 @@ def test_composing_ends_with_its_client(one_worker: Server) -> None:
     schema = {"type": "array", "minItems": 500, "items": {"type": "integer"}}
     wanted = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": schema}}
     asked = Post(chat(n=128, response_format=wanted), headers(0, 0, 1))
+    used_s = {helper: cpu_s(helper) for helper in one_worker.helpers}
+
+    def busy() -> list[psutil.Process]:
+        """Return the helpers that have taken 0.3 s of CPU since the request was sent."""
+        return [h for h in one_worker.helpers if cpu_s(h) > used_s.get(h, 0) + 0.3]
+
     with unread(one_worker.address, [asked]):
-        assert eventually(lambda: busiest(one_worker) > 25)
-    assert eventually(lambda: busiest(one_worker) < 15, timeout_s=1)
+        assert eventually(lambda: len(busy()) > 0)
+        composing = busy()
+    assert eventually(lambda: not any(map(is_alive, composing)))
 
 
-def busiest(server: Server) -> float:
-    """Return how busy the busiest helper is, in percent of a core."""
-    found = [0.0]
-    for each in server.helpers:
-        with suppress(psutil.NoSuchProcess):
-            found.append(each.cpu_percent(0.1))
-    return max(found)
-
-
-def test_deadline_ends_each_task_in_its_own_time() -> None:
-    """Tasks that begin apart end apart, never early; one that is in time is left alone."""
-    deadline = Deadline(0.1)
-
-    async def take(start_s: float, time_s: float) -> float:
-        """Return how long the body of the `with` lasted, below 0 if it was ended."""
-        await asyncio.sleep(start_s)
-        begun_s = time.monotonic()
-        try:
-            with deadline:
-                await asyncio.sleep(time_s)
-        except TimeoutError:
-            return begun_s - time.monotonic()
-        return time.monotonic() - begun_s
-
-    async def run() -> tuple[float, float, float, float]:
-        return await asyncio.gather(take(0, 60), take(0.03, 0.02), take(0.05, 60), take(0.3, 60))
-
-    first, in_time, second, later = asyncio.run(run())
-    assert in_time > 0
-    assert all(0.1 <= -ended_s < 0.5 for ended_s in (first, second, later))
+def cpu_s(process: psutil.Process) -> float:
+    """Return the CPU time that a process has taken, in s; 0 if it has ended."""
+    try:
+        return float(sum(process.cpu_times()[:2]))
+    except psutil.NoSuchProcess:
+        return 0.0

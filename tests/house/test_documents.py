@@ -26,7 +26,7 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 from emulator import metrics
-from emulator.apis.responses.schema import ResponsesRequest
+from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.faults.asking import (
     DEFAULT_SLICE_BYTES,
     DEFAULT_STATUS,
@@ -173,6 +173,8 @@ def check_pytest(words: Sequence[str]) -> None:
 def check_python(words: Sequence[str]) -> None:
     """A script exists, and so does each option that it is given."""
     script = f"{words[2].replace('.', '/')}.py" if words[1] == "-m" else words[1]
+    if not (REPOSITORY / script).exists():  # a package
+        script = script.replace(".py", "/__main__.py")
     source = (REPOSITORY / script).read_text()
     if script.startswith("benchmarks/"):  # which share some
         source += (REPOSITORY / "benchmarks" / "kit" / "server.py").read_text()
@@ -373,7 +375,10 @@ def test_table_of_headers_is_the_codes() -> None:
         )
         limits = f"{schema['minimum']:g} to {schema['maximum']}" if "minimum" in schema else ""
         assert range_ == limits.replace(".0", ""), name
-        expected = {"X-REASONING-LENGTH": "0, or by `reasoning_effort`"}
+        expected = {
+            "X-REASONING-LENGTH": "0, or by `reasoning_effort`",
+            "X-OPTIONAL": "fill, omit in calls that are not strict",
+        }
         assert default == expected.get(name, default_of(name)), name
 
 
@@ -397,7 +402,11 @@ def test_clients_are_told_of_every_kind() -> None:
     text = page("docs/failures.md").text
     for streamed, title in enumerate(("Whole answers:", "## What clients")):
         rows = table(text.partition(title)[2].partition("\n\nWhole")[0], "kind")
-        kinds = [kind.name for kind in KINDS.values() if kind.fits(stream=bool(streamed))]
+        kinds = [
+            kind.name
+            for kind in KINDS.values()
+            if kind.fits(stream=bool(streamed), says_failed=False)  # they are asked for chats
+        ]
         assert [names(row[0])[0] for row in rows] == kinds
 
 
@@ -497,6 +506,14 @@ def test_report_is_as_shown(http: httpx.Client) -> None:
 def shapes(report: dict[str, Any]) -> dict[str, Any]:
     """Return the names of a report's figures."""
     return {name: [*value] if isinstance(value, dict) else None for name, value in report.items()}
+
+
+def test_every_named_variable_is_a_setting() -> None:
+    """Every variable of a page with the settings' prefix is one, but those said to be none."""
+    none = {"EMULATOR_URL", "EMULATOR_SERVICE_HOST", "EMULATOR_PORT"}
+    named = set(re.findall(r"(?<!\w)EMULATOR_[A-Z0-9_]+", all_text())) - none
+    assert named
+    assert {name.removeprefix("EMULATOR_").lower() for name in named} <= set(Settings.model_fields)
 
 
 def test_every_named_error_exists() -> None:
@@ -668,6 +685,10 @@ def test_table_of_scenarios_is_the_codes() -> None:
 def test_every_figure_of_the_benchmarks_has_its_script() -> None:
     """The table of the benchmarks has every script that can be run."""
     rows = table(page("docs/benchmarks.md").text, "script")
-    named = {name.split(".")[-1] for row in rows for name in names(row[0])}
-    scripts = REPOSITORY.glob("benchmarks/**/*.py")
-    assert named == {file.stem for file in scripts if "__main__" in file.read_text()}
+    named = {name.removeprefix("python -m ") for row in rows for name in names(row[0])}
+    scripts = (
+        file.relative_to(REPOSITORY).with_suffix("").as_posix().replace("/", ".")
+        for file in REPOSITORY.glob("benchmarks/**/*.py")
+        if file.stem == "__main__" or "__main__" in file.read_text()
+    )
+    assert named == {module.removesuffix(".__main__") for module in scripts}

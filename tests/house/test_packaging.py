@@ -3,17 +3,32 @@
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # comes with BentoML, without types
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tests.support.server import REPOSITORY, Server, bentoml, clean_environment, running_server
+from tests.support.raw import ended, request
+from tests.support.server import (
+    REPOSITORY,
+    Server,
+    args,
+    bentoml,
+    clean_environment,
+    running_server,
+)
+from tests.support.servers.ahead import shared
 from tests.support.wire import chat, headers, post, stream, token_count
 
 pytestmark = pytest.mark.usefixtures("local_only")
+
+LOCK = "requirements-image.txt"
 
 # Whoever tries to reach the network runs into a closed port.
 NO_NETWORK = dict.fromkeys(
@@ -34,10 +49,8 @@ def runtime_requirements() -> set[Requirement]:
     return requirements([*text.split("\n\n")[0].splitlines(), *extra.splitlines()])
 
 
-@pytest.fixture(scope="module")
-def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the bento into a store of its own, and return the store."""
-    home = tmp_path_factory.mktemp("bentoml")
+def build(home: Path) -> Path:
+    """Build the bento into a store of its own, and return the bento's folder."""
     built = subprocess.run(  # noqa: S603 - our own command line
         bentoml("build"),
         cwd=REPOSITORY,
@@ -49,31 +62,73 @@ def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=120,
     )
     assert built.returncode == 0, built.stdout
-    return home
-
-
-@pytest.fixture(scope="module")
-def bento(bento_home: Path) -> Path:
-    """Return the folder of the built bento."""
-    store = bento_home / "bentos" / "openai_emulator"
+    store = home / "bentos" / "openai_emulator"
     return store / (store / "latest").read_text().strip()
 
 
-@pytest.fixture(scope="module")
-def served_bento(bento_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve the built bento from an empty folder, with no network."""
+@dataclass(frozen=True)
+class Built:
+    """The bento: its store, its folder there, and a server that serves it."""
+
+    home: Path
+    folder: Path
+    server: Server
+
+
+@shared("module")
+@contextmanager
+def built(folder: Path) -> Iterator[Built]:
+    """Build the bento, and serve it from an empty folder, with settings and no network."""
+    home, elsewhere, bytecode = (folder / name for name in ("home", "elsewhere", "bytecode"))
+    elsewhere.mkdir()
+    bento = build(home)
     with running_server(
+        *args(workers=1, itl_ms=10),
         target="openai_emulator:latest",
-        cwd=tmp_path_factory.mktemp("elsewhere"),
-        env={**NO_NETWORK, "BENTOML_HOME": str(bento_home)},
+        cwd=elsewhere,
+        env={
+            **NO_NETWORK,
+            "BENTOML_HOME": str(home),
+            "EMULATOR_TTFT_MS": "300",
+            "EMULATOR_ITL_MS": "1000",
+            "EMULATOR_KEEP_ALIVE_S": "1",
+            "PYTHONPYCACHEPREFIX": str(bytecode),  # what it compiles is not of the bento
+        },
     ) as server:
-        yield server
+        yield Built(home, bento, server)
 
 
-def test_image_has_the_runtime_packages() -> None:
-    """bentofile.yaml lists the runtime section and the optional extra, no more and no less."""
-    bentofile = yaml.safe_load((REPOSITORY / "bentofile.yaml").read_text())
-    assert requirements(bentofile["python"]["packages"]) == runtime_requirements()
+@pytest.fixture
+def bento_home(built: Built) -> Path:
+    """Return the store of the built bento."""
+    return built.home
+
+
+@pytest.fixture
+def bento(built: Built) -> Path:
+    """Return the folder of the built bento."""
+    return built.folder
+
+
+@pytest.fixture
+def served_bento(built: Built) -> Server:
+    """Return the server of the built bento."""
+    return built.server
+
+
+def test_lock_has_the_runtime_packages() -> None:
+    """What the image installs is in the bounds of the runtime section and the optional extra."""
+    pins = {
+        canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+        for pin in requirements((REPOSITORY / LOCK).read_text().splitlines())
+    }
+    wanted = {one for one in runtime_requirements() if one.name != "bentoml"}
+    differing = [
+        str(one)
+        for one in wanted
+        if not one.specifier.contains(pins.get(canonicalize_name(one.name), "0.dev0"))
+    ]
+    assert differing == []
 
 
 def test_runtime_packages_have_lower_bounds() -> None:
@@ -104,19 +159,92 @@ def test_bento_holds_no_tests(bento: Path) -> None:
     assert [name for name in held if unwanted.search(name)] == []
 
 
-def test_image_installs_the_requirements(bento: Path) -> None:
-    """The generated Dockerfile installs the bento's requirements with a supported Python."""
-    dockerfile = (bento / "env" / "docker" / "Dockerfile").read_text()
-    assert re.search(r"^FROM python:3\.\d+-slim", dockerfile, re.MULTILINE)
+def test_bento_holds_the_license(bento: Path) -> None:
+    """Whoever has the image has its license."""
+    assert (bento / "src/LICENSE").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+
+
+def test_image_installs_no_system_packages(bento: Path) -> None:
+    """The image is a slim Python that installs what the bento requires, and no compilers."""
+    dockerfile = (bento / "env/docker/Dockerfile").read_text()
+    assert re.search(r"^FROM python:3\.11-slim", dockerfile, re.MULTILINE)
+    assert "uv venv --python 3.11 " in dockerfile
     assert re.search(r"pip install -r \S*env/python/requirements\.txt", dockerfile)
+    assert "apt-get" not in dockerfile
 
 
-def test_image_requirements_are_the_runtime_ones(bento: Path) -> None:
-    """The image installs the runtime packages, and nothing but BentoML's own pin beside them."""
-    lines = (bento / "env" / "python" / "requirements.txt").read_text().splitlines()
-    extra = requirements(lines) - runtime_requirements()
-    assert runtime_requirements() <= requirements(lines)
-    assert {requirement.name for requirement in extra} <= {"bentoml"}
+def test_image_sends_no_usage_report(bento: Path) -> None:
+    """BentoML's usage report is off in the image."""
+    dockerfile = (bento / "env/docker/Dockerfile").read_text()
+    assert "ARG BENTOML_DO_NOT_TRACK=True\n" in dockerfile
+    assert "ENV BENTOML_DO_NOT_TRACK=$BENTOML_DO_NOT_TRACK\n" in dockerfile
+
+
+def test_image_installs_the_lock(bento: Path) -> None:
+    """The image installs the locked packages, and BentoML in the version that has built it."""
+    installed = requirements((bento / "env/python/requirements.txt").read_text().splitlines())
+    locked = requirements((REPOSITORY / LOCK).read_text().splitlines())
+    assert installed == locked | {Requirement(f"bentoml=={version('bentoml')}")}
+
+
+# --------------------------------------------------------------------------------------
+# The bento as a server
+# --------------------------------------------------------------------------------------
+
+
+def test_argument_counts_in_a_bento(served_bento: Server) -> None:
+    """An argument of `bentoml serve` counts though the bento was built without, and wins."""
+    start_s = time.monotonic()
+    asked = {"X-TTFT-MS": "0", "X-OUTPUT-LENGTH": "11"}
+    assert post(served_bento.address, chat(), asked).status == 200
+    assert 0.1 <= time.monotonic() - start_s < 9  # 10 s by the environment
+
+
+def test_variable_counts_in_a_bento(served_bento: Server) -> None:
+    """A variable of the environment counts in a bento where no argument says other."""
+    start_s = time.monotonic()
+    asked = {"X-OUTPUT-LENGTH": "1"}
+    assert post(served_bento.address, chat(), asked).status == 200
+    assert time.monotonic() - start_s >= 0.3
+
+
+def test_workers_count_in_a_bento(served_bento: Server) -> None:
+    """A bento starts as many workers as were asked for."""
+    assert len(served_bento.workers) == 1
+
+
+def test_idle_time_counts_in_a_bento(served_bento: Server) -> None:
+    """A connection to a bento may be idle as long as was asked for."""
+    idle = ended(served_bento.address, request("GET", "/health", close=False))
+    assert 1 <= idle.after_s < 60  # 120 s by default
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "environment", "named"),
+    [
+        (["--arg", "ttft_ms=-1"], {}, "--arg ttft_ms=-1: "),
+        (["--arg", "ttft=1"], {}, "the nearest is ttft_ms"),
+        ([], {"EMULATOR_TTFT_MS": "-1"}, "EMULATOR_TTFT_MS=-1: "),
+        ([], {"EMULATOR_TTFT": "1"}, "the nearest is EMULATOR_TTFT_MS"),
+    ],
+)
+def test_bad_setting_stops_a_bento(
+    bento_home: Path, arguments: list[str], environment: dict[str, str], named: str
+) -> None:
+    """A bad setting ends `bentoml serve` of a bento with a message that names it."""
+    ended_ = subprocess.run(  # noqa: S603 - our own command line
+        bentoml("serve", "openai_emulator:latest", "--port", "0", *arguments),
+        env=clean_environment({**environment, "BENTOML_HOME": str(bento_home)}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended_.returncode > 0
+    assert named in " ".join(ended_.stdout.split())
+    assert "Traceback" not in ended_.stdout
 
 
 def test_bento_answers_exactly(served_bento: Server) -> None:

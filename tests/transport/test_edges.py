@@ -1,51 +1,43 @@
 """What is around the API: unknown paths, the page at the root, faults of our own, the log."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from emulator.transport.bounded_protocol import HEADERS_TIMEOUT_S
 from tests.support.raw import Ended, exchange, request
-from tests.support.server import REPOSITORY, Server, eventually, running_server
+from tests.support.server import REPOSITORY, Server, args, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, chat, headers, post, stream
 
 BROKEN = """
-from service import OpenAIEmulator, endpoints
+from emulator.apis.completions.api import CompletionsAPI
+from emulator.apis.models import api as lookups
 
 
-async def fail(request):
+async def fail(*_):
     raise RuntimeError("a fault\\n\\x1b[31mof our own")
 
 
-_init = OpenAIEmulator.inner.__init__
+CompletionsAPI.take = fail
+lookups.list_models = fail
 
-
-def init(self):
-    _init(self)
-    endpoints["/v1/completions"] = fail
-
-
-async def list_models(self, request):
-    await fail(request)
-
-
-OpenAIEmulator.inner.__init__ = init
-OpenAIEmulator.inner.list_models = list_models
+from service import OpenAIEmulator
 """
 
 
-@pytest.fixture(scope="module")
-def broken(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+@shared("module")
+def broken(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server with a fault of its own in two of its routes."""
-    folder = tmp_path_factory.mktemp("broken")
     (folder / "broken.py").write_text(BROKEN)
     path = {"PYTHONPATH": str(REPOSITORY)}
     target = "broken.py:OpenAIEmulator"
-    with running_server("--arg", "workers=1", target=target, cwd=folder, env=path) as server:
-        yield server
+    return running_server(*args(workers=1), target=target, cwd=folder, env=path)
 
 
 # --------------------------------------------------------------------------------------

@@ -15,37 +15,16 @@ from emulator.apis.chat.answer import (
     ResponseMessage,
     ToolCallDelta,
 )
-from emulator.apis.chat.likelihoods import likelihood_json
-from emulator.contract.errors import ErrorBody
 from emulator.contract.usage import CompletionTokensDetails, PromptTokensDetails, Usage
-from emulator.serving.events import (
-    NO_LOGPROBS,
-    SLOT,
-    AnswerStream,
-    CountUsage,
-    Frame,
-    Header,
-    end_of_chunks,
-    error_chunk,
-    stream_events,
-    with_logprobs,
-)
+from emulator.rendering.chunks import ChunkRenderer
+from emulator.rendering.frames import Frame, with_logprobs
+from emulator.rendering.likelihoods import likelihood_json
+from emulator.rendering.renderer import SLOT, Header
 from emulator.timing.plan import FinishReason
 
 
-class ChatRenderer:
-    """Writes chat completions.
-
-    Args:
-        header: What every chunk says.
-        include_usage: Whether every chunk has a usage, which is null in all but the last.
-    """
-
-    no_logprobs = NO_LOGPROBS
-
-    def __init__(self, header: Header, *, include_usage: bool) -> None:
-        self._header = header
-        self._omitted = None if include_usage else {"usage"}
+class ChatRenderer(ChunkRenderer):
+    """Writes chat completions."""
 
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
@@ -69,13 +48,7 @@ class ChatRenderer:
         )
         return with_logprobs(completion.model_dump_json(), self, answers)
 
-    def stream(
-        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
-    ) -> AnswerStream:
-        """Return what renders the events as their tokens are due."""
-        return stream_events(self, answers, tokens_per_event, count_usage)
-
-    def lead(self, answer: Answer, segment: Segment) -> str:
+    def preamble(self, answer: Answer, segment: Segment) -> str:
         """Return the role in front of a choice's first token, and the name in front of a call."""
         delta: Delta = {}
         if segment is answer.segments[0]:
@@ -108,13 +81,9 @@ class ChatRenderer:
         """Return the event that ends a choice."""
         return self._event(answer.index, {}, answer.finish_reason)
 
-    def end(self, finish: str, usage: Usage | None, report: str) -> str:
-        """Return what follows the last token: `finish`, the usage and the report if asked for."""
-        return end_of_chunks(finish, "" if usage is None else self._chunk([], usage), report)
-
-    def error(self, error: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return error_chunk(error)
+    def usage_chunk(self, usage: Usage) -> str:
+        """Return the chunk without choices that tells the usage."""
+        return self._chunk([], usage)
 
     def _event(self, index: int, delta: Delta, finish_reason: FinishReason | None = None) -> str:
         return self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=finish_reason)])

@@ -1,41 +1,29 @@
 """JSON and server-sent events of legacy completions."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.completions.likelihoods import NAMES, lists, rows
 from emulator.apis.completions.schema import Completion, CompletionChoice
-from emulator.contract.errors import ErrorBody
 from emulator.contract.usage import Usage
-from emulator.serving.events import (
-    NO_LOGPROBS,
-    SLOT,
-    AnswerStream,
-    CountUsage,
-    Header,
-    end_of_chunks,
-    error_chunk,
-    stream_events,
-    with_logprobs,
-)
+from emulator.rendering.chunks import ChunkRenderer
+from emulator.rendering.frames import with_logprobs
+from emulator.rendering.renderer import SLOT, Header
 
 
-class CompletionRenderer:
+class CompletionRenderer(ChunkRenderer):
     """Writes legacy completions.
 
     Args:
         header: What every chunk says.
-        include_usage: Whether every chunk has a usage, which is null in all but the last.
         echoes: For each choice the prompt that comes before its text.
+        include_usage: Whether every chunk has a usage, which is null in all but the last.
     """
 
-    no_logprobs = NO_LOGPROBS
-
     def __init__(self, header: Header, echoes: Sequence[str], *, include_usage: bool) -> None:
-        self._header = header
+        super().__init__(header, include_usage=include_usage)
         self._echoes = echoes
-        self._omitted = None if include_usage else {"usage"}
 
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
@@ -49,13 +37,7 @@ class CompletionRenderer:
         ]
         return with_logprobs(self._completion(choices, usage).model_dump_json(), self, answers)
 
-    def stream(
-        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
-    ) -> AnswerStream:
-        """Return what renders the events as their tokens are due."""
-        return stream_events(self, answers, tokens_per_event, count_usage)
-
-    def lead(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
+    def preamble(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
         """Return the prompt, if it is to be echoed."""
         echo = self._echoes[answer.index]
         return self._chunk([CompletionChoice(text=echo, index=answer.index)]) if echo else ""
@@ -64,21 +46,16 @@ class CompletionRenderer:
         """Return the event of one token, with `SLOT` for its text."""
         return self._chunk([CompletionChoice(text=SLOT, index=answer.index)])
 
-    def logprobs(self, answer: Answer, entries: Iterable[Likelihood], offset: int) -> Iterator[str]:
+    def logprobs(
+        self,
+        answer: Answer,  # noqa: ARG002
+        entries: Iterable[Likelihood],
+        offset: int,
+    ) -> Iterator[str]:
         """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
-        fields: dict[str, list[str]] = {
-            name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-        }
-        offset += len(self._echoes[answer.index])
-        for token, logprob, top in entries:
-            likely = ",".join([f"{json.dumps(other)}:{value}" for other, value in top])
-            row = (json.dumps(token), f"{logprob}", f"{{{likely}}}", f"{offset}")
-            for values, value in zip(fields.values(), row, strict=True):
-                values.append(value)
-            offset += len(token)
         before = "{"
-        for name, values in fields.items():
-            yield f'{before}"{name}":[{",".join(values)}]'
+        for name, values in zip(NAMES, lists(rows(entries, offset)), strict=True):
+            yield f'{before}"{name}":[{values}]'
             before = ","
         yield "}"
 
@@ -87,13 +64,9 @@ class CompletionRenderer:
         end = CompletionChoice(text="", index=answer.index, finish_reason=answer.finish_reason)
         return self._chunk([end])
 
-    def end(self, finish: str, usage: Usage | None, report: str) -> str:
-        """Return what follows the last token: `finish`, the usage and the report if asked for."""
-        return end_of_chunks(finish, "" if usage is None else self._chunk([], usage), report)
-
-    def error(self, error: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return error_chunk(error)
+    def usage_chunk(self, usage: Usage) -> str:
+        """Return the chunk without choices that tells the usage."""
+        return self._chunk([], usage)
 
     def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> str:
         chunk = self._completion(choices, usage)

@@ -1,8 +1,9 @@
 """A Responses request as the chat that asks for the same, so that one composer answers both."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
+from emulator.apis.chat.calls import SchemaParam
 from emulator.apis.chat.messages import (
     AssistantMessage,
     AssistantPart,
@@ -36,8 +37,7 @@ from emulator.apis.chat.tools import (
     ToolChoice,
 )
 from emulator.apis.chat.tools import AllowedTools as ChatAllowedTools
-from emulator.apis.responses.schema import (
-    AllowedTools,
+from emulator.apis.responses.schema.input import (
     AssistantItem,
     CustomCallItem,
     CustomOutputItem,
@@ -46,81 +46,42 @@ from emulator.apis.responses.schema import (
     InputImage,
     InputMessage,
     InputText,
-    InputTokensRequest,
     Item,
     OutputText,
+)
+from emulator.apis.responses.schema.request import InputTokensRequest
+from emulator.apis.responses.schema.tools import (
+    AllowedTools,
     ResponseCustomTool,
     ResponseFunction,
-    ResponsesRequest,
     SchemaFormat,
     ToolReference,
 )
 from emulator.contract.parts import FunctionDefinition, ImageURL, RefusalPart, TextFormat
 
-LOGPROBS = "message.output_text.logprobs"
 
+def to_chat(request: InputTokensRequest) -> tuple[ChatCompletionRequest, SchemaParam]:
+    """Return the chat that asks for the same, and the paths of its tools' schemas.
 
-class ResponsesChat(ChatCompletionRequest):
-    """What a Responses request asks for, in a chat's words; errors keep the words it came in."""
-
-    ID_PREFIX: ClassVar = "resp_"
-    ID_DIGITS: ClassVar = 50
-    EFFORT_PARAM: ClassVar = "reasoning.effort"
-    FORMAT_PARAM: ClassVar = "text.format"
-    SCHEMA_PARAM: ClassVar = "text.format.schema"
-
-    summary: str | None = None
-    tool_positions: tuple[int, ...] = ()
-
-    def schema_param(self, tool: int) -> str:
-        """Return the path of the schema of a function in ``tools``, as the client numbers them."""
-        return f"tools[{self.tool_positions[tool]}].parameters"
-
-    @property
-    def include_usage(self) -> bool:
-        """Every stream ends with its usage."""
-        return True
-
-    @property
-    def token_limit(self) -> tuple[str, int | None]:
-        """The parameter that limits the answer, and the most tokens that it allows."""
-        return "max_output_tokens", self.max_completion_tokens
-
-    @property
-    def wants_summary(self) -> bool:
-        """Whether the client wants a summary of the reasoning."""
-        return self.summary is not None
-
-
-def to_chat(request: InputTokensRequest) -> ResponsesChat:
-    """Return the chat that asks for the same; what was checked once is not checked again."""
+    What was checked in the request is not checked again.
+    """
     reasoning, text = request.reasoning, request.text
     tools = dict(_tools(request))
     chat: dict[str, Any] = {
         "model": request.model or "",
         "messages": list(_messages(request)),
         "tools": [*tools.values()] or None,
-        "tool_positions": tuple(tools),
         "tool_choice": _tool_choice(request),
         "parallel_tool_calls": request.parallel_tool_calls,
         "response_format": _response_format(request),
         "reasoning_effort": reasoning and reasoning.effort,
-        "summary": reasoning and (reasoning.summary or reasoning.generate_summary),
         "verbosity": text and text.verbosity,
     }
-    if isinstance(request, ResponsesRequest):
-        with_logprobs = LOGPROBS in (request.include or ())
-        chat |= {
-            "stream": request.stream,
-            "max_completion_tokens": request.max_output_tokens,
-            "logprobs": with_logprobs,
-            "top_logprobs": request.top_logprobs if with_logprobs else None,
-            "seed": request.seed,
-            "stop": request.stop,
-            "min_tokens": request.min_tokens,
-            "ignore_eos": request.ignore_eos,
-        }
-    return ResponsesChat.model_construct(**chat)
+    positions = tuple(tools)
+    return (
+        ChatCompletionRequest.model_construct(**chat),
+        lambda tool: f"tools[{positions[tool]}].parameters",
+    )
 
 
 # --------------------------------------------------------------------------------------

@@ -9,28 +9,28 @@ from pydantic import BaseModel
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
-from emulator.apis.chat.likelihoods import likelihood_json
 from emulator.apis.responses.output import (
     NO_LOGPROBS,
     NUMBER,
     OutputItem,
+    dumps,
     event,
     output_items,
     raw_event,
 )
-from emulator.apis.responses.schema import (
-    ConversationReference,
+from emulator.apis.responses.schema.answer import (
     Echo,
     InputTokensDetails,
     OutputTokensDetails,
-    ResponseFunction,
-    ResponsesRequest,
     ResponseUsage,
-    SchemaFormat,
 )
+from emulator.apis.responses.schema.request import ConversationReference, ResponsesRequest
+from emulator.apis.responses.schema.tools import ResponseFunction, SchemaFormat
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.contract.usage import Usage
-from emulator.serving.events import AnswerStream, CountUsage, Header, stream_events
+from emulator.rendering.likelihoods import likelihood_json
+from emulator.rendering.renderer import AnswerStream, CountUsage, Header
+from emulator.rendering.streams import stream_events
 
 # Log probabilities stand in the deltas and in the last event. Up to so many characters they stand
 # in the three events that end the text too.
@@ -114,11 +114,11 @@ class ResponsesRenderer:
         numbered = zip(parts, map(str, range(first, self._number)), strict=False)
         return "".join(chain.from_iterable(numbered)) + parts[-1]
 
-    def lead(self, answer: Answer, segment: Segment) -> str:
+    def preamble(self, answer: Answer, segment: Segment) -> str:
         """Return the events that leave together with a segment's first token."""
         events = ""
         if segment is answer.segments[0]:
-            fields = f'"response":{self._response("in_progress", "null", "", "null")}'
+            fields = f'"response":{self._response("in_progress")}'
             events = "".join(
                 raw_event(f"response.{kind}", fields) for kind in ("created", "in_progress")
             )
@@ -138,7 +138,9 @@ class ResponsesRenderer:
         yield f"[{','.join(written)}]"
 
     def finish(self, _: Answer) -> str:
-        """Return the events that end the items."""
+        """Return the events that end the items; what generates nothing has none."""
+        if not self._items:
+            return ""
         last = len(self._items) - 1
         return self._begin(last) + self._items[last].end(self._repeated_logprobs())
 
@@ -150,10 +152,24 @@ class ResponsesRenderer:
         fields = f'"response":{self._ended(usage, report)}'
         return self.number(finish + raw_event(f"response.{kind}", fields))
 
-    def error(self, error: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        code = error.code or error.type
-        return self.number(event("error", code=code, message=error.message, param=error.param))
+    def error(self, error: ErrorBody, report: str) -> str:
+        """Return the events of a failure in mid-stream.
+
+        The fields of the first are flat, as OpenAI documents them, and nested, as it sends them.
+        """
+        flat = {"code": error.code or error.type, "message": error.message, "param": error.param}
+        told = self.number(event("error", **flat, error=error.model_dump()))
+        return told + self.failed_event(error, report)
+
+    def failed(self, error: ErrorBody, report: str) -> str:
+        """Return the response that says that it failed."""
+        told = dumps({"code": error.code or error.type, "message": error.message})
+        return _reported(self._response("failed", error=told), report)
+
+    def failed_event(self, error: ErrorBody, report: str) -> str:
+        """Return the event that ends a stream with the response that says that it failed."""
+        fields = f'"response":{self.failed(error, report)}'
+        return self.number(raw_event("response.failed", fields))
 
     def _take(self, answers: Sequence[Answer]) -> Answer:
         """Make the items of the one answer, and return it."""
@@ -184,14 +200,21 @@ class ResponsesRenderer:
         output = ",".join(item.json(logprobs) for item in self._items)
         details = '{"reason":"max_output_tokens"}' if self._was_cut else "null"
         status = "incomplete" if self._was_cut else "completed"
-        response = self._response(status, details, output, _usage(usage).model_dump_json())
-        return f'{response[:-1]},"emulation":{report}}}' if report else response
+        spent = _usage(usage).model_dump_json()
+        return _reported(self._response(status, details, output, spent), report)
 
-    def _response(self, status: str, details: str, output: str, usage: str) -> str:
+    def _response(
+        self,
+        status: str,
+        details: str = "null",
+        output: str = "",
+        usage: str = "null",
+        error: str = "null",
+    ) -> str:
         header = self._header
         return (
             f'{{"id":"{header.id}","object":"response","created_at":{header.created},'
-            f'"status":"{status}","background":false,"error":null,'
+            f'"status":"{status}","background":false,"error":{error},'
             f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
         )
 
@@ -206,8 +229,8 @@ class NumberedStream:
         self.end = stream.end
         self.stop_before = stream.stop_before
         self.go_on = stream.go_on
-        self.leaving = stream.leaving
-        self.holds = stream.holds
+        self.departing = stream.departing
+        self.may_hold_back = stream.may_hold_back
         self.events = stream.events
         self.tokens_per_event = stream.tokens_per_event
         self.events_per_write = stream.events_per_write
@@ -221,6 +244,11 @@ class NumberedStream:
     def ahead(self, first: int) -> list[bytes]:
         """Return some events from `first` on, each ready to leave."""
         return [self._number(block.decode()).encode() for block in self._ahead(first)]
+
+
+def _reported(response: str, report: str) -> str:
+    """Put the report, if there is one, into a response."""
+    return f'{response[:-1]},"emulation":{report}}}' if report else response
 
 
 def _usage(usage: Usage) -> ResponseUsage:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from emulator.answers.answer import Answer, Call, Segment
-from emulator.serving.events import SLOT
+from emulator.rendering.renderer import SLOT
 
 # In a rendered event, the place of its sequence number. JSON escapes it, so that no text holds it.
 NUMBER = "\0"

@@ -7,13 +7,13 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import MaxLen
 from pydantic import Field, ValidationError
 
-from emulator.apis.chat.prompt_ids import CHATML, CHATML_TEXTS, chat_prompt_ids
+from emulator.apis.chat.prompt import CHATML, CHATML_TEXTS, prompt_ids
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.contract.bodies import RequestModel
 from emulator.contract.bounds import MAX_MODEL_LENGTH, MAX_PROMPT_TOKENS, Members, Text
 from emulator.contract.error_words import request_error
 from emulator.contract.errors import APIError
-from emulator.serving.bodies import parse_json
+from emulator.reading.bodies import parse_json
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)
@@ -55,7 +55,7 @@ def tokenize(body: bytes | bytearray, default_model: str, max_model_len: int) ->
     if "messages" in data:
         fields = {key: data[key] for key in ("messages", "tools") if data.get(key) is not None}
         chat = _validated(ChatCompletionRequest, {"model": model, **fields})
-        tokens = [max(token, NO_TEXT) for token in chat_prompt_ids(chat)]
+        tokens = [max(token, NO_TEXT) for token in prompt_ids(chat)]
     else:
         tokens = encode(_validated(TokenizeRequest, data).prompt, model)
     strs = [_text([token], model) for token in tokens] if data.get("return_token_strs") else None

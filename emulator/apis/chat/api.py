@@ -1,0 +1,32 @@
+"""POST /v1/chat/completions as one object."""
+
+from functools import partial
+from typing import ClassVar
+
+from emulator.apis.api import TextAPI
+from emulator.apis.chat.asking import chat_ask
+from emulator.apis.chat.events import ChatRenderer
+from emulator.apis.chat.prompt import ChatPrompt
+from emulator.apis.chat.refusals import refuse_chat
+from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.reading.reader import Reading
+
+
+class ChatAPI(TextAPI[ChatCompletionRequest]):
+    """Chat completions."""
+
+    path = "/v1/chat/completions"
+    body = ChatCompletionRequest
+    id_prefix: ClassVar = "chatcmpl-"
+
+    def read(self, request: ChatCompletionRequest, *, lenient: bool) -> Reading:
+        """Return what a chat asks.
+
+        Raises:
+            APIError: OpenAI refuses it.
+        """
+        prompt = ChatPrompt(request)
+        if not lenient:
+            refuse_chat(request, prompt.texts)
+        renderer = partial(ChatRenderer, include_usage=request.include_usage)
+        return Reading(chat_ask(request), prompt, renderer)

@@ -1,0 +1,76 @@
+"""GET endpoints that look up: models, health, and what is never stored."""
+
+import time
+
+from starlette.exceptions import HTTPException
+
+from emulator.apis.chat.answer import CompletionList
+from emulator.apis.models.schema import Health, Model, ModelList
+from emulator.contract.bounds import MAX_MODEL_LENGTH
+from emulator.contract.error_words import string_too_long
+from emulator.contract.errors import APIError
+from emulator.transport.exchange import Exchange
+from emulator.transport.sending import Reply, whole_reply
+
+MODELS_CREATED = 1_677_610_602
+
+
+def _model(name: str) -> Model:
+    return Model(id=name, created=MODELS_CREATED, owned_by="openai")
+
+
+async def list_models(exchange: Exchange) -> Reply:
+    """Answer GET /v1/models."""
+    models = exchange.state.settings.models
+    return whole_reply(exchange, ModelList(data=[_model(name) for name in models]))
+
+
+async def get_model(exchange: Exchange) -> Reply:
+    """Answer GET /v1/models/{model}: any that a chat would take.
+
+    Raises:
+        APIError: The name is too long, or is no model of a server that has no others.
+        HTTPException: There is no name.
+    """
+    settings, name = exchange.state.settings, exchange.scope["path_params"]["model"]
+    if not name:
+        raise HTTPException(404)
+    if len(name) > MAX_MODEL_LENGTH:
+        raise string_too_long("model", MAX_MODEL_LENGTH, len(name))
+    if settings.strict_models and name not in settings.models:
+        raise APIError(
+            f"The model '{name}' does not exist", status=404, param="model", code="model_not_found"
+        )
+    return whole_reply(exchange, _model(name))
+
+
+async def list_completions(exchange: Exchange) -> Reply:
+    """Answer GET /v1/chat/completions: the stored ones, of which there are none."""
+    return whole_reply(exchange, CompletionList())
+
+
+async def find_response(exchange: Exchange) -> Reply:
+    """Answer a request for a stored response: there is no store.
+
+    Raises:
+        APIError: Always.
+    """
+    wanted = exchange.scope["path_params"]["id"]
+    raise APIError(f"Response with id '{wanted}' not found.", status=404)
+
+
+class HealthCheck:
+    """Answers GET /health.
+
+    Args:
+        version: The emulator's.
+    """
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._started_s = time.monotonic()
+
+    async def health(self, exchange: Exchange) -> Reply:
+        """Answer with status, version and uptime in seconds."""
+        uptime = round(time.monotonic() - self._started_s, 3)
+        return whole_reply(exchange, Health(version=self._version, uptime=uptime))

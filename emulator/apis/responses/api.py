@@ -1,0 +1,54 @@
+"""POST /v1/responses and /v1/responses/input_tokens as objects."""
+
+from functools import partial
+from typing import ClassVar
+
+from emulator.apis.api import TextAPI
+from emulator.apis.chat.prompt import ChatPrompt
+from emulator.apis.computations import Computation
+from emulator.apis.responses.as_chat import to_chat
+from emulator.apis.responses.asking import response_ask
+from emulator.apis.responses.events import Echoed, ResponsesRenderer
+from emulator.apis.responses.refusals import refuse_response
+from emulator.apis.responses.schema.answer import InputTokens
+from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
+from emulator.reading.reader import Reader, Reading
+from emulator.state import State
+
+
+class ResponsesAPI(TextAPI[ResponsesRequest]):
+    """Responses, each read as the chat that asks for the same in other words."""
+
+    path = "/v1/responses"
+    body = ResponsesRequest
+    id_prefix: ClassVar = "resp_"
+    id_digits: ClassVar = 50
+
+    def read(self, request: ResponsesRequest, *, lenient: bool) -> Reading:
+        """Return what a request asks.
+
+        Raises:
+            APIError: OpenAI refuses it.
+        """
+        chat, param = to_chat(request)
+        if not lenient:
+            refuse_response(request, chat, param)
+        renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
+        return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
+
+
+class InputTokensAPI(Computation):
+    """The input tokens of a Responses request."""
+
+    path = "/v1/responses/input_tokens"
+
+    def compute(self, reader: Reader, body: bytes | bytearray, state: State) -> tuple[str, bytes]:
+        """Return the model, and the answer as JSON.
+
+        Raises:
+            APIError: The request is refused.
+        """
+        request = reader.parse(body, InputTokensRequest, state.settings)
+        chat, _ = to_chat(request)
+        tokens = InputTokens(input_tokens=ChatPrompt(chat).count())
+        return chat.model, tokens.model_dump_json().encode()

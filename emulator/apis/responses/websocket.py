@@ -1,0 +1,220 @@
+"""The websocket transport of the Responses API: a request in each frame, its events in frames.
+
+A frame of the client is ``{"type": "response.create", ...}`` with the fields of a request beside
+it. The events are those of the stream of server-sent events, each a text frame. A turn goes through
+the same endpoint as a POST, so that limits, failures, the clock and metrics hold.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from emulator.contract.errors import APIError
+from emulator.reading.bodies import is_light
+from emulator.transport.exchange import Exchange, openai_envelope
+from emulator.transport.sending import Reply
+
+# What a client may send before the answer to the one before it, and the sockets of a worker.
+MAX_FRAMES_WAITING = 4
+MAX_SOCKETS = 256
+CREATE = "response.create"
+
+# What belongs to the handshake alone; a turn has a body of its own.
+_OF_THE_HANDSHAKE = (b"upgrade", b"connection", b"content-length", b"content-type", b"origin")
+_TYPE = re.compile(rb'"type"\s*:\s*"%s"' % re.escape(CREATE).encode())
+_TOO_MANY = 1008
+_UNSUPPORTED = 1003
+_TRY_AGAIN_LATER = 1013
+
+Answer = Callable[[Scope, Receive, Send], Coroutine[Any, Any, Any]]
+
+
+class ResponsesSocket:
+    """Serves websockets.
+
+    Args:
+        answer: Answers one POST request, as an ASGI application does.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._sockets = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection: requests in turn, until the client leaves."""
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        if self._sockets >= MAX_SOCKETS:
+            await _close(send, _TRY_AGAIN_LATER, "too many websockets")
+            return
+        self._sockets += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._sockets -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        frames: asyncio.Queue[str | None] = asyncio.Queue(MAX_FRAMES_WAITING)
+        reading = asyncio.create_task(_read(receive, send, frames))
+        turn: asyncio.Task[None] | None = None
+        try:
+            while (text := await frames.get()) is not None:
+                turn = asyncio.create_task(self._turn(scope, text, send))
+                await asyncio.wait([turn, reading], return_when=asyncio.FIRST_COMPLETED)
+                if not turn.done():
+                    return  # the client has left
+        finally:
+            reading.cancel()
+            if turn is not None and not turn.done():
+                turn.cancel()
+
+    async def _turn(self, scope: Scope, text: str, send: Send) -> None:
+        """Answer one frame."""
+        try:
+            body = _request_of(text)
+        except APIError as error:
+            envelope = json.loads(openai_envelope(error.body))
+            await _send_json(send, {"type": "error", "status": error.status, **envelope})
+            return
+        await self._answer(_posted(scope), _receiving(body), _Frames(send))
+
+
+async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]") -> None:
+    """Take the client's frames, until it leaves or breaks a rule."""
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        if text is None or frames.full():
+            if text is None:
+                await _close(send, _UNSUPPORTED, "expected text frames")
+            else:
+                await _close(send, _TOO_MANY, "too many requests wait")
+            return
+        frames.put_nowait(text)
+    if not frames.full():
+        frames.put_nowait(None)
+
+
+def _request_of(text: str) -> bytes:
+    """Return the body of the POST request that asks for the same.
+
+    A frame that is too large to be parsed here is cut and pasted: a helper parses it.
+
+    Raises:
+        APIError: The frame is none that creates a response.
+    """
+    body = text.encode()
+    if is_light(body):
+        return _light_request_of(body)
+    body, found = _TYPE.subn(b'"stream":true', body, count=1)
+    if not found:
+        raise _other_type("another")
+    return body.rstrip().removesuffix(b"}") + b',"stream":true}'
+
+
+def _light_request_of(body: bytes) -> bytes:
+    try:
+        frame = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise APIError("We could not parse the JSON of your frame.") from None
+    kind = frame.get("type") if isinstance(frame, dict) else None
+    if kind != CREATE:
+        raise _other_type(json.dumps(kind)[:128])
+    fields: dict[str, Any] = {name: value for name, value in frame.items() if name != "type"}
+    return json.dumps({**fields, "stream": True}).encode()
+
+
+def _other_type(came: str) -> APIError:
+    return APIError(
+        f"Invalid 'type': expected '{CREATE}', but got {came} instead.",
+        param="type",
+        code="invalid_value",
+    )
+
+
+def _posted(scope: Scope) -> Scope:
+    """Return the scope of a POST request with the handshake's headers."""
+    kept = [(name, value) for name, value in scope["headers"] if name not in _OF_THE_HANDSHAKE]
+    return {
+        **scope,
+        "type": "http",
+        "method": "POST",
+        "http_version": "1.1",
+        "headers": [*kept, (b"content-type", b"application/json")],
+    }
+
+
+def _receiving(body: bytes) -> Receive:
+    """Return what gives a request's body; that its client leaves is seen elsewhere."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if parts:
+            return parts.pop()
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
+
+    return receive
+
+
+class _Frames:
+    """Sends an HTTP answer as frames: each event of a stream, or an error with its status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._status = 0
+        self._is_stream = False
+        self._rest = b""
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            fields = dict(message["headers"])
+            self._is_stream = fields.get(b"content-type", b"").startswith(b"text/event-stream")
+            return
+        self._rest += message.get("body", b"")
+        if self._is_stream:
+            *events, self._rest = self._rest.split(b"\n\n")
+            for event in events:
+                await self._send_event(event)
+        elif not message.get("more_body", False) and self._rest:
+            envelope = from_json(self._rest)
+            error = envelope if isinstance(envelope, dict) else {}
+            await _send_json(self._send, {"type": "error", "status": self._status, **error})
+
+    async def _send_event(self, event: bytes) -> None:
+        for line in event.split(b"\n"):
+            if line.startswith(b"data: "):
+                text = line.removeprefix(b"data: ").decode()
+                await self._send({"type": "websocket.send", "text": text})
+
+
+async def _close(send: Send, code: int, reason: str) -> None:
+    await send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+async def _send_json(send: Send, value: Mapping[str, Any]) -> None:
+    await send({"type": "websocket.send", "text": json.dumps(value, separators=(",", ":"))})
+
+
+async def refuse_offer(exchange: Exchange) -> Reply:
+    """Answer GET /v1/responses where no websocket can be had: clients then POST at once.
+
+    Raises:
+        APIError: 426 for the offer of a websocket.
+        HTTPException: 405 for anything else.
+    """
+    if (exchange.header(b"upgrade") or "").lower() != "websocket":
+        raise HTTPException(405)
+    raise APIError(
+        "This server speaks no websocket here. Send POST /v1/responses instead.",
+        status=426,
+        code="websocket_not_supported",
+        headers={"connection": "close"},
+    )

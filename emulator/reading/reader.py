@@ -1,0 +1,240 @@
+"""From the bytes of a request for texts to its answers: read, refused or planned, and composed.
+
+Nothing here waits, or knows a connection or the clock. A worker does it itself for small requests,
+a helper for the others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from emulator.answers.answer import Answer
+from emulator.answers.ask import Ask
+from emulator.answers.composing import Composer, is_quick
+from emulator.answers.corpus import Corpus
+from emulator.answers.logprobs import ScoredPrompts
+from emulator.contract.bodies import ModelRequest, RequestModel
+from emulator.contract.error_words import placed
+from emulator.contract.errors import APIError
+from emulator.emulation.asked import Asked, read_asked
+from emulator.emulation.opening import Opening
+from emulator.engine.prompts import EnginePrompt, engine_prompts
+from emulator.reading.bodies import AnyRequest, parse_any_body
+from emulator.reading.counting import PromptCount
+from emulator.reading.planning import plan_generation
+from emulator.rendering.renderer import Header, Renderer
+from emulator.settings import Settings
+from emulator.state import State
+from emulator.timing.plan import GenerationPlan
+
+MakeRenderer = Callable[[Header], Renderer]
+NOT_COUNTED = PromptCount(known=0)
+
+
+class PromptSource(Protocol):
+    """The prompt of a request."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The texts, which tell it from others with the same seed."""
+
+    def count(self) -> int:
+        """Return how many tokens it has."""
+
+    def ids(self) -> Sequence[Sequence[int]]:
+        """Return the token ids of each prompt."""
+
+
+class Scores(Protocol):
+    """What makes the log probabilities of prompts."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it takes under 0.5 ms to make them."""
+
+    def make(self) -> ScoredPrompts:
+        """Return the prompts with their log probabilities.
+
+        Raises:
+            APIError: There are too many, or a prompt has none.
+        """
+
+
+class Reading(NamedTuple):
+    """What an API makes of a body; ``scores`` if the answer tells log probabilities of prompts."""
+
+    ask: Ask
+    prompt: PromptSource
+    renderer: MakeRenderer
+    scores: Scores | None = None
+
+
+class BodyOfTexts(Protocol):
+    """What the reader needs of an API: its requests' schema, and what it makes of one."""
+
+    path: str
+
+    @property
+    def body(self) -> type[ModelRequest]:
+        """The schema of its requests."""
+
+    def read(self, request: Any, *, lenient: bool) -> Reading:  # noqa: ANN401 - of type `body`
+        """Return what a request asks.
+
+        Raises:
+            APIError: The API refuses it; a `lenient` one lets pass what other servers do.
+        """
+
+
+@dataclass(slots=True)
+class Read:
+    """A request that was read and planned; it stays in the process that has read it."""
+
+    ask: Ask
+    asked: Asked
+    plan: GenerationPlan
+    opening: Opening | None
+    prompt: PromptSource
+    renderer: MakeRenderer
+    scores: Scores | None = None
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether to compose the answers takes under 0.5 ms."""
+        if self.scores is not None and not self.scores.is_quick:
+            return False
+        return is_quick(self.ask, self.plan, self.asked.emulation.tool_calls)
+
+
+@dataclass(slots=True)
+class Ready:
+    """A request whose answers are composed; a helper sends it to its worker.
+
+    Args:
+        ask: What was asked, without what was large in it.
+        asked: The X-* headers.
+        plan: When the tokens are due.
+        renderer: Makes what writes the answers.
+        answers: What the choices say.
+        opening: How a stream of them begins, if not at once.
+        note: What the log line says of how they were made.
+        prompts: The prompts as an engine sees them; None where they are not made yet.
+        ids: Makes the token ids for them.
+        count: The count of the prompt's tokens; the worker sets it.
+        parts: What of the answer is large and made already; it travels apart, as bytes.
+    """
+
+    ask: Ask
+    asked: Asked
+    plan: GenerationPlan
+    renderer: MakeRenderer
+    answers: Sequence[Answer]
+    opening: Opening | None = None
+    note: str = ""
+    prompts: Sequence[EnginePrompt] | None = None
+    ids: Callable[[], Sequence[Sequence[int]]] | None = None
+    count: PromptCount = NOT_COUNTED
+    parts: Sequence[bytes | bytearray] = ()
+
+    @property
+    def token_limit(self) -> int | None:
+        """The request's own limit on the tokens of one answer."""
+        return self.ask.token_limit
+
+    @property
+    def planned_tokens(self) -> int:
+        """The planned tokens of all choices, which limits charge beside the prompt's."""
+        return (self.plan.reasoning_tokens + self.plan.output_tokens) * self.ask.choices
+
+
+class Reader:
+    """Reads requests, and composes their answers; the same in a worker and in its helpers."""
+
+    def __init__(self) -> None:
+        self.corpus = Corpus()
+
+    def parse(
+        self, body: bytes | bytearray, model: type[AnyRequest], settings: Settings
+    ) -> AnyRequest:
+        """Read and check a body.
+
+        Raises:
+            APIError: Not JSON, not what the schema asks for, or for a model that does not exist.
+        """
+        request = parse_any_body(body, model, strict=settings.strict_parameters)
+        refuse_unknown_model(request, settings)
+        return request
+
+    def read(
+        self, api: BodyOfTexts, given: Mapping[str, str], body: bytes | bytearray, state: State
+    ) -> Read:
+        """Read a request for texts, and plan its answers.
+
+        Args:
+            api: The API that it is for.
+            given: Its X-* headers.
+            body: Its body.
+            state: The snapshot that answers it.
+
+        Raises:
+            APIError: It is refused.
+        """
+        settings = state.settings
+        request = self.parse(body, api.body, settings)
+        asked = read_asked(given, request, state.profiles)
+        ask, prompt, renderer, scores = api.read(request, lenient=settings.lenient)
+        try:
+            plan = plan_generation(ask, asked.emulation, settings)
+            opening = Opening.of(asked.emulation, settings)
+        except APIError as error:
+            raise placed(error, asked.places) from None
+        return Read(ask, asked, plan, opening, prompt, renderer, scores)
+
+    def compose(self, read: Read) -> Ready:
+        """Compose the answers of a request.
+
+        Raises:
+            APIError: Nothing satisfies a schema, or all choices together have too many tokens.
+        """
+        asked = read.asked.emulation
+        scored = None if read.scores is None else read.scores.make()
+        material = read.prompt.texts
+        composer = Composer(read.ask, read.plan, self.corpus, material, asked, scored=scored)
+        try:
+            answers = composer.compose()
+        except APIError as error:
+            raise placed(error, read.asked.places) from None
+        slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)
+        plan = read.plan.timed_as(slots)
+        return Ready(
+            read.ask.light(),
+            read.asked,
+            plan,
+            read.renderer,
+            answers,
+            read.opening,
+            composer.note,
+            parts=() if scored is None else scored.parts,
+        )
+
+
+def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:
+    """Refuse a model that is not listed, where the settings say so.
+
+    Raises:
+        APIError: It is not listed.
+    """
+    served = request.served_model
+    if settings.strict_models and served is not None and served not in settings.models:
+        raise APIError(
+            f"The model `{served}` does not exist or you do not have access to it.",
+            status=404,
+            code="model_not_found",
+        )
+
+
+def prompts_of(ready: Ready, state: State) -> Sequence[EnginePrompt]:
+    """Return the prompts of a request as the engine sees them."""
+    if ready.prompts is None and ready.ids is not None and state.engine is not None:
+        ready.prompts, ready.ids = engine_prompts(ready.ids(), state.engine), None
+    return ready.prompts or ()

@@ -1,0 +1,1 @@
+"""Answers as JSON and as server-sent events."""

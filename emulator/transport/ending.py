@@ -1,0 +1,60 @@
+"""What is known of an answer when it has ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from emulator.timing.plan import FinishReason
+
+
+@dataclass(slots=True, kw_only=True)
+class Ending:
+    """What is known of an answer when it has ended; all times in seconds after the start.
+
+    Args:
+        kind: What was made: ``completion`` or ``embeddings``.
+        id: The answer's id; empty where it has none.
+        is_stream: Whether it was a stream of events.
+        finish_reasons: Of each choice.
+        tokens: The tokens of each choice that came; of embeddings, those of the inputs.
+        planned: The tokens of each choice that were planned.
+        all_tokens: The tokens of all choices that came, reasoning included.
+        is_complete: Whether the client got all of a proper answer.
+        ttft_s: When the first token was due, and when it left.
+        itl_s: The time from token to token that was asked, and its mean.
+        gap_s: The gap between two events that was asked, and the largest.
+        total_s: When all was due, and when it had left.
+        ttft_lag_s: How late the first token of a stream left.
+        itl_lag_s: By how much a gap of a stream was longer than asked, its largest.
+        whole_lag_s: How late an answer that is not streamed left.
+        fault: The failure on purpose, and after how many tokens: ``reset@12``.
+        note: More for the log line.
+    """
+
+    kind: str
+    id: str = ""
+    is_stream: bool = False
+    finish_reasons: Sequence[FinishReason] = ()
+    tokens: int
+    planned: int = 0
+    all_tokens: int = 0
+    is_complete: bool
+    ttft_s: tuple[float, float | None] = (0.0, None)
+    itl_s: tuple[float, float | None] = (0.0, None)
+    gap_s: tuple[float, float | None] = (0.0, None)
+    total_s: tuple[float, float]
+    ttft_lag_s: float | None = None
+    itl_lag_s: float | None = None
+    whole_lag_s: float | None = None
+    fault: str = ""
+    note: str = ""
+
+
+class Delivery(Protocol):
+    """An answer that can tell how it ended."""
+
+    def ending(self) -> Ending:
+        """Return what is known of it by now."""
+
+    def release(self) -> None:
+        """Let go of what it still holds: a place in an engine, a count that is under way."""

@@ -1,0 +1,90 @@
+"""One request on its way, and what is known of it by now."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from starlette.types import Receive, Scope
+
+from emulator.contract.errors import ErrorBody, ErrorEnvelope
+from emulator.emulation.asked import Asked
+from emulator.emulation.header_fields import header_fields
+from emulator.limits.keys import Caller
+from emulator.state import State
+from emulator.transport.ending import Delivery
+
+Envelope: TypeAlias = Callable[[ErrorBody], bytes]
+"""Writes an error as the body of an answer, in the form of one API."""
+
+
+def openai_envelope(error: ErrorBody) -> bytes:
+    """Return an error in OpenAI's envelope."""
+    return ErrorEnvelope(error=error).model_dump_json().encode()
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One request and its answer. Each step adds what the later ones need.
+
+    Args:
+        scope: The request, as ASGI has it.
+        receive: Takes the body, and tells when the client goes away.
+        state: The snapshot that answers the request.
+        envelope: Writes errors.
+        start_s: When the request's headers arrived, on ``time.monotonic()``.
+        caller: Who asks, where keys or limits are set.
+        model: The model that is asked for, as soon as it is known.
+        asked: The X-* headers, as soon as they are read.
+        size: The bytes of the body.
+        arrival_s: When the last part of the body came, where it came in parts.
+        limit_lines: The x-ratelimit-* headers, as ready lines.
+        status: The status that the client got; 499 if it went away before its end.
+        code: The error's code or type, if there is one.
+        left_s: When an answer that is not streamed left, on ``time.monotonic()``.
+        delivery: The answer, once it is decided on.
+    """
+
+    scope: Scope
+    receive: Receive
+    state: State
+    envelope: Envelope = openai_envelope
+    start_s: float = field(default_factory=time.monotonic)
+    caller: Caller | None = None
+    model: str = ""
+    asked: Asked | None = None
+    size: int = 0
+    arrival_s: float = 0.0
+    limit_lines: bytes = b""
+    status: int = 0
+    code: str = ""
+    left_s: float = 0.0
+    delivery: Delivery | None = None
+    _fields: dict[bytes, bytes] | None = None
+
+    @property
+    def path(self) -> str:
+        """The path of the URL."""
+        return str(self.scope["path"])
+
+    @property
+    def method(self) -> str:
+        """The method, in capitals."""
+        return str(self.scope["method"])
+
+    @property
+    def fields(self) -> dict[bytes, bytes]:
+        """The headers by name; of several of a name the first."""
+        if self._fields is None:
+            self._fields = header_fields(self.scope["headers"])
+        return self._fields
+
+    def header(self, name: bytes) -> str | None:
+        """Return the text of a header, None if it is not there."""
+        value = self.fields.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def elapsed_s(self) -> float:
+        """The seconds since the start."""
+        return time.monotonic() - self.start_s
