@@ -25,6 +25,8 @@ OTHER_MODELS = "other"
 # The most time for which a gauge is out of date.
 GAUGES_EVERY_S = 0.05
 
+# vLLM's reasons, whose series exist from the start; the last two never occur here.
+ALL_REASONS = ("stop", "length", "abort", "error", "repetition")
 # Other reasons are "stop": vLLM's engine knows no tool calls.
 FINISHED_REASONS = {"length": "length", "abort": "abort"}
 
@@ -233,9 +235,10 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, model: str, engine: str) -> None:
         self.model = model
-        self._labels = labels = (model, engine)
-        self._success = metrics.success
-        self._succeeded: dict[str, Counter] = {}
+        labels = (model, engine)
+        self._succeeded = {
+            reason: metrics.success.labels(*labels, reason) for reason in ALL_REASONS
+        }
         self.running = metrics.running.labels(*labels)
         self.waiting = metrics.waiting.labels(*labels)
         self.cache_usage = metrics.cache_usage.labels(*labels)
@@ -251,7 +254,4 @@ class ModelMetrics:
 
     def finished(self, reason: str) -> Counter:
         """Return the counter of sequences that finished for a reason."""
-        reason = FINISHED_REASONS.get(reason, "stop")
-        if reason not in self._succeeded:
-            self._succeeded[reason] = self._success.labels(*self._labels, reason)
-        return self._succeeded[reason]
+        return self._succeeded[FINISHED_REASONS.get(reason, "stop")]

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _TEXT = """
@@ -11,6 +11,10 @@ _TEXT = """
     mountain street summer fresh early picture plain valley teacher modern station
 """
 WORDS = _TEXT.split()
+UNICODE_WORDS = (
+    *("Zürich", "naïve", "señor", "Łódź", "smörgås", "привет", "Αθήνα", "東京", "你好"),
+    *("안녕", "مرحبا", "שלום", "नमस्ते", "สวัสดี", "🙂", "🎉", "🚀", "cafe\u0301"),
+)
 # Values for properties with these names.
 HINTS = {
     "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
@@ -76,11 +80,11 @@ FORMATS = {
 }
 
 
-def words(low: int, high: int, rng: random.Random) -> str:
+def words(low: int, high: int, rng: random.Random, choice: Sequence[str] = WORDS) -> str:
     """Return words with `low` to `high` characters in total."""
-    text = rng.choice(WORDS)
+    text = rng.choice(choice)
     goal = max(low, min(high, rng.randint(5, 20)))
     while len(text) < goal:
-        text += f" {rng.choice(WORDS)}"
+        text += f" {rng.choice(choice)}"
     whole = text if len(text) <= high else text[: max(low, text.rfind(" ", 0, high + 1))]
     return (whole or text[:high]).strip().ljust(low, "s")
