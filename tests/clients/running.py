@@ -27,7 +27,7 @@ from tests.clients.strays import strays
 
 FAILED, SKIPPED = 1, 77
 INSTALLERS = 2  # at a time; more would only share the processors
-CHECK_TIMEOUT_S = 300
+CHECK_TIMEOUT_S = 600
 LOG_TAIL = 4000
 
 # What would send something to elsewhere, and what would lead a client to another server.
