@@ -326,7 +326,7 @@ def test_bad_setting_stops_the_start(setting: str, named: str) -> None:
     [
         ("EMULATOR_TTFT_MS", "-1", "EMULATOR_TTFT_MS=-1: Input should be"),
         ("EMULATOR_WORKERS", "many", "EMULATOR_WORKERS=many: Input should be"),
-        ("EMULATOR_KEEPALIVE_S", "1", "the nearest is EMULATOR_KEEP_ALIVE_S"),
+        ("EMULATOR_KEEP_ALIVES", "1", "the nearest is EMULATOR_KEEP_ALIVE_S"),
     ],
 )
 def test_bad_variable_stops_the_start(name: str, value: str, said: str) -> None:
