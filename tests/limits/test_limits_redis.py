@@ -41,7 +41,7 @@ def running_redis(port: int) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        assert eventually(lambda: answers(port), 10)
+        assert eventually(lambda: answers(port))
         yield process
     finally:
         process.kill()
@@ -289,12 +289,12 @@ def test_two_emulators_outlive_redis() -> None:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(load)
             try:
-                assert eventually(lambda: statuses[429] > 20, 20)
+                assert eventually(lambda: statuses[429] > 20)
                 process.kill()
                 process.wait()
-                assert eventually(lambda: unlimited(servers) > 200, 20)
+                assert eventually(lambda: unlimited(servers) > 200)
                 with running_redis(port):
-                    assert eventually(lambda: all(map(knows_limits, servers)), 20)
+                    assert eventually(lambda: all(map(knows_limits, servers)))
                     enough.set()
                     loading.result()
                     answers = post_to_both(servers, 60, model="new")
