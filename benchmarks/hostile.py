@@ -264,9 +264,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tries", type=int, default=1, help="how often to try what fails")
     parser.add_argument("--json", action="store_true", help="print an object a line, not a table")
     parser.add_argument("--checkout", type=Path, default=ROOT, help="attack this working tree's")
-    for field in dataclasses.fields(Bounds):
-        option = f"--{field.name.replace('_', '-')}"
-        parser.add_argument(option, type=float, default=getattr(Bounds(), field.name))
+    for bound in dataclasses.fields(Bounds):
+        option = f"--{bound.name.replace('_', '-')}"
+        parser.add_argument(option, type=float, default=getattr(Bounds(), bound.name))
     return parser.parse_args(arguments)
 
 

@@ -134,6 +134,11 @@ def test_headers_default_to_nothing() -> None:
         "cached_tokens": 0,
         "ttft_jitter": None,
         "itl_jitter": None,
+        "text": None,
+        "optional": None,
+        "numbers": "whole",
+        "head": None,
+        "keepalive_ms": None,
         "emulation_report": False,
     }
 
@@ -371,6 +376,7 @@ def test_default_settings() -> None:
         "itl_ms": 50,
         "output_length": 20,
         "max_output_length": 131_072,
+        "text": "english",
         "strict_models": False,
         "strict_parameters": False,
         "reasoning_lengths": {},
@@ -378,6 +384,8 @@ def test_default_settings() -> None:
         "traces": None,
         "profiles": None,
         "ignore_eos": False,
+        "head": "accepted",
+        "keepalive_ms": 0,
         "lenient": False,
         "engine": None,
         "startup_s": 0,

@@ -7,8 +7,8 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii as quoted
 
 from emulator.answers.ask import too_many_logprobs
-from emulator.answers.logprobs import ScoredPrompts, TextLogprobs
-from emulator.apis.completions.likelihoods import NAMES, Row, lists, row
+from emulator.answers.logprobs import ScoredPrompts, TextLogprobs, in_bytes
+from emulator.apis.completions.likelihoods import NAMES, PREFIX, Row, lists, row
 from emulator.apis.completions.prompt import CompletionPrompt, refuse_long_echoes, unknown_token
 from emulator.apis.completions.schema import CompletionRequest
 from emulator.contract.bounds import MAX_LOGPROBS
@@ -105,7 +105,7 @@ def shown(token: bytes) -> str:
     try:
         return token.decode()
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
+        return PREFIX + in_bytes(token)
 
 
 def _lists(values: Iterator[Row]) -> list[str]:

@@ -285,7 +285,7 @@ def test_figures_are_pinned() -> None:
     """The figures are the same in every version and on every machine."""
     scores = TextLogprobs(TextLogprobs.start(MODEL), 2)
     scores.follow(token.encode() for token in ("The", " capital", " of"))
-    assert [scores.entry(token) for token in ("The", " capital", " of")] == PINNED
+    assert [scores.entry(token)[:3] for token in ("The", " capital", " of")] == PINNED
 
 
 PINNED: list[tuple[str, float, list[tuple[str, float]]]] = [
