@@ -288,7 +288,7 @@ def other_client(other_server: Server) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="session")
 def http(base_url: str) -> Iterator[httpx.Client]:
     """Yield a plain HTTP client of the server under test."""
-    with httpx.Client(base_url=base_url, timeout=30, trust_env=False, verify=TLS) as client:
+    with httpx.Client(base_url=base_url, timeout=300, trust_env=False, verify=TLS) as client:
         yield client
 
 

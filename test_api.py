@@ -986,7 +986,7 @@ def test_wrong_method(http: httpx.Client, method: str, path: str) -> None:
 
 def test_declared_body_over_the_limit(address: Address) -> None:
     """A body that says it is over 50 MB is refused before it is sent."""
-    with closing(HTTPConnection(*address, timeout=10)) as connection:
+    with closing(HTTPConnection(*address, timeout=300)) as connection:
         connection.putrequest("POST", CHAT_PATH)
         connection.putheader("Content-Length", "50000001")
         connection.endheaders()

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 import gevent
+import psutil
 from flask import Response, jsonify, request
 from locust import User
 from locust.env import Environment
@@ -27,8 +28,6 @@ from loadtest.report import (
     use_fine_buckets,
 )
 from loadtest.user import ChatUser
-
-CONNECT_TIMEOUT_S = 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +68,15 @@ def prepare(environment: Environment, web_ui: WebUI | None = None, **_: Any) -> 
 
 
 def end_workers(environment: Environment) -> None:
-    """End the workers of ``--processes``, which would wait for this master for a minute."""
-    runner, started = environment.runner, getattr(environment.parsed_options, "processes", None)
-    if not started or not isinstance(runner, MasterRunner):
-        return
-    with gevent.Timeout(CONNECT_TIMEOUT_S, False):
-        while len(runner.clients) < started:
-            gevent.sleep(0.05)
-    runner.quit()
+    """Kill the workers of ``--processes``: none has begun, and they would wait for this master.
+
+    To ask them to end is not enough. One that connects too late to be told ignores the signal that
+    locust sends it then, and locust waits for it for ever.
+    """
+    started = getattr(environment.parsed_options, "processes", None)
+    if started and isinstance(environment.runner, MasterRunner):
+        for worker in psutil.Process().children():
+            worker.kill()
 
 
 def choose_classes(environment: Environment, has_trace: bool = False) -> None:

@@ -333,7 +333,7 @@ def test_streams_go_on_beside_many_inputs(one_worker: Server) -> None:
         """Return the worst lag of the stream, but for what the machine itself did."""
         with (
             watched_machine() as machine,
-            httpx.Client(base_url=one_worker.url, timeout=60, trust_env=False, verify=TLS) as http,
+            httpx.Client(base_url=one_worker.url, timeout=300, trust_env=False, verify=TLS) as http,
             http.stream("POST", "/v1/chat/completions", json=chat, headers=extra) as stream,
         ):
             lines = stream.iter_lines()

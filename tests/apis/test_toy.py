@@ -24,7 +24,7 @@ def toy(_: Path) -> AbstractContextManager[Server]:
 @pytest.fixture
 def http(toy: Server) -> Iterator[httpx.Client]:
     """Yield a client of it."""
-    with httpx.Client(base_url=toy.url, timeout=30, trust_env=False, verify=TLS) as client:
+    with httpx.Client(base_url=toy.url, timeout=300, trust_env=False, verify=TLS) as client:
         yield client
 
 

@@ -46,7 +46,7 @@ def test_the_knee(tmp_path: Path) -> None:
         env=clean_environment({"BENTOML_HOME": str(tmp_path)}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -285,10 +285,10 @@ def status(server: Server, path: str) -> int:
 def watch_loading(server: Server) -> Loading:
     """Ask a server that starts until it is ready."""
     paths = ("/readyz", "/ping", CHAT_PATH)
-    assert eventually(lambda: status(server, "/livez") == 200, 20)
+    assert eventually(lambda: status(server, "/livez") == 200)
     began = {path: status(server, path) for path in paths}
     refusal = PLAIN.post(f"{server.url}{CHAT_PATH}", json=chat())
-    assert eventually(lambda: status(server, "/readyz") == 200, 20)
+    assert eventually(lambda: status(server, "/readyz") == 200)
     uptime_s = PLAIN.get(f"{server.url}/health").json()["uptime"]
     return Loading(began, refusal, {path: status(server, path) for path in paths}, uptime_s)
 
@@ -489,7 +489,7 @@ def test_metrics_agree_with_the_clients() -> None:
                 total("time_to_first_token_seconds_count", engine=engine) > 0 for engine in "01"
             )
 
-        assert eventually(both_served, 20)
+        assert eventually(both_served)
 
 
 def test_gauges_on_the_wire(small: Server) -> None:
@@ -569,5 +569,5 @@ def test_two_thousand_sequences(tmp_path: Path) -> None:
 
     busy = [Post(chat("hi"), {"X-OUTPUT-LENGTH": "4000"})] * 2000
     with running_server(*args(engine=file, workers=1)) as server, unread(server.address, busy):
-        assert eventually(lambda: gauges(server)[0] == 2000, 60)
+        assert eventually(lambda: gauges(server)[0] == 2000)
         assert least(lag_ms, below=20) < 20

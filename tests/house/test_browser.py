@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 
 pytestmark = [
     pytest.mark.slow,

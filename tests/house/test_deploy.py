@@ -235,7 +235,7 @@ def stream(url: str, ttft_ms: float, itl_ms: float, length: int) -> list[float]:
     chat = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     arrivals_s, body, start_s = [], b"", time.perf_counter()
     with (
-        httpx.Client(trust_env=False, timeout=60) as client,
+        httpx.Client(trust_env=False, timeout=300) as client,
         client.stream("POST", f"{url}/v1/chat/completions", json=chat, headers=headers) as answer,
     ):
         assert answer.status_code == 200

@@ -200,7 +200,7 @@ def options_of_bentoml(command: str) -> set[str]:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     return set(re.findall(r"(?<![\w-])--?\w[\w-]*", told.stdout))
@@ -317,7 +317,7 @@ def test_sdk_example_runs(base_url: str) -> None:
         [sys.executable, "-c", example.replace("http://localhost:3000", base_url)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

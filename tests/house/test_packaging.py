@@ -239,7 +239,7 @@ def test_bad_setting_stops_a_bento(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended_.returncode > 0

@@ -32,7 +32,7 @@ def run(environment: Mapping[str, str], *arguments: str | Path) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -41,7 +41,7 @@ def running_redis(port: int) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.DEVNULL,
     )
     try:
-        assert eventually(lambda: answers(port), 10)
+        assert eventually(lambda: answers(port))
         yield process
     finally:
         process.kill()
@@ -97,7 +97,14 @@ def store_at(port: int) -> RedisStore:
     return RedisStore(f"redis://127.0.0.1:{port}", lambda: None)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores wait for a Redis that is slow because the machine is."""
+    monkeypatch.setattr(redis_store, "TIMEOUT_S", 300.0)
+
+
 @pytest.mark.anyio
+@pytest.mark.usefixtures("patient")
 async def test_hosts_share_a_bucket_exactly(port: int) -> None:
     """Of two hosts' requests at once the limit passes, plus what refilled, each value once."""
     stores = [store_at(port) for _ in range(2)]
@@ -119,6 +126,7 @@ async def test_hosts_share_a_bucket_exactly(port: int) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("patient")
 async def test_buckets_are_forgotten_when_full(port: int) -> None:
     """A bucket leaves Redis's memory when it is full again."""
     store = store_at(port)
@@ -130,6 +138,7 @@ async def test_buckets_are_forgotten_when_full(port: int) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("patient")
 async def test_looking_takes_nothing(port: int) -> None:
     """What is left can be told without taking anything."""
     store = store_at(port)
@@ -259,17 +268,17 @@ def post_to_both(servers: Sequence[Server], count: int, **parameters: object) ->
 @pytest.mark.usefixtures("local_only")
 def test_two_emulators_share_a_limit_through_redis(port: int) -> None:
     """Of requests to two emulators at once the limit passes, plus what refilled."""
-    with two_emulators(port, rpm=100) as servers:
+    with two_emulators(port, rpm=40) as servers:
         start_s = time.monotonic()
-        answers = post_to_both(servers, 150)
-        refilled = (time.monotonic() - start_s) * 100 / 60
+        answers = post_to_both(servers, 30)
+        refilled = (time.monotonic() - start_s) * 40 / 60
     left = Counter(
         answer.headers["x-ratelimit-remaining-requests"]
         for answer in answers
         if answer.status == 200
     )
-    assert set(left) == set(map(str, range(100)))
-    assert left.total() <= 100 + refilled
+    assert set(left) == set(map(str, range(40)))
+    assert left.total() <= 40 + refilled
 
 
 @pytest.mark.slow
@@ -289,20 +298,22 @@ def test_two_emulators_outlive_redis() -> None:
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(load)
             try:
-                assert eventually(lambda: statuses[429] > 20, 20)
+                assert eventually(lambda: statuses[429] > 20)
                 process.kill()
                 process.wait()
-                assert eventually(lambda: unlimited(servers) > 200, 20)
+                assert eventually(lambda: unlimited(servers) > 200)
                 with running_redis(port):
-                    assert eventually(lambda: all(map(knows_limits, servers)), 20)
+                    assert eventually(lambda: all(map(knows_limits, servers)))
                     enough.set()
                     loading.result()
+                    start_s = time.monotonic()
                     answers = post_to_both(servers, 60, model="new")
+                    refilled = (time.monotonic() - start_s) * 100 / 60
                     passed = [answer for answer in answers if answer.status == 200]
             finally:
                 enough.set()
         assert set(statuses) == {200, 429}
-        assert 100 <= len(passed) <= 110
+        assert 100 <= len(passed) <= 100 + refilled
         assert all(server.log().count("limits store=") <= 2 for server in servers)
 
 

@@ -245,7 +245,7 @@ def locust(host: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         env={k: v for k, v in os.environ.items() if k != "LOCUST_SKIP_MONKEY_PATCH"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -451,10 +451,10 @@ def test_helpers_end_with_their_server() -> None:
         before = server.helpers
         assert len(before) >= 2
         worker.kill()
-        assert eventually(lambda: not any(is_alive(process) for process in before), 10)
-        assert eventually(lambda: len(server.workers) == 1 and len(server.helpers) >= 1, 30)
+        assert eventually(lambda: not any(is_alive(process) for process in before))
+        assert eventually(lambda: len(server.workers) == 1 and len(server.helpers) >= 1)
         last = server.helpers
-    assert eventually(lambda: not any(is_alive(process) for process in last), 10)
+    assert eventually(lambda: not any(is_alive(process) for process in last))
 
 
 def ask_for_json(server: Server) -> None:

@@ -64,7 +64,7 @@ def custom(_: Path) -> AbstractContextManager[Server]:
 @pytest.fixture
 def http(custom: Server) -> Iterator[httpx.Client]:
     """Yield a client of the server with its own settings."""
-    with httpx.Client(base_url=custom.url, timeout=30, trust_env=False, verify=TLS) as client:
+    with httpx.Client(base_url=custom.url, timeout=300, trust_env=False, verify=TLS) as client:
         yield client
 
 
@@ -203,7 +203,7 @@ def test_larger_chunked_body_is_refused(http: httpx.Client) -> None:
 
 def test_body_that_does_not_arrive_is_refused(custom: Server) -> None:
     """A client that never sends the body it has announced is told so, and let go."""
-    connection = HTTPConnection(*custom.address, timeout=30)
+    connection = HTTPConnection(*custom.address, timeout=300)
     connection.putrequest("POST", CHAT_PATH)
     connection.putheader("Content-Length", "100")
     connection.endheaders(b"{")
@@ -235,7 +235,7 @@ def test_idle_connection_is_closed(custom: Server) -> None:
 @pytest.mark.slow
 def test_idle_connection_outlasts_bentomls_own_time(server: Server) -> None:
     """By default a connection that has been idle for 6 s answers the next request."""
-    connection = HTTPConnection(*server.address, timeout=30)
+    connection = HTTPConnection(*server.address, timeout=300)
     connection.connect()
     connection.auto_open = 0  # a connection that was closed is not made again
     for pause_s in (6, 0):

@@ -13,7 +13,7 @@ from tests.support.wire import CHAT_PATH, chat
 
 HeadersOf = Mapping[str, str]
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 # How long nothing comes of an answer that is to stall before others are asked, and how many.
 STALL_S, OTHERS = 0.05, 5
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)

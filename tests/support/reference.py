@@ -52,7 +52,7 @@ def watched_machine() -> Iterator[Machine]:
             assert sleeper.stdout.readline() == b"ready\n"
             yield machine
         finally:
-            late_s, _ = sleeper.communicate(b"end", timeout=60)
+            late_s, _ = sleeper.communicate(b"end", timeout=300)
             machine.late_s += json.loads(late_s)
 
 

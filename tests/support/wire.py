@@ -20,7 +20,7 @@ import tiktoken
 
 CHAT_PATH = "/v1/chat/completions"
 DONE = "[DONE]"
-ANSWER_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 300.0
 
 ENCODINGS = {
     "gpt-4": "cl100k_base",

@@ -47,7 +47,7 @@ class KeptAlive:
             OSError, http.client.HTTPException: There is no whole answer.
         """
         if self._socket is None:
-            self._socket = socket.create_connection(self._address, timeout=30)
+            self._socket = socket.create_connection(self._address, timeout=300)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._socket.sendall(request.encode())

@@ -89,7 +89,7 @@ def test_streams_and_whole_answers_agree(http: httpx.Client, shape: str) -> None
 
 def test_log_probabilities_tell_bytes(http: httpx.Client) -> None:
     """The bytes of all tokens are the text's; a part of a character is named by its bytes."""
-    body = chat(logprobs=True, top_logprobs=2)
+    body = chat(seed=1, logprobs=True, top_logprobs=2)
     answer = post(http, CHAT_PATH, body).json()["choices"][0]
     tokens = answer["logprobs"]["content"]
     assert bytes(b for t in tokens for b in t["bytes"]).decode() == answer["message"]["content"]
@@ -102,7 +102,7 @@ def test_log_probabilities_tell_bytes(http: httpx.Client) -> None:
 
 def test_legacy_log_probabilities_tell_bytes(http: httpx.Client) -> None:
     """Legacy ones have ``bytes:`` before them, and offsets that count whole characters."""
-    body = {"model": "davinci-002", "prompt": "a", "logprobs": 1, "max_tokens": 120}
+    body = {"model": "davinci-002", "prompt": "a", "seed": 1, "logprobs": 1, "max_tokens": 120}
     choice = post(http, "/v1/completions", body).json()["choices"][0]
     told, text = choice["logprobs"], choice["text"]
     ends = [*told["text_offset"][1:], len(text)]

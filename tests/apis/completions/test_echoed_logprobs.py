@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from emulator.answers.logprobs import TextLogprobs
 from emulator.apis.completions.scores import shown
 from tests.support.cut_wire import exchange
-from tests.support.reference import watched_machine
+from tests.support.reference import least, watched_machine
 from tests.support.server import TLS, Server
 from tests.support.wire import Post, chat, headers, post_together
 
@@ -37,7 +37,7 @@ def body(prompt: object, **parameters: object) -> dict[str, Any]:
 
 def choices(url: str, prompt: object, **parameters: object) -> list[dict[str, Any]]:
     """Return the choices of a whole answer."""
-    with httpx.Client(base_url=url, timeout=60, trust_env=False, verify=TLS) as http:
+    with httpx.Client(base_url=url, timeout=300, trust_env=False, verify=TLS) as http:
         answer = http.post(PATH, json=body(prompt, **parameters), headers=headers())
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()["choices"]
@@ -52,7 +52,7 @@ def figures(url: str, prompt: object, **parameters: object) -> Figures:
 
 def streamed(url: str, prompt: object, **parameters: object) -> list[dict[str, Any]]:
     """Return the chunks of a stream that have choices."""
-    with httpx.Client(base_url=url, timeout=60, trust_env=False, verify=TLS) as http:
+    with httpx.Client(base_url=url, timeout=300, trust_env=False, verify=TLS) as http:
         asked = body(prompt, stream=True, **parameters)
         events = http.post(PATH, json=asked, headers=headers()).text.split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
@@ -397,7 +397,7 @@ def test_long_prompts_spare_a_paced_stream(one_worker: Server, stream: bool) -> 
         came: list[int] = []
 
         def score() -> None:
-            with httpx.Client(base_url=one_worker.url, timeout=60, trust_env=False) as http:
+            with httpx.Client(base_url=one_worker.url, timeout=300, trust_env=False) as http:
                 came.append(len(http.post(PATH, json=long, headers=headers()).content))
 
         with watched_machine() as machine:
@@ -405,4 +405,4 @@ def test_long_prompts_spare_a_paced_stream(one_worker: Server, stream: bool) -> 
         assert came[0] > 10_000_000
         return float(answer.report["worst_lag_ms"]) - machine.worst_s * 1000
 
-    assert any(own_lag_ms() < 10 for _ in range(5))
+    assert least(own_lag_ms, below=10) < 10
