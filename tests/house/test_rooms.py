@@ -38,6 +38,7 @@ ROOMS = (
     "emulator.injection",
     "emulator.apis.api",
     "emulator.apis.constraints",
+    "emulator.apis.whole",
     "emulator.apis.asking",
     "emulator.apis.computations",
     "emulator.apis.chat",
