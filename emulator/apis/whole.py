@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 from emulator.answers.ask import Ask
 from emulator.apis.api import API
 from emulator.contract.bodies import ModelRequest
+from emulator.contract.error_words import placed
+from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
 from emulator.engine.times import TokenTimes
 from emulator.faults.deciding import Fault
@@ -70,9 +72,18 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
     body: type[Q]
     kind: ClassVar[str]  # what the log calls its answers
 
+    def check(self, request: Q, asked: Asked) -> None:
+        """Check what was asked beside the body.
+
+        Raises:
+            APIError: It does not fit the request.
+        """
+
     @abstractmethod
-    def items(self, request: Q, asked: Asked) -> Iterator[tuple[bytes, int]]:
+    def items(self, request: Q, asked: Asked, *, counts: bool) -> Iterator[tuple[bytes, int]]:
         """Yield the items, some at a time: a piece of JSON, and the tokens of its inputs.
+
+        Where nobody `counts` tokens, they need not be told.
 
         Raises:
             APIError: An input is refused.
@@ -108,7 +119,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
         Raises:
             APIError: An input is refused.
         """
-        pieces, tokens = zip(*self.items(request, asked), strict=True)
+        pieces, tokens = zip(*self.items(request, asked, counts=False), strict=True)
         return Made(pieces, sum(tokens))
 
     async def take(self, exchange: Exchange, dispatcher: Dispatcher) -> ReadyWhole[Q]:
@@ -122,7 +133,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
             )
             ready = self._ready(exchange, request, asked, None)
         else:
-            order = HelperOrder(self.path, given)
+            order = HelperOrder(self.path, given, counts=exchange.state.policy is not None)
             job, (result, pieces) = await dispatcher.ask(exchange, order, received)
             made: list[Piece] = [*pieces]
             while result is None:
@@ -137,7 +148,12 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
         self, reader: Reader, given: Mapping[str, str], body: bytes | bytearray, state: State
     ) -> tuple[Q, Asked]:
         request = reader.parse(body, self.body, state.settings)
-        return request, read_asked(given, request, state.profiles)
+        asked = read_asked(given, request, state.profiles)
+        try:
+            self.check(request, asked)
+        except APIError as error:
+            raise placed(error, asked.places) from None
+        return request, asked
 
     def _ready(
         self, exchange: Exchange, request: Q, asked: Asked, made: Made | None
@@ -161,7 +177,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
         """Yield the items piece by piece, which together are large, and then what they are of."""
         request, asked = self._read(reader, order.given, body, state)
         tokens = 0
-        for piece, counted in self.items(request, asked):
+        for piece, counted in self.items(request, asked, counts=order.counts):
             tokens += counted
             yield None, piece
         yield (self.light(request), asked, tokens), b""

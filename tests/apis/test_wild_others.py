@@ -85,6 +85,22 @@ def told(**fields: object) -> Callable[[httpx.Response], bool]:
     return holds
 
 
+def unflagged(results: int) -> Callable[[httpx.Response], bool]:
+    """Return what tells whether so many results say that nothing is wrong."""
+
+    def holds(answer: httpx.Response) -> bool:
+        found = answer.json()["results"]
+        return len(found) == results and not any(
+            result["flagged"] or any(result["categories"].values()) for result in found
+        )
+
+    return holds
+
+
+PARTS = [
+    {"type": "text", "text": "hello"},
+    {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+]
 ROWS = [
     Row("echo with logprobs", LEGACY, ECHO, 200, holds_prompt_and(1)),
     Row("echo of the prompt alone", LEGACY, {**ECHO, "max_tokens": 0}, 200, holds_prompt_and(0)),
@@ -138,6 +154,9 @@ ROWS = [
         told(param="X-EMULATION-REPROT", message="X-EMULATION-REPORT"),
         headers() | {"X-EMULATION-REPROT": "true"},
     ),
+    Row("moderation of a text", "/v1/moderations", {"input": "hi"}, 200, unflagged(1)),
+    Row("moderation of texts", "/v1/moderations", {"input": ["a", "b"]}, 200, unflagged(2)),
+    Row("moderation of parts", "/v1/moderations", {"input": PARTS}, 200, unflagged(1)),
 ]
 
 

@@ -45,6 +45,7 @@ ROOMS = (
     "emulator.apis.completions",
     "emulator.apis.responses",
     "emulator.apis.embeddings",
+    "emulator.apis.moderations",
     "emulator.apis.models",
     "emulator.apis.vllm",
     "emulator.apis.table",

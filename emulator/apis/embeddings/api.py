@@ -30,7 +30,13 @@ class EmbeddingsAPI(WholeAPI[EmbeddingRequest]):
         self._embedder = Embedder()
         self._thread = ThreadPoolExecutor(1, "embeddings")
 
-    def items(self, request: EmbeddingRequest, asked: Asked) -> Iterator[tuple[bytes, int]]:  # noqa: ARG002
+    def items(
+        self,
+        request: EmbeddingRequest,
+        asked: Asked,  # noqa: ARG002
+        *,
+        counts: bool,  # noqa: ARG002 - the usage tells them
+    ) -> Iterator[tuple[bytes, int]]:
         """Yield the vectors of a request, some at a time: a piece of JSON, and its inputs' tokens.
 
         Raises:
