@@ -16,6 +16,7 @@ LEGACY = "/v1/completions"
 PROMPT = {"model": "davinci-002", "prompt": "The capital of France is", "logprobs": 1}
 ECHO = {**PROMPT, "echo": True, "max_tokens": 1}
 TOKENS = 5  # of the prompt
+ABSENT = "This emulator has no such endpoint"
 ARRAYS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
@@ -97,6 +98,13 @@ def unflagged(results: int) -> Callable[[httpx.Response], bool]:
     return holds
 
 
+def absent(method: str, path: str) -> Row:
+    """Return the row of an endpoint of OpenAI that is not here."""
+    says = told(type="invalid_request_error", code="unsupported_endpoint", message=ABSENT)
+    body: dict[str, Any] | None = {} if method == "POST" else None
+    return Row(f"{method} {path}", path, body, 404, says, method=method)
+
+
 PARTS = [
     {"type": "text", "text": "hello"},
     {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
@@ -157,6 +165,13 @@ ROWS = [
     Row("moderation of a text", "/v1/moderations", {"input": "hi"}, 200, unflagged(1)),
     Row("moderation of texts", "/v1/moderations", {"input": ["a", "b"]}, 200, unflagged(2)),
     Row("moderation of parts", "/v1/moderations", {"input": PARTS}, 200, unflagged(1)),
+    absent("POST", "/v1/conversations"),
+    absent("POST", "/v1/files"),
+    absent("POST", "/v1/images/generations"),
+    absent("POST", "/v1/audio/speech"),
+    absent("POST", "/v1/batches"),
+    absent("POST", "/v1/vector_stores"),
+    absent("GET", "/v1/chat/completions/chatcmpl-1"),
 ]
 
 
