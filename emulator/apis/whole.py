@@ -105,8 +105,12 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
     def note(self, request: Q, tokens: int) -> str:
         """Return what the log line says of an answer."""
 
+    @abstractmethod
+    def stays(self, request: Q) -> bool:
+        """Tell whether a worker makes the items of a small request, and not a helper."""
+
     async def make(self, request: Q, asked: Asked) -> Made:
-        """Return the items of a small request.
+        """Return the items of a small request that stays here.
 
         Raises:
             APIError: An input is refused.
@@ -131,18 +135,16 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
                 received,
                 lambda body: self._read(dispatcher.reader, given, body, exchange.state),
             )
-            ready = self._ready(exchange, request, asked, None)
-        else:
-            order = HelperOrder(self.path, given, counts=exchange.state.policy is not None)
-            job, (result, pieces) = await dispatcher.ask(exchange, order, received)
-            made: list[Piece] = [*pieces]
-            while result is None:
-                result, pieces = await dispatcher.result(exchange, job)
-                made += pieces
-            request, asked, tokens = result
-            ready = self._ready(exchange, request, asked, Made(made, tokens))
-        exchange.model, exchange.asked = request.model, asked
-        return ready
+            if self.stays(request):
+                return self._ready(exchange, request, asked, None)
+        order = HelperOrder(self.path, given, counts=exchange.state.policy is not None)
+        job, (result, pieces) = await dispatcher.ask(exchange, order, received)
+        made: list[Piece] = [*pieces]
+        while result is None:
+            result, pieces = await dispatcher.result(exchange, job)
+            made += pieces
+        request, asked, tokens = result
+        return self._ready(exchange, request, asked, Made(made, tokens))
 
     def _read(
         self, reader: Reader, given: Mapping[str, str], body: bytes | bytearray, state: State
@@ -158,6 +160,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
     def _ready(
         self, exchange: Exchange, request: Q, asked: Asked, made: Made | None
     ) -> ReadyWhole[Q]:
+        exchange.model, exchange.asked = request.model, asked
         given_ms = asked.emulation.ttft_ms
         ttft_ms = exchange.state.settings.ttft_ms if given_ms is None else given_ms
         return ReadyWhole(

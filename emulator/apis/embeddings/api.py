@@ -16,10 +16,7 @@ from tokenizer import TokenGenerator, count_tokens
 
 
 class EmbeddingsAPI(WholeAPI[EmbeddingRequest]):
-    """Embeddings, after their time to first token.
-
-    The vectors of small requests are made in a thread, which serves one after the other.
-    """
+    """Embeddings, after their time to first token."""
 
     path = "/v1/embeddings"
     body = EmbeddingRequest
@@ -53,8 +50,12 @@ class EmbeddingsAPI(WholeAPI[EmbeddingRequest]):
             param = "input" if error.index is None else request.param(error.index)
             raise APIError(str(error), param=param, code=error.code) from None
 
+    def stays(self, request: EmbeddingRequest) -> bool:  # noqa: ARG002
+        """Make the vectors of every small request here, in the thread."""
+        return True
+
     async def make(self, request: EmbeddingRequest, asked: Asked) -> Made:
-        """Return the vectors of a small request.
+        """Return the vectors of a small request; the thread makes one after the other.
 
         Raises:
             APIError: There are too many tokens, or ones that do not exist.

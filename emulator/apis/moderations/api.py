@@ -1,13 +1,13 @@
 """POST /v1/moderations as one object."""
 
-import asyncio
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
 
 from emulator.apis.moderations.results import categories_of, result_json
 from emulator.apis.moderations.schema import OLD_MODEL, OLD_MODELS, Moderated, ModerationRequest
-from emulator.apis.whole import Made, WholeAPI
+from emulator.apis.whole import WholeAPI
 from emulator.contract.error_words import invalid_header
 from emulator.contract.moderation import listed
 from emulator.emulation.asked import Asked
@@ -40,18 +40,16 @@ class ModerationsAPI(WholeAPI[ModerationRequest]):
         self, request: ModerationRequest, asked: Asked, *, counts: bool
     ) -> Iterator[tuple[bytes, int]]:
         """Yield the results, some at a time, with the tokens of their texts if those count."""
-        flagged, moderated = listed(asked.emulation.flagged), request.moderated
-        for at in range(0, len(moderated), _AT_ONCE):
-            some = moderated[at : at + _AT_ONCE]
+        flagged, moderated, comma = listed(asked.emulation.flagged), request.moderated, ""
+        while some := list(islice(moderated, _AT_ONCE)):
             results = [result_json(request, each, flagged) for each in some]
             tokens = sum(_tokens(request.model, each) for each in some) if counts else 0
-            yield f"{',' if at else ''}{','.join(results)}".encode(), tokens
+            yield f"{comma}{','.join(results)}".encode(), tokens
+            comma = ","
 
-    async def make(self, request: ModerationRequest, asked: Asked) -> Made:
-        """Return the results of a small request."""
-        if len(request.moderated) <= _AT_ONCE:
-            return self.all_items(request, asked)
-        return await asyncio.to_thread(self.all_items, request, asked)
+    def stays(self, request: ModerationRequest) -> bool:
+        """Tell whether there are few results to make."""
+        return request.results <= _AT_ONCE
 
     def count(self, request: ModerationRequest) -> int:
         """Return how many tokens the texts have."""
@@ -59,7 +57,7 @@ class ModerationsAPI(WholeAPI[ModerationRequest]):
 
     def light(self, request: ModerationRequest) -> ModerationRequest:
         """Return a request without what its inputs say."""
-        inputs = [""] * len(request.moderated)
+        inputs = [""] * request.results
         return request.model_copy(update={"input": inputs, "emulation": None})
 
     def around(self, request: ModerationRequest, tokens: int) -> tuple[str, str]:  # noqa: ARG002
@@ -70,7 +68,7 @@ class ModerationsAPI(WholeAPI[ModerationRequest]):
 
     def note(self, request: ModerationRequest, tokens: int) -> str:  # noqa: ARG002
         """Return what the log line says of an answer."""
-        return f" inputs={len(request.moderated)}"
+        return f" inputs={request.results}"
 
 
 def _tokens(model: str, moderated: Moderated) -> int:

@@ -92,14 +92,23 @@ class ModerationRequest(ModelRequest):
         return self.model.startswith("text-moderation")
 
     @property
-    def moderated(self) -> list[Moderated]:
-        """What the results are about: each text alone, or all parts together."""
+    def results(self) -> int:
+        """How many results there are: one for each text, or for all parts together."""
+        return len(self.input) if self._has_several else 1
+
+    @property
+    def _has_several(self) -> bool:
+        return isinstance(self.input, list) and isinstance(self.input[0], str)
+
+    @property
+    def moderated(self) -> Iterator[Moderated]:
+        """What each result is about."""
         if isinstance(self.input, str):
-            return [Moderated([self.input])]
-        texts = [part for part in self.input if isinstance(part, str)]
-        if texts:
-            return [Moderated([text]) for text in texts]
-        return [Moderated([*_texts(self.input)], any(map(_is_image, self.input)))]
+            yield Moderated([self.input])
+        elif self._has_several:
+            yield from (Moderated([text]) for text in self.input if isinstance(text, str))
+        else:
+            yield Moderated([*_texts(self.input)], any(map(_is_image, self.input)))
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
