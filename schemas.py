@@ -32,6 +32,7 @@ from emulator.apis.chat.tools import (
 from emulator.apis.completions.schema import Completion, CompletionRequest
 from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
 from emulator.apis.models.schema import Health, Model, ModelList
+from emulator.apis.moderations.schema import Moderation, ModerationList, ModerationRequest
 from emulator.apis.responses.schema.answer import InputTokens, Response
 from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
 from emulator.contract.bodies import ModelRequest, RequestModel, StreamOptions
@@ -83,6 +84,9 @@ __all__ = [
     "Model",
     "ModelList",
     "ModelRequest",
+    "Moderation",
+    "ModerationList",
+    "ModerationRequest",
     "RefusalPart",
     "RequestModel",
     "Response",

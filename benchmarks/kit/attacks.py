@@ -18,6 +18,7 @@ LEGACY = "/v1/completions"
 RESPONSES = "/v1/responses"
 INPUT_TOKENS = "/v1/responses/input_tokens"
 EMBEDDINGS = "/v1/embeddings"
+MODERATIONS = "/v1/moderations"
 TOKENIZE = "/tokenize"
 DETOKENIZE = "/detokenize"
 
@@ -608,6 +609,16 @@ ATTACKS: dict[str, Attack] = {
         lambda: post(
             EMBEDDINGS, {"model": "text-embedding-3-large", "input": ["hello " * 500] * 2048}
         ),
+        answered,
+    ),
+    "moderation-texts": Attack(
+        "moderations of 2,048 texts, each of 20 KB",
+        lambda: post(MODERATIONS, {"input": ["hello " * 3_400] * 2048}),
+        answered,
+    ),
+    "moderation-short": Attack(
+        "moderations of 1,000 texts of one letter in 4 KB",
+        lambda: post(MODERATIONS, {"input": ["a"] * 1000}) * 20,
         answered,
     ),
     "embedding-words": Attack(

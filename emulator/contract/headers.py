@@ -11,6 +11,7 @@ from emulator.contract.bounds import (
     MAX_TOOL_CALLS,
     Members,
 )
+from emulator.contract.moderation import CATEGORIES, LISTED
 from emulator.settings import MAX_ITL_MS, MAX_KEEPALIVE_MS, MAX_OUTPUT_LENGTH, MAX_TTFT_MS
 
 _NUMBERS = (
@@ -130,6 +131,13 @@ class EmulationHeaders(BaseModel):
         alias="X-NUMBERS",
         title="one of whole, fractional",
         description="What a schema's numbers are where it leaves that open",
+    )
+    flagged: str | None = Field(
+        None,
+        alias="X-FLAGGED",
+        pattern=LISTED,
+        title=f"categories with commas between them ({', '.join(CATEGORIES)})",
+        description="Categories that moderations flag",
     )
     emulation_report: bool = Field(
         False,

@@ -1,7 +1,6 @@
 """Embedding the inputs of a request, a few at a time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -24,14 +23,6 @@ class InputError(ValueError):
         super().__init__(message)
         self.code = code
         self.index = index
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """The embeddings of a request as the items of a JSON array, in pieces, and their tokens."""
-
-    pieces: Sequence[bytes | bytearray | memoryview]
-    tokens: int
 
 
 class Embedder:

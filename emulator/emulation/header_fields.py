@@ -23,6 +23,8 @@ RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 MAX_INTEGER_BITS = 64
 MAX_NAME_SHOWN = 64
 
+LISTS = ("flagged",)  # what may be a list where it is no header
+
 # What no gateway's header begins with.
 BEGINNINGS = (b"x-fault-", b"x-emulation-")
 
@@ -123,16 +125,19 @@ def body_headers(emulation: Mapping[str, object]) -> dict[str, str]:
             raise unknown_parameter(param)
         if value is None:
             continue
-        text = header_text(value)
+        text = header_text(value, field)
         if text is None:
-            raise invalid_type(value, "one of a number, string or boolean", param)
+            kinds = "string or array of strings" if field in LISTS else "number, string or boolean"
+            raise invalid_type(value, f"one of a {kinds}", param)
         given[HEADERS_BY_FIELD[field]] = text
     return given
 
 
-def header_text(value: object) -> str | None:
-    """Return a scalar as a header says it, None for anything else."""
+def header_text(value: object, field: str = "") -> str | None:
+    """Return a scalar as a header says it, or a list of texts for `LISTS`; None for all else."""
     match value:
+        case list() if field in LISTS and all(isinstance(item, str) for item in value):
+            return ",".join(value)
         case bool():
             return str(value).lower()
         case int() if value.bit_length() > MAX_INTEGER_BITS:

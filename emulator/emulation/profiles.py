@@ -103,7 +103,7 @@ def _checked(field: str, value: object, traces: Mapping[str, Floats]) -> str:
     Raises:
         ValueError: The value is invalid.
     """
-    text = header_text(value)
+    text = header_text(value, field)
     if text is None:
         raise ValueError("expected one of a number, string or boolean")
     header = HEADERS_BY_FIELD[field]

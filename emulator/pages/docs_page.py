@@ -15,6 +15,7 @@ from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.completions.schema import Completion, CompletionRequest
 from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
 from emulator.apis.models.schema import Health, Model, ModelList
+from emulator.apis.moderations.schema import ModerationList, ModerationRequest
 from emulator.apis.responses.schema.answer import CompactedResponse, InputTokens, ResponseEvent
 from emulator.apis.responses.schema.answer import Response as ResponseObject
 from emulator.apis.responses.schema.request import (
@@ -34,6 +35,7 @@ _REQUESTS: list[type[BaseModel]] = [
     CompletionRequest,
     EmbeddingRequest,
     InputTokensRequest,
+    ModerationRequest,
     ResponsesRequest,
 ]
 _RESPONSES: list[type[BaseModel]] = [
@@ -48,6 +50,7 @@ _RESPONSES: list[type[BaseModel]] = [
     InputTokens,
     Model,
     ModelList,
+    ModerationList,
     ResponseEvent,
     ResponseObject,
 ]
@@ -123,6 +126,10 @@ def openapi(version: str) -> dict[str, Any]:
             },
             "/v1/embeddings": {
                 "post": _posted("Embed texts", EmbeddingRequest, EmbeddingList)
+                | {"parameters": _headers()}
+            },
+            "/v1/moderations": {
+                "post": _posted("Moderate texts and pictures", ModerationRequest, ModerationList)
                 | {"parameters": _headers()}
             },
             "/v1/models": {"get": _lookup("List the models", ModelList)},

@@ -12,7 +12,7 @@ class Ending:
     """What is known of an answer when it has ended; all times in seconds after the start.
 
     Args:
-        kind: What was made: ``completion`` or ``embeddings``.
+        kind: What was made: ``completion``, ``embeddings`` or ``moderations``.
         id: The answer's id; empty where it has none.
         is_stream: Whether it was a stream of events.
         finish_reasons: Of each choice.

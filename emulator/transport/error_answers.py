@@ -5,12 +5,20 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from emulator.contract.absent import absent_endpoint
 from emulator.contract.error_words import placed, server_error
 from emulator.contract.errors import APIError
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST, Reply, whole_reply
 
-_ENDS = ("/chat/completions", "/completions", "/responses", "/embeddings", "/models")
+_ENDS = (
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/embeddings",
+    "/moderations",
+    "/models",
+)
 _NO_PLACES: dict[str, str] = {}
 
 logger = logging.getLogger("bentoml.openai_emulator")
@@ -21,6 +29,13 @@ def to_api_error(exchange: Exchange, error: Exception) -> APIError:
     match error:
         case APIError():
             return placed(error, exchange.asked.places if exchange.asked else _NO_PLACES)
+        case HTTPException(status_code=404) if what := absent_endpoint(exchange.path):
+            return APIError(
+                f"This emulator has no such endpoint ({exchange.method} {exchange.path}): it does "
+                f"not have OpenAI's {what}.",
+                status=404,
+                code="unsupported_endpoint",
+            )
         case HTTPException(status_code=404):
             url = f"Invalid URL ({exchange.method} {exchange.path})"
             return APIError(url + _right_url(exchange), status=404)

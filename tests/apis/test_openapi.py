@@ -16,7 +16,13 @@ from schemathesis import GenerationMode
 
 from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.faults.asking import FaultHeaders
-from schemas import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, EmulationHeaders
+from schemas import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    EmulationHeaders,
+    ModerationRequest,
+)
 from tests.support.wire import CHAT_PATH, chat, headers
 
 INSTANT = {"X-TTFT-MS": "0", "X-ITL-MS": "0", "X-OUTPUT-LENGTH": "2"}
@@ -42,6 +48,7 @@ def test_every_api_is_described(document: dict[str, Any]) -> None:
         ("GET", CHAT_PATH),
         ("POST", "/v1/completions"),
         ("POST", "/v1/embeddings"),
+        ("POST", "/v1/moderations"),
         ("POST", "/v1/responses"),
         ("POST", "/v1/responses/compact"),
         ("POST", "/v1/responses/input_tokens"),
@@ -55,7 +62,14 @@ def test_every_api_is_described(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [ChatCompletionRequest, CompletionRequest, EmbeddingRequest, ResponsesRequest]
+    "model",
+    [
+        ChatCompletionRequest,
+        CompletionRequest,
+        EmbeddingRequest,
+        ModerationRequest,
+        ResponsesRequest,
+    ],
 )
 def test_every_parameter_is_described(document: dict[str, Any], model: type[Any]) -> None:
     """The document has every parameter of a request."""
@@ -63,7 +77,9 @@ def test_every_parameter_is_described(document: dict[str, Any], model: type[Any]
     assert set(described) == {field.alias or name for name, field in model.model_fields.items()}
 
 
-@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/completions", "/v1/embeddings", "/v1/responses"])
+@pytest.mark.parametrize(
+    "path", [CHAT_PATH, "/v1/completions", "/v1/embeddings", "/v1/moderations", "/v1/responses"]
+)
 def test_every_header_is_described(document: dict[str, Any], path: str) -> None:
     """The document has every X-* header with what it is for, and every number with its range."""
     described = {p["name"]: p for p in document["paths"][path]["post"]["parameters"]}
@@ -148,6 +164,8 @@ def without_failures(document: dict[str, Any]) -> dict[str, Any]:
         ("POST", "/v1/responses/input_tokens", GenerationMode.POSITIVE, 200),
         ("POST", "/v1/embeddings", GenerationMode.POSITIVE, 200),
         ("POST", "/v1/embeddings", GenerationMode.NEGATIVE, 400),
+        ("POST", "/v1/moderations", GenerationMode.POSITIVE, 200),
+        ("POST", "/v1/moderations", GenerationMode.NEGATIVE, 400),
         ("GET", "/v1/models/{model}", GenerationMode.POSITIVE, 200),
     ],
 )

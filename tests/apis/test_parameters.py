@@ -593,11 +593,11 @@ def test_body_that_is_not_json(client: openai.OpenAI) -> None:
 
 
 def test_unknown_url(client: openai.OpenAI) -> None:
-    """An API that the emulator does not have is the client's NotFoundError."""
-    with pytest.raises(openai.NotFoundError) as caught:
-        client.moderations.create(model="m", input="x")
-    assert (caught.value.param, caught.value.code) == (None, None)
-    assert message_of(caught.value) == "Invalid URL (POST /v1/moderations)"
+    """An API that OpenAI does not have is the client's NotFoundError."""
+    error = refused(client, {"model": "m", "input": "x"}, "/moderation")
+    assert isinstance(error, openai.NotFoundError)
+    assert (error.param, error.code) == (None, None)
+    assert message_of(error) == "Invalid URL (POST /v1/moderation)"
 
 
 def test_wrong_method(client: openai.OpenAI) -> None:

@@ -139,6 +139,7 @@ def test_headers_default_to_nothing() -> None:
         "numbers": "whole",
         "head": None,
         "keepalive_ms": None,
+        "flagged": None,
         "emulation_report": False,
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.contract.absent import ABSENT
 from emulator.emulation.header_fields import (
     FAULT_NAMES,
     HEADERS_BY_FIELD,
@@ -79,6 +80,12 @@ def test_table_of_refusals_is_the_codes(
     }
     known = {(without_indices(param), code or "null") for _, param, code, _ in cases.values()}
     assert shown == known
+
+
+def test_table_of_absent_endpoints_is_the_codes() -> None:
+    """The table has every endpoint that is not here, and what OpenAI has there."""
+    rows = table(page("docs/compatibility.md").text, "path", "what OpenAI has there")
+    assert [(names(path)[0].removesuffix("{id}"), what) for path, what in rows] == [*ABSENT.items()]
 
 
 def test_recipes_name_the_vocabulary() -> None:

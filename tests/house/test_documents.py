@@ -44,6 +44,7 @@ from schemas import (
     CompletionRequest,
     EmbeddingRequest,
     EmulationHeaders,
+    ModerationRequest,
     StreamOptions,
 )
 from tests.support.documents import Page, names, page, pages, table
@@ -601,7 +602,11 @@ def test_table_of_parameters_is_the_codes() -> None:
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [("docs/responses.md", ResponsesRequest), ("docs/embeddings.md", EmbeddingRequest)],
+    [
+        ("docs/responses.md", ResponsesRequest),
+        ("docs/embeddings.md", EmbeddingRequest),
+        ("docs/moderations.md", ModerationRequest),
+    ],
 )
 def test_other_tables_of_parameters_are_the_codes(name: str, model: type[BaseModel]) -> None:
     """The other tables have every parameter, and accept anything where the code does."""

@@ -93,9 +93,16 @@ EMBEDDINGS = Endpoint(
     last="",
     error=envelope,
 )
-# An API whose answers can fail is one entry here; embeddings are never streamed.
+MODERATIONS = Endpoint(
+    "/v1/moderations",
+    lambda _: {"input": "Hello!"},
+    lambda _: False,
+    last="",
+    error=envelope,
+)
+# An API whose answers can fail is one entry here; the last two are never streamed.
 ENDPOINTS: Sequence[Endpoint] = (CHAT, LEGACY, RESPONSES)
-WHOLE_ENDPOINTS: Sequence[Endpoint] = (*ENDPOINTS, EMBEDDINGS)
+WHOLE_ENDPOINTS: Sequence[Endpoint] = (*ENDPOINTS, EMBEDDINGS, MODERATIONS)
 
 
 @dataclass

@@ -2,217 +2,92 @@
 
 import asyncio
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
-from emulator.answers.ask import Ask
-from emulator.apis.api import API
 from emulator.apis.embeddings.schema import EmbeddingRequest
-from emulator.apis.embeddings.vectors import (
-    ReadyEmbeddings,
-    count_inputs,
-    dimensions_of,
-    embed,
-    embed_all,
-)
-from emulator.embeddings.embedder import Embedded, Embedder
-from emulator.emulation.asked import Asked, read_asked
-from emulator.engine.times import TokenTimes
-from emulator.faults.deciding import Fault
-from emulator.injection.fault_injector import FaultInjector
-from emulator.injection.faulty_answers import instant_s
-from emulator.reading.bodies import is_light
-from emulator.reading.counting import PromptCount
-from emulator.reading.dispatcher import Dispatcher
-from emulator.reading.helper_work import HelperOrder
-from emulator.reading.reader import Reader
-from emulator.state import State
-from emulator.timing.clock import sleep_until
-from emulator.timing.plan import GenerationPlan
-from emulator.transport.ending import Ending
-from emulator.transport.exchange import Exchange
-from emulator.transport.sending import PiecesReply, Reply, ended_by_disconnect, openai_headers
-from tokenizer import TokenGenerator
+from emulator.apis.whole import Made, WholeAPI
+from emulator.contract.errors import APIError
+from emulator.embeddings.embedder import Embedder, InputError
+from emulator.embeddings.models import most_dimensions
+from emulator.emulation.asked import Asked
+from tokenizer import TokenGenerator, count_tokens
 
 
-class EmbeddingsAPI(API[ReadyEmbeddings]):
-    """Embeddings, after their time to first token.
-
-    The vectors of small requests are made in a thread, which serves one after the other.
-    """
+class EmbeddingsAPI(WholeAPI[EmbeddingRequest]):
+    """Embeddings, after their time to first token."""
 
     path = "/v1/embeddings"
     body = EmbeddingRequest
+    kind: ClassVar = "embeddings"
 
     def __init__(self, generator: TokenGenerator, fingerprint: str) -> None:
         super().__init__(generator, fingerprint)
         self._embedder = Embedder()
         self._thread = ThreadPoolExecutor(1, "embeddings")
 
-    async def take(self, exchange: Exchange, dispatcher: Dispatcher) -> ReadyEmbeddings:
-        """Read a request; a helper makes the vectors of a large one."""
-        received, given = await dispatcher.take(exchange)
-        if received.encoding is None and is_light(received.content):
-            request, asked = dispatcher.here(
-                exchange,
-                received,
-                lambda body: self._read(dispatcher.reader, given, body, exchange.state),
-            )
-            ready = _ready(exchange, request, asked, None)
-        else:
-            order = HelperOrder(self.path, given)
-            job, (result, vectors) = await dispatcher.ask(exchange, order, received)
-            pieces = [*vectors]
-            while result is None:
-                result, vectors = await dispatcher.result(exchange, job)
-                pieces += vectors
-            request, asked, tokens = result
-            ready = _ready(exchange, request, asked, Embedded(pieces, tokens))
-        exchange.model, exchange.asked = request.model, asked
-        return ready
-
-    def _read(
-        self, reader: Reader, given: Mapping[str, str], body: bytes | bytearray, state: State
-    ) -> tuple[EmbeddingRequest, Asked]:
-        request = reader.parse(body, EmbeddingRequest, state.settings)
-        return request, read_asked(given, request, state.profiles)
-
-    def work(
-        self, reader: Reader, order: HelperOrder, state: State, body: bytearray
-    ) -> Iterator[tuple[object, bytes]]:
-        """Yield the vectors piece by piece, which together are large, and then what they are of."""
-        request, asked = self._read(reader, order.given, body, state)
-        tokens = 0
-        for piece, counted in embed(self._embedder, request):
-            tokens += counted
-            yield None, piece
-        light = request.model_copy(update={"input": [""] * len(request.inputs), "emulation": None})
-        yield (light, asked, tokens), b""
-
-    async def answer(
+    def items(
         self,
-        exchange: Exchange,
-        ready: ReadyEmbeddings,
-        times: TokenTimes | None,  # noqa: ARG002 - no engine makes the times of embeddings
-        fault: Fault | None,
-        injector: FaultInjector,
-    ) -> Reply:
-        """Return the vectors when they are due."""
-        answer = VectorAnswer(exchange, ready)
-        exchange.delivery = answer
-        due_s = exchange.start_s + ready.plan.total_s
-        async with ended_by_disconnect(exchange.receive):
-            if answer.embedded is None:
-                answer.embedded = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, embed_all, self._embedder, ready.request
-                )
-            if fault is None:
-                await sleep_until(due_s)
-        if fault is not None:
-            answer.fault = fault.kind.name
-            wait = partial(sleep_until, exchange.start_s + instant_s(fault, ready.plan, ()))
-            return await injector.inject_whole(exchange, fault, ready.ask, answer, wait)
-        exchange.left_s = time.monotonic()
-        return PiecesReply(answer.pieces(answer.report()), openai_headers(exchange))
-
-
-def _ready(
-    exchange: Exchange, request: EmbeddingRequest, asked: Asked, embedded: Embedded | None
-) -> ReadyEmbeddings:
-    given_ms = asked.emulation.ttft_ms
-    ttft_ms = exchange.state.settings.ttft_ms if given_ms is None else given_ms
-    return ReadyEmbeddings(
-        request,
-        Ask(request.model, user=request.user),
-        asked,
-        GenerationPlan(1, "stop", ttft_s=ttft_ms / 1000, itl_s=0),
-        PromptCount(now=partial(count_inputs, request), size=exchange.size)
-        if embedded is None
-        else PromptCount(embedded.tokens),
-        embedded,
-    )
-
-
-@dataclass(slots=True, eq=False)
-class VectorAnswer:
-    """The vectors of one request on their way to the client.
-
-    Args:
-        exchange: The request.
-        ready: What was read of it.
-        fault: The failure that the answer is to have.
-    """
-
-    exchange: Exchange
-    ready: ReadyEmbeddings
-    fault: str = ""
-
-    @property
-    def embedded(self) -> Embedded | None:
-        """The vectors, once they are made."""
-        return self.ready.embedded
-
-    @embedded.setter
-    def embedded(self, embedded: Embedded) -> None:
-        self.ready.embedded = embedded
-
-    async def whole(self) -> bytes:
-        """Return the answer as JSON."""
-        return b"".join(self.pieces(""))
-
-    def reported(self, body: bytes | bytearray) -> bytes | bytearray:
-        """Return the answer with the report, if that was asked for."""
-        report = self.report()
-        return body[:-1] + f"{report}}}".encode() if report else body
-
-    def pieces(self, report: str) -> list[bytes | bytearray | memoryview]:
-        """Return the answer as JSON, in parts; `report` is its last member.
+        request: EmbeddingRequest,
+        asked: Asked,  # noqa: ARG002
+        *,
+        counts: bool,  # noqa: ARG002 - the usage tells them
+    ) -> Iterator[tuple[bytes, int]]:
+        """Yield the vectors of a request, some at a time: a piece of JSON, and its inputs' tokens.
 
         Raises:
-            RuntimeError: The vectors are not made.
+            APIError: There are too many tokens, or ones that do not exist.
         """
-        embedded = self.embedded
-        if embedded is None:
-            raise RuntimeError("the vectors are not made yet")
-        tokens = embedded.tokens
-        usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
-        model = json.dumps(self.ready.request.model)
-        end = f'],"model":{model},"usage":{usage}{report}}}'
-        return [b'{"object":"list","data":[', *embedded.pieces, end.encode()]
+        try:
+            yield from self._embedder.embed(
+                request.inputs,
+                request.model,
+                dimensions_of(request),
+                as_base64=request.wants_base64,
+            )
+        except InputError as error:
+            param = "input" if error.index is None else request.param(error.index)
+            raise APIError(str(error), param=param, code=error.code) from None
 
-    def report(self) -> str:
-        """Return the times asked and actual in ms, as a member of the answer, if it is wanted."""
-        if not self.ready.asked.emulation.emulation_report:
-            return ""
-        total_s, elapsed_s = self.ready.plan.total_s, self.exchange.elapsed_s
-        report: dict[str, object] = {
-            "total_ms": {"asked": round(total_s * 1000, 3), "actual": round(elapsed_s * 1000, 3)},
-            "worst_lag_ms": round((elapsed_s - total_s) * 1000, 3),
-        }
-        if self.fault:
-            report["fault"] = self.fault
-        return f',"emulation":{json.dumps(report, separators=(",", ":"))}'
+    def stays(self, request: EmbeddingRequest) -> bool:  # noqa: ARG002
+        """Make the vectors of every small request here, in the thread."""
+        return True
 
-    def release(self) -> None:
-        """Give up a count that is under way."""
-        self.ready.count.cancel()
+    async def make(self, request: EmbeddingRequest, asked: Asked) -> Made:
+        """Return the vectors of a small request; the thread makes one after the other.
 
-    def ending(self) -> Ending:
-        """Return how the answer has ended."""
-        exchange, ready = self.exchange, self.ready
-        tokens = self.embedded.tokens if self.embedded is not None else 0
-        is_complete = exchange.status == 200 and not self.fault
-        left_s = (exchange.left_s or time.monotonic()) - exchange.start_s
-        return Ending(
-            kind="embeddings",
-            tokens=tokens,
-            is_complete=is_complete,
-            total_s=(ready.plan.total_s, left_s),
-            whole_lag_s=left_s - ready.plan.total_s if is_complete else None,
-            fault=self.fault,
-            note=f" inputs={len(ready.request.inputs)} prompt_tokens={tokens} "
-            f"dimensions={dimensions_of(ready.request)}",
+        Raises:
+            APIError: There are too many tokens, or ones that do not exist.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self.all_items, request, asked)
+
+    def count(self, request: EmbeddingRequest) -> int:
+        """Return how many tokens the inputs have."""
+        return sum(
+            count_tokens(item, request.model) if isinstance(item, str) else len(item)
+            for item in request.inputs
         )
+
+    def light(self, request: EmbeddingRequest) -> EmbeddingRequest:
+        """Return a request without what its inputs say."""
+        return request.model_copy(update={"input": [""] * len(request.inputs), "emulation": None})
+
+    def around(self, request: EmbeddingRequest, tokens: int) -> tuple[str, str]:
+        """Return what comes before the vectors, as JSON, and what after."""
+        usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
+        after = f'],"model":{json.dumps(request.model)},"usage":{usage}'
+        return '{"object":"list","data":[', after
+
+    def note(self, request: EmbeddingRequest, tokens: int) -> str:
+        """Return what the log line says of an answer."""
+        return (
+            f" inputs={len(request.inputs)} prompt_tokens={tokens} "
+            f"dimensions={dimensions_of(request)}"
+        )
+
+
+def dimensions_of(request: EmbeddingRequest) -> int:
+    """Return how many numbers each vector of a request has."""
+    return request.dimensions or most_dimensions(request.model)

@@ -16,6 +16,7 @@ LEGACY = "/v1/completions"
 PROMPT = {"model": "davinci-002", "prompt": "The capital of France is", "logprobs": 1}
 ECHO = {**PROMPT, "echo": True, "max_tokens": 1}
 TOKENS = 5  # of the prompt
+ABSENT = "This emulator has no such endpoint"
 ARRAYS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 
 
@@ -85,6 +86,29 @@ def told(**fields: object) -> Callable[[httpx.Response], bool]:
     return holds
 
 
+def unflagged(results: int) -> Callable[[httpx.Response], bool]:
+    """Return what tells whether so many results say that nothing is wrong."""
+
+    def holds(answer: httpx.Response) -> bool:
+        found = answer.json()["results"]
+        return len(found) == results and not any(
+            result["flagged"] or any(result["categories"].values()) for result in found
+        )
+
+    return holds
+
+
+def absent(method: str, path: str) -> Row:
+    """Return the row of an endpoint of OpenAI that is not here."""
+    says = told(type="invalid_request_error", code="unsupported_endpoint", message=ABSENT)
+    body: dict[str, Any] | None = {} if method == "POST" else None
+    return Row(f"{method} {path}", path, body, 404, says, method=method)
+
+
+PARTS = [
+    {"type": "text", "text": "hello"},
+    {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+]
 ROWS = [
     Row("echo with logprobs", LEGACY, ECHO, 200, holds_prompt_and(1)),
     Row("echo of the prompt alone", LEGACY, {**ECHO, "max_tokens": 0}, 200, holds_prompt_and(0)),
@@ -138,6 +162,16 @@ ROWS = [
         told(param="X-EMULATION-REPROT", message="X-EMULATION-REPORT"),
         headers() | {"X-EMULATION-REPROT": "true"},
     ),
+    Row("moderation of a text", "/v1/moderations", {"input": "hi"}, 200, unflagged(1)),
+    Row("moderation of texts", "/v1/moderations", {"input": ["a", "b"]}, 200, unflagged(2)),
+    Row("moderation of parts", "/v1/moderations", {"input": PARTS}, 200, unflagged(1)),
+    absent("POST", "/v1/conversations"),
+    absent("POST", "/v1/files"),
+    absent("POST", "/v1/images/generations"),
+    absent("POST", "/v1/audio/speech"),
+    absent("POST", "/v1/batches"),
+    absent("POST", "/v1/vector_stores"),
+    absent("GET", "/v1/chat/completions/chatcmpl-1"),
 ]
 
 
