@@ -10,6 +10,7 @@ TEXTS = {
     "itl_ms": "7",
     "output_length": "3",
     "max_output_length": "300",
+    "text": "unicode",
     "models": "a, b/c",
     "strict_models": "true",
     "strict_parameters": "1",
