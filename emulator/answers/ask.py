@@ -24,6 +24,7 @@ class OfferedCall:
         schema: The JSON schema of the arguments; None for a tool that takes free text.
         param: The path of the schema in the body, for errors.
         strict: Whether every call has all properties of the schema.
+        grammar: Syntax and definition of the grammar that a free text has to follow.
     """
 
     name: str
@@ -31,6 +32,7 @@ class OfferedCall:
     schema: dict[str, Any] | None
     param: str
     strict: bool = False
+    grammar: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Ask:
         user: The end user that the client names.
         token_limit: The most tokens of one answer, reasoning included.
         min_tokens: The fewest tokens of one answer.
+        generates: Whether anything is generated; else the answer is empty, and there at once.
         ignore_eos: Whether an answer is as long as its limit; None leaves it to the settings.
         effort: How hard to think.
         stops: Stop sequences.
@@ -109,6 +112,7 @@ class Ask:
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
         says_failed: Whether the API has an answer that says that it failed.
+        id_end: The last digits of the answer's id.
         names: The names of parameters.
     """
 
@@ -120,6 +124,7 @@ class Ask:
     user: str | None = None
     token_limit: int | None = None
     min_tokens: int = 0
+    generates: bool = True
     ignore_eos: bool | None = None
     effort: str | None = None
     stops: tuple[str, ...] = ()
@@ -137,6 +142,7 @@ class Ask:
     wants_summary: bool = False
     can_show_reasoning: bool = False
     says_failed: bool = False
+    id_end: str = ""
     names: ParamNames = DEFAULT_NAMES
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
 from emulator.answers.corpora import Texts
+from emulator.answers.grammar_texts import GrammarTexts
 from emulator.answers.instances import Instances, invalid_schema
 from emulator.answers.logprobs import (
     Likelihoods,
@@ -50,6 +51,8 @@ def call_id(rng: random.Random) -> str:
 
 _ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
+NO_THOUGHT = Segment([], reasoning=True)  # what an empty answer has in place of an empty text
+
 
 class Composer:
     """Decides what the choices of one request say.
@@ -83,6 +86,7 @@ class Composer:
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
         self._scored = scored
         self._logprobs_left = MAX_LOGPROBS - (scored.figures if scored is not None else 0)
+        self._grammar_texts = GrammarTexts(ask.model)
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
@@ -119,6 +123,8 @@ class Composer:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
         ask = self._ask
+        if not ask.generates:
+            return [Answer(0, [NO_THOUGHT], "stop", 0)]
         calls = ask.calls(self._asked.tool_calls)
         if ask.schema_texts and not calls:
             self._found = schema_in_texts(ask.schema_texts)
@@ -237,8 +243,12 @@ class Composer:
             if left == 0:
                 finish = "length"
                 break
-            if offered.schema is None:
-                tokens: list[str] = self._corpus.write(self._plan.output_tokens, rng)
+            by_grammar = self._grammar_texts.tokens(offered, rng)
+            tokens: list[str]
+            if by_grammar is not None:
+                tokens = by_grammar
+            elif offered.schema is None:
+                tokens = self._corpus.write(self._plan.output_tokens, rng)
                 # The plan has cut it already.
                 finish = "length" if self._plan.finish_reason == "length" else finish
             else:

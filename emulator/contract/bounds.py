@@ -53,6 +53,8 @@ MAX_PROMPT_TOKENS = 2**20  # token ids of all prompts
 
 MAX_TOOLS = 128
 
+MAX_ALL_TOOLS = 1024  # of a response: in its tools, in namespaces and in its input
+
 MAX_LOGIT_BIASES = 1024
 
 MAX_GUIDED_CHOICES = 2048

@@ -166,7 +166,9 @@ class Reader:
         Raises:
             APIError: Not JSON, not what the schema asks for, or for a model that does not exist.
         """
-        request = parse_any_body(body, model, strict=settings.strict_parameters)
+        request = parse_any_body(
+            body, model, strict=settings.strict_parameters, default_model=settings.models[0]
+        )
         refuse_unknown_model(request, settings)
         return request
 

@@ -41,6 +41,10 @@ class ChunkRenderer(Renderer, ABC):
         self._prompt_ids = prompt_ids
         self._omitted = None if include_usage else {"usage"}
 
+    def opening(self, answers: Sequence[Answer]) -> str:  # noqa: ARG002 - whatever they say
+        """Return nothing: a chunk without a token would be taken for one."""
+        return ""
+
     def stream(
         self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
     ) -> AnswerStream:

@@ -137,6 +137,8 @@ def test_headers_default_to_nothing() -> None:
         "text": None,
         "optional": None,
         "numbers": "whole",
+        "head": None,
+        "keepalive_ms": None,
         "emulation_report": False,
     }
 
@@ -382,6 +384,8 @@ def test_default_settings() -> None:
         "traces": None,
         "profiles": None,
         "ignore_eos": False,
+        "head": "accepted",
+        "keepalive_ms": 0,
         "lenient": False,
         "engine": None,
         "startup_s": 0,

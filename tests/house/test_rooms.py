@@ -26,6 +26,7 @@ ROOMS = (
     "emulator.prompts",
     "emulator.contract",
     "emulator.schema_instances",
+    "emulator.grammars",
     "emulator.faults",
     "emulator.emulation",
     "emulator.answers",

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from emulator.limits.buckets import FULL, Bucket, Limits, Verdict, take
-from tests.limits.test_limits import NOW, pairs, steps
+from emulator.limits.buckets import Bucket, Limits, Verdict, take
+from tests.limits.test_limits import FULL, NOW, pairs, steps
 from tests.serving.test_settings import failed_start
 from tests.support.process import free_port
 from tests.support.server import Server, eventually, running_server
@@ -172,7 +172,7 @@ async def test_requests_pass_without_redis_and_limits_hold_again(
 async def until_known(store: RedisStore, limits: Limits) -> list[Verdict]:
     """Take requests until Redis has counted two."""
     known: list[Verdict] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(known) < 2:
             verdict = await store.take(b"bucket", limits, 0)
             if verdict is not None:
