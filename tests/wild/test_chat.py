@@ -163,6 +163,11 @@ ANSWERED: dict[str, tuple[Json, dict[str, str], Callable[[Json], bool]]] = {
         {},
         is_plain_text,
     ),
+    "stop of a reasoning model that takes it": (
+        chat(model="o3-mini", stop="zzz"),
+        {},
+        is_plain_text,
+    ),
     "first step of an agent that observes as the user": (
         calling(*TOOLS, messages=observed(0)),
         {},
