@@ -24,6 +24,8 @@ MAX_TOKENS_OF_ALL_CHOICES = 2**18
 
 MAX_CHARACTERS_ECHOED = 2**22  # of prompts in all choices
 
+MAX_PROMPT_IDS_TOLD = 2**18  # in all choices
+
 MAX_LOGPROBS = 2**20  # of all tokens, each with its alternatives
 
 INT32_MAX = 2**31 - 1
@@ -54,6 +56,8 @@ MAX_TOOLS = 128
 MAX_ALL_TOOLS = 1024  # of a response: in its tools, in namespaces and in its input
 
 MAX_LOGIT_BIASES = 1024
+
+MAX_GUIDED_CHOICES = 2048
 
 MAX_BIAS = 100
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from emulator.faults.asking import DEFAULT_SLICE_BYTES, DEFAULT_STATUS, FaultHeaders, Wish
+from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS, Kind
 from emulator.faults.rules import Match, Rule, Span
 
@@ -31,11 +32,14 @@ class Call:
 class Fault:
     """A failure that is to happen.
 
-    ``after_tokens`` and ``after_s`` (seconds after the start) are None where nothing was said.
+    ``after_tokens`` and ``after_s`` (seconds after the start), and ``code`` and ``message`` of the
+    error, are None where nothing was said.
     """
 
     kind: Kind
     status: int = DEFAULT_STATUS
+    code: str | None = None
+    message: str | None = None
     after_tokens: int | None = None
     after_s: float | None = None
     retry_after_ms: int | None = None
@@ -93,9 +97,12 @@ def decide(wish: FaultHeaders | Rule, attempt: int, seed: int | None) -> Fault |
     if chance.random() >= wish.probability:
         return None
     after = wish.after_tokens
+    default = DEFAULT_STATUS if wish.code is None else CODES[wish.code].status
     return Fault(
         kind=kind_of(wish),
-        status=wish.status or DEFAULT_STATUS,
+        status=wish.status or default,
+        code=wish.code,
+        message=wish.message,
         after_tokens=chance.randint(after.min, after.max) if isinstance(after, Span) else after,
         after_s=None if wish.after_ms is None else wish.after_ms / 1000,
         retry_after_ms=wish.retry_after_ms,

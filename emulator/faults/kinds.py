@@ -20,6 +20,7 @@ MOST_PIECES_APART = 5000
 Where: TypeAlias = Literal["start", "token", "event", "end"]
 
 PLACED = frozenset({"after_tokens", "after_ms"})
+TELLING = frozenset({"status", "code", "message", "retry_after_ms"})  # an error
 
 
 class Wire(Protocol):
@@ -119,7 +120,7 @@ class Status(Kind):
 
     name = "status"
     on_streams = on_wholes = "the status, in OpenAI's envelope, in the answer's place"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
 
     def refuses(self, *, stream: bool) -> bool:  # noqa: ARG002 - streams and whole answers
         """Refuse every answer."""
@@ -136,7 +137,7 @@ class Error(Kind):
     name = "error"
     on_streams = "k tokens, then an event that holds the error; the body ends properly"
     on_wholes = "as `status`"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
 
     def refuses(self, *, stream: bool) -> bool:
         """Refuse whole answers."""
@@ -157,7 +158,7 @@ class Failed(Kind):
     name = "failed"
     on_streams = "k tokens, then `response.failed`; the body ends properly (Responses alone)"
     on_wholes = "200 and a response with the status `failed` (Responses alone)"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
     says_failed = True
 
     async def stream(self, wire: StreamWire) -> None:

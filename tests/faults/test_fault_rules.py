@@ -193,7 +193,7 @@ def _tokens(fault: Fault | None) -> int | None:
         ("- kind: eof\n  probability: 1.5", 2, "but got 1.5"),
         ("- kind: eof\n  after_ms: 5\n  after_tokens: 5", 2, "expected no after_tokens beside it"),
         ("- kind: eof\n  status: 500", 2, "expected a kind that it says something to"),
-        ("- probability: 0.5", 1, "expected kind or status beside it"),
+        ("- probability: 0.5", 1, "expected kind, status or code beside it"),
         ("- kind: eof\n  - x", 2, ""),
         ("- {kind: eof", 1, ""),
     ],

@@ -37,6 +37,7 @@ ROOMS = (
     "emulator.serving",
     "emulator.injection",
     "emulator.apis.api",
+    "emulator.apis.constraints",
     "emulator.apis.asking",
     "emulator.apis.computations",
     "emulator.apis.chat",

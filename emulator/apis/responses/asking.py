@@ -1,6 +1,6 @@
 """What a Responses request asks of its answer."""
 
-from emulator.answers.ask import Ask, ParamNames
+from emulator.answers.ask import Ask, ContextWords, ParamNames
 from emulator.apis.chat.asking import response_schema, schema_texts
 from emulator.apis.chat.calls import NO_CALLS, SchemaParam, calls_of
 from emulator.apis.chat.request import ChatCompletionRequest
@@ -9,11 +9,15 @@ from emulator.apis.responses.ids import id_end
 from emulator.apis.responses.schema.request import CompactRequest, ResponsesRequest
 
 LOGPROBS = "message.output_text.logprobs"
+TOO_LONG = (
+    "Your input exceeds the context window of this model. Please adjust your input and try again."
+)
 NAMES = ParamNames(
     limit="max_output_tokens",
     effort="reasoning.effort",
     format="text.format",
     schema="text.format.schema",
+    context=ContextWords(TOO_LONG, TOO_LONG, param="input"),
 )
 
 
@@ -47,6 +51,7 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
         user=request.user,
         token_limit=request.max_output_tokens,
         min_tokens=request.min_tokens or 0,
+        generates=request.generate is not False,
         ignore_eos=request.ignore_eos,
         effort=chat.reasoning_effort,
         stops=(stop,) if isinstance(stop, str) else tuple(stop or ()),

@@ -65,7 +65,7 @@ class ResponsesRenderer:
         """Return the whole answer as JSON."""
         answer = self._take(answers)
         if answer.logprobs is not None:
-            entries = map(answer.logprobs.entry, answer.segments[-1].tokens)
+            entries = answer.likelihoods(answer.segments[-1])
             self._logprobs += map(likelihood_json, entries)
         return bytearray(self._ended(usage, ""), "utf-8")
 
@@ -111,7 +111,9 @@ class ResponsesRenderer:
         yield f"[{','.join(written)}]"
 
     def finish(self, _: Answer) -> str:
-        """Return the events that end the items."""
+        """Return the events that end the items; what generates nothing has none."""
+        if not self._items:
+            return ""
         last = len(self._items) - 1
         return self._begin(last) + self._items[last].end(self._repeated_logprobs())
 

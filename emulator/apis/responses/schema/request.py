@@ -230,6 +230,8 @@ class ResponsesRequest(InputTokensRequest, ModelRequest):
     stop: Stop | None = None
     min_tokens: int | None = Field(None, ge=0)
     ignore_eos: bool | None = None
+    # False only makes ready for the next request of a websocket.
+    generate: bool | None = None
     # Accepted and ignored: they change nothing that an emulator does.
     prompt_cache_options: Any = None
     context_management: Any = None

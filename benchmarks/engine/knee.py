@@ -1,4 +1,4 @@
-"""Climbs to an engine's saturation with the load kit: python -m benchmarks.engine_knee NAME.
+"""Climbs to an engine's saturation with the load kit: python -m benchmarks.engine.knee NAME.
 
 At each rate one SteadyRateUser asks a real server with one worker, and the same load is predicted
 in simulated time: of both, the requests that ended within the run. Both are printed, and drawn with
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.engine import Row, Workload, capacity, measure, print_row
+from benchmarks.engine.prediction import Row, Workload, capacity, measure, print_row
 from benchmarks.kit.server import Server, emulator, serving, stop_servers_on_sigterm
 from emulator.engine.config import EngineConfig, load_engine
 from emulator.settings import ConfigError
@@ -110,7 +110,7 @@ def draw(
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.engine_knee",
+        prog="python -m benchmarks.engine.knee",
         description="Climbs to an engine's saturation with the load kit, beside the prediction.",
     )
     parser.add_argument("engine", help="a name in engines/, or a .yaml file")

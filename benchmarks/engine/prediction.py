@@ -245,7 +245,3 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     if options.png:
         draw(options.engine, rows, options.png)
-
-
-if __name__ == "__main__":
-    main()
