@@ -227,10 +227,10 @@ class CompactedRenderer(ResponsesRenderer):
         ).encode()
 
 
-def stamp_completion(body: bytearray | memoryview) -> None:
+def stamp_completion(body: bytearray) -> None:
     """Set the time at which a whole answer is complete to this moment, if it is complete."""
-    start = bytes(body[:BEFORE_COMPLETED_AT]).find(COMPLETED_AT) + len(COMPLETED_AT)
-    if bytes(body[start : start + 4]) != b"null":
+    start = body.find(COMPLETED_AT, 0, BEFORE_COMPLETED_AT) + len(COMPLETED_AT)
+    if body[start : start + 4] != b"null":
         body[start : start + 10] = b"%d" % time.time()
 
 

@@ -9,6 +9,11 @@ def id_end(*, stored: bool) -> str:
     return _STORED if stored else _UNSTORED
 
 
+def as_stored(response_id: str) -> str:
+    """Return the id of a response, as if it had been stored."""
+    return response_id[: -len(_STORED)] + _STORED
+
+
 def item_id(prefix: str, digits: str, index: int) -> str:
     """Return the id of an item, made of the digits of its response's; it has the same end."""
     return f"{prefix}{digits[:-8]}{index:04x}{digits[-4:]}"
