@@ -197,6 +197,9 @@ class TextAPI(API[Ready], Generic[B]):
             ready.opening,
         )
 
+    def stamp(self, content: bytes | bytearray) -> None:
+        """Write into a whole answer what only the moment when it leaves can tell."""
+
     async def _whole(self, generation: Generation) -> Reply:
         """Return a whole answer when its last token is due."""
         exchange = generation.exchange
@@ -206,6 +209,7 @@ class TextAPI(API[Ready], Generic[B]):
             async with ended_by_disconnect(exchange.receive):
                 body = await generation.whole_in_time()
         content = generation.reported(body)
+        self.stamp(content)
         reply: Reply
         if generation.is_large:
             reply = PiecesReply(list(slices(content)), openai_headers(exchange))

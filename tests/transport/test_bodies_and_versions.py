@@ -63,11 +63,13 @@ def test_encoded_bodies_are_read(server: Server, encoding: str, body: dict[str, 
     assert encoded.json()["usage"] == plain["usage"]
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses/input_tokens", "/tokenize"])
-def test_other_endpoints_decode_too(server: Server, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/v1/embeddings", "input"), ("/v1/responses/input_tokens", "input"), ("/tokenize", "prompt")],
+)
+def test_other_endpoints_decode_too(server: Server, path: str, field: str) -> None:
     """Whatever reads a body decodes it."""
-    body = {"model": "gpt-4", "prompt" if path == "/tokenize" else "input": "Hi"}
-    data = gzip.compress(json.dumps(body).encode())
+    data = gzip.compress(json.dumps({"model": "gpt-4", field: "Hi"}).encode())
     answer = sent(server, data, path=path, content_encoding="gzip")
     assert answer.status_code == 200
 
@@ -218,19 +220,30 @@ def test_prewarm_generates_nothing(one_worker: Server) -> None:
     assert (prewarmed["output"], prewarmed["usage"]["output_tokens"]) == ([], 0)
 
 
-def test_connection_knows_its_latest_response(one_worker: Server) -> None:
-    """A request goes on from the response before it on its connection, stored or not; no other."""
+@pytest.mark.parametrize("padding", ["", "Hi " * 60_000], ids=["here", "in a helper"])
+def test_last_response_is_known_on_its_connection(one_worker: Server, padding: str) -> None:
+    """Though it is not stored, a connection's last response can be gone on from, there alone."""
     with opened(one_worker) as socket_:
-        for _ in range(2):
-            socket_.send(create(store=False))
-            latest: Any = frames_of(socket_)[-1]["response"]
-        socket_.send(create(previous_response_id=latest["id"]))
-        answer: Any = frames_of(socket_)[-1]["response"]
-    with opened(one_worker) as another:
-        another.send(create(previous_response_id=latest["id"]))
-        error: Any = frames_of(another)[-1]["error"]
-    assert answer["previous_response_id"] == latest["id"] != answer["id"]
-    assert error["code"] == "previous_response_not_found"
+        ids: list[str] = []
+        for _ in range(3):
+            earlier = {"previous_response_id": ids[-1]} if ids else {}
+            socket_.send(create(input=padding or "Hi", store=False, **earlier))
+            frames: list[Any] = frames_of(socket_)
+            assert frames[-1]["type"] == "response.completed"
+            for event in (frames[0], frames[-1]):
+                assert event["response"]["previous_response_id"] == (ids[-1] if ids else None)
+            ids.append(frames[-1]["response"]["id"])
+        socket_.send(create(previous_response_id=ids[0]))
+        assert code_of(frames_of(socket_)) == "previous_response_not_found"
+    with opened(one_worker) as socket_:
+        socket_.send(create(previous_response_id=ids[-1]))
+        assert code_of(frames_of(socket_)) == "previous_response_not_found"
+
+
+def code_of(frames: list[dict[str, Any]]) -> str:
+    """Return the code of the error that is the only frame."""
+    [error] = frames
+    return str(error["error"]["code"])
 
 
 @pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # of websockets, for its client

@@ -19,9 +19,7 @@ from emulator.apis.responses.schema.request import (
     ResponsesRequest,
 )
 from emulator.reading.reader import Reader, Reading
-from emulator.serving.generation import Generation
 from emulator.state import State
-from emulator.transport.sending import Reply
 
 
 class ResponsesAPI(TextAPI[ResponsesRequest]):
@@ -45,12 +43,10 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
 
-    async def _whole(self, generation: Generation) -> Reply:
-        """Return a whole answer when its last token is due; it says when that was."""
-        reply = await super()._whole(generation)
-        if isinstance(reply.body, memoryview):
-            stamp_completion(reply.body)
-        return reply
+    def stamp(self, content: bytes | bytearray) -> None:
+        """Say in a whole answer that it is completed now."""
+        if isinstance(content, bytearray):
+            stamp_completion(content)
 
 
 class CompactAPI(TextAPI[CompactRequest]):

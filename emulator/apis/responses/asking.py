@@ -4,7 +4,7 @@ from emulator.answers.ask import Ask, ContextWords, ParamNames
 from emulator.apis.chat.asking import response_schema, schema_texts
 from emulator.apis.chat.calls import NO_CALLS, SchemaParam, calls_of
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.apis.responses.compaction import asks_to_compact
+from emulator.apis.responses.compaction import asks_to_compact, goes_on_from_summary
 from emulator.apis.responses.ids import id_end
 from emulator.apis.responses.schema.request import CompactRequest, ResponsesRequest
 
@@ -41,6 +41,8 @@ def response_ask(request: ResponsesRequest, chat: ChatCompletionRequest, param: 
     offered, must_call, names_call, most_calls = (
         NO_CALLS if compacts else calls_of(chat, param, strict=True)
     )
+    if not must_call and goes_on_from_summary(request):
+        offered = ()  # the result of a call is in the summary, and an agent is to end
     wanted = None if compacts else chat.response_format
     stop = None if compacts else request.stop
     shows_logprobs = LOGPROBS in (request.include or ()) and not compacts

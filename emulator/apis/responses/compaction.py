@@ -10,6 +10,7 @@ from emulator.answers.answer import Answer, Segment
 from emulator.apis.responses.ids import item_id
 from emulator.apis.responses.output import OutputItem, Place, dumps
 from emulator.apis.responses.schema.input import (
+    Compaction,
     CompactionTrigger,
     InputFileItem,
     InputMessage,
@@ -24,6 +25,12 @@ def asks_to_compact(request: InputTokensRequest) -> bool:
     """Tell whether the last item of the input asks to compact what comes before it."""
     items = request.input
     return isinstance(items, list) and isinstance(items[-1], CompactionTrigger)
+
+
+def goes_on_from_summary(request: InputTokensRequest) -> bool:
+    """Tell whether the input ends with what is left of a turn, its calls and their results."""
+    items = request.input
+    return isinstance(items, list) and isinstance(items[-1], Compaction)
 
 
 def sealed(summary: str) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, overload
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
@@ -55,7 +55,7 @@ class ResponsesRenderer:
         self._encrypted = echo.encrypted
         self._compacts = echo.compacts
         self._echo = echo.json
-        self._number = 0
+        self.next_number = 0
         self._was_cut = False
         self._items: Sequence[OutputItem] = ()
         self._begun = 0  # items; all but the last of them have ended
@@ -89,10 +89,10 @@ class ResponsesRenderer:
     def number(self, events: str) -> str:
         """Give each event its number; they are numbered in the order in which they leave."""
         parts = events.split(NUMBER)
-        first, self._number = self._number, self._number + len(parts) - 1
+        first, self.next_number = self.next_number, self.next_number + len(parts) - 1
         if len(parts) == 2:
             return f"{parts[0]}{first}{parts[1]}"
-        numbered = zip(parts, map(str, range(first, self._number)), strict=False)
+        numbered = zip(parts, map(str, range(first, self.next_number)), strict=False)
         return "".join(chain.from_iterable(numbered)) + parts[-1]
 
     def preamble(self, _: Answer, segment: Segment) -> str:
@@ -227,10 +227,10 @@ class CompactedRenderer(ResponsesRenderer):
         ).encode()
 
 
-def stamp_completion(body: bytearray | memoryview) -> None:
+def stamp_completion(body: bytearray) -> None:
     """Set the time at which a whole answer is complete to this moment, if it is complete."""
-    start = bytes(body[:BEFORE_COMPLETED_AT]).find(COMPLETED_AT) + len(COMPLETED_AT)
-    if bytes(body[start : start + 4]) != b"null":
+    start = body.find(COMPLETED_AT, 0, BEFORE_COMPLETED_AT) + len(COMPLETED_AT)
+    if body[start : start + 4] != b"null":
         body[start : start + 10] = b"%d" % time.time()
 
 
@@ -240,7 +240,7 @@ class NumberedStream:
     def __init__(self, stream: AnswerStream, renderer: ResponsesRenderer) -> None:
         self._render = stream.render
         self._ahead = stream.ahead
-        self._number = renderer.number
+        self._renderer = renderer
         self.end = stream.end
         self.stop_before = stream.stop_before
         self.go_on = stream.go_on
@@ -254,11 +254,37 @@ class NumberedStream:
 
     def render(self, first: int, upto: int, share: Any) -> str:  # noqa: ANN401 - the stream's own
         """Return a share of the events from `first` to before `upto`."""
-        return self._number(self._render(first, upto, share))
+        return self._renderer.number(self._render(first, upto, share))
 
-    def ahead(self, first: int) -> list[bytes]:
+    def ahead(self, first: int) -> Sequence[bytes]:
         """Return some events from `first` on, each ready to leave."""
-        return [self._number(block.decode()).encode() for block in self._ahead(first)]
+        return NumberedBlocks(self._ahead(first), self._renderer)
+
+
+class NumberedBlocks(Sequence[bytes]):
+    """Blocks of one event each, which are numbered when they are taken: those leave.
+
+    So a stream that breaks off between them goes on with the next number.
+    """
+
+    def __init__(self, blocks: Sequence[bytes], renderer: ResponsesRenderer) -> None:
+        self._blocks = blocks
+        self._renderer = renderer
+        self._first = renderer.next_number
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        block = self._blocks[index].decode()
+        self._renderer.next_number = self._first + index
+        return self._renderer.number(block).encode()
 
 
 def _reported(response: str, report: str) -> str:

@@ -154,7 +154,9 @@ class CallOutput:
 
     def end(self, logprobs: str) -> str:
         """Return the events after the last token."""
-        made = {self._field: self._text(), "name": self._name["name"]}
+        made = {self._field: self._text()}
+        if self._type == "function_call":
+            made["name"] = self._name["name"]
         return self._place.event(f"{self._kind}.done", **made) + self._place.done(
             self.json(logprobs)
         )

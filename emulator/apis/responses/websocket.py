@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from emulator.apis.responses.ids import as_stored
+from emulator.apis.responses.ids import as_stored, says_unstored
 from emulator.contract.errors import APIError
 from emulator.reading.bodies import is_light
 from emulator.transport.exchange import Exchange, openai_envelope
@@ -30,7 +30,7 @@ CREATE = "response.create"
 _OF_THE_HANDSHAKE = (b"upgrade", b"connection", b"content-length", b"content-type", b"origin")
 _TYPE = re.compile(rb'"type"\s*:\s*"%s"' % re.escape(CREATE).encode())
 _CREATED = '{"type":"response.created"'
-_ID = re.compile(r'"response":\{"id":"(\w+)"')
+_ID = re.compile(r"resp_[0-9a-f]+")
 _TOO_MANY = 1008
 _UNSUPPORTED = 1003
 _TRY_AGAIN_LATER = 1013
@@ -65,11 +65,11 @@ class ResponsesSocket:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         frames: asyncio.Queue[str | None] = asyncio.Queue(MAX_FRAMES_WAITING)
         reading = asyncio.create_task(_read(receive, send, frames))
-        latest = _LatestResponse()
         turn: asyncio.Task[None] | None = None
+        last = _LatestResponse()
         try:
             while (text := await frames.get()) is not None:
-                turn = asyncio.create_task(self._turn(scope, text, send, latest))
+                turn = asyncio.create_task(self._turn(scope, text, send, last))
                 await asyncio.wait([turn, reading], return_when=asyncio.FIRST_COMPLETED)
                 if not turn.done():
                     return  # the client has left
@@ -78,40 +78,38 @@ class ResponsesSocket:
             if turn is not None and not turn.done():
                 turn.cancel()
 
-    async def _turn(self, scope: Scope, text: str, send: Send, latest: "_LatestResponse") -> None:
+    async def _turn(self, scope: Scope, text: str, send: Send, last: "_LatestResponse") -> None:
         """Answer one frame."""
         try:
-            body = latest.named_in(_request_of(text))
+            body = _request_of(last.known_in(text))
         except APIError as error:
             envelope = json.loads(openai_envelope(error.body))
             await _send_json(send, {"type": "error", "status": error.status, **envelope})
             return
-        await self._answer(_posted(scope), _receiving(body), _Frames(send, latest))
+        await self._answer(_posted(scope), _receiving(body), _Frames(send, last))
 
 
 class _LatestResponse:
-    """The latest response of a connection, which may go on from it though it was not stored.
+    """The last response of a connection, which can be gone on from though nothing is stored.
 
-    On its way through the endpoint it has the id of one that was.
+    Its id says that it was not stored where the request said so. To the endpoint it is named by
+    one that was, and that is the client's again in what comes back.
     """
 
     def __init__(self) -> None:
-        self._id = self._before = ""
+        self._id = ""
+        self._renamed = ""
 
-    def named_in(self, body: bytes) -> bytes:
-        """Return the body of a request that may name it."""
-        self._before = self._id
-        if not self._id:
-            return body
-        return body.replace(self._id.encode(), as_stored(self._id).encode())
+    def known_in(self, text: str) -> str:
+        """Return a frame of the client that names the last response as one that is known."""
+        self._renamed = self._id if says_unstored(self._id) and self._id in text else ""
+        return text.replace(self._renamed, as_stored(self._renamed)) if self._renamed else text
 
-    def noted_in(self, event: str) -> str:
-        """Return an event that may name it, and note the id of a response that is created."""
-        if self._before:
-            event = event.replace(as_stored(self._before), self._before)
+    def restored_in(self, event: str) -> str:
+        """Return an event that names it as the client does; the first one tells the next id."""
         if event.startswith(_CREATED) and (found := _ID.search(event)):
-            self._id = found[1]
-        return event
+            self._id = found[0]
+        return event.replace(as_stored(self._renamed), self._renamed) if self._renamed else event
 
 
 async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]") -> None:
@@ -194,9 +192,9 @@ def _receiving(body: bytes) -> Receive:
 class _Frames:
     """Sends an HTTP answer as frames: each event of a stream, or an error with its status."""
 
-    def __init__(self, send: Send, latest: _LatestResponse) -> None:
+    def __init__(self, send: Send, last: _LatestResponse) -> None:
         self._send = send
-        self._latest = latest
+        self._last = last
         self._status = 0
         self._is_stream = False
         self._rest = b""
@@ -221,7 +219,7 @@ class _Frames:
     async def _send_event(self, event: bytes) -> None:
         for line in event.split(b"\n"):
             if line.startswith(b"data: "):
-                text = self._latest.noted_in(line.removeprefix(b"data: ").decode())
+                text = self._last.restored_in(line.removeprefix(b"data: ").decode())
                 await self._send({"type": "websocket.send", "text": text})
 
 

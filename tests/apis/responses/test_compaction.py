@@ -102,6 +102,17 @@ def test_what_comes_back_is_counted(client: openai.OpenAI) -> None:
     assert tokens(client, input=[foreign, USER]) == tokens(client, input=[said, USER])
 
 
+def test_an_agent_that_was_compacted_ends(client: openai.OpenAI) -> None:
+    """Where a turn was compacted after its call a text follows, and a new turn may call again."""
+    left = {"type": "compaction", "encrypted_content": "abc"}
+    asking = headers() | {"X-TOOL-CALLS": "1"}
+    assert respond(client, asking, input=[USER, left], tools=[TOOL]).output_text
+    [call] = respond(client, asking, input=[left, USER], tools=[TOOL]).output
+    assert call.type == "function_call"
+    [call] = respond(client, input=[USER, left], tools=[TOOL], tool_choice="required").output
+    assert call.type == "function_call"
+
+
 @pytest.mark.parametrize("content", ["abc", "gAAAAA=", "gAAAAA/w==", "gAAAAA\N{SNOWMAN}"])
 def test_content_of_others_is_taken_as_it_is(content: str) -> None:
     """What this server did not write is returned as it came."""

@@ -1,6 +1,7 @@
 """POST /v1/responses, whole and streamed, through the official client and on a bare socket."""
 
 import json
+import re
 import time
 from typing import Any
 
@@ -672,6 +673,22 @@ def test_failure_in_mid_stream() -> None:
     }
     for each in (data, last_data):
         EVENTS.validate_json(each.removeprefix("data: "))
+
+
+def test_numbers_are_given_when_events_leave() -> None:
+    """A failure has the number after the last event that left, however many were ready."""
+    writer = renderer()
+    answer = Answer(0, [Segment(["a"] * 20)], "stop", 20)
+    announced = writer.opening([answer])
+    events = writer.stream([answer], 1, None)
+    left = [announced.encode(), *events.ahead(0)]
+    ready = events.ahead(1)
+    left += [ready[0], *ready[0:2], ready[2]][1:]  # the first was taken, and then two were due
+    failure = writer.error(ErrorBody(message="", type="x", param=None, code=None), "")
+    sent = b"".join(left).decode() + failure
+    numbers = [int(n) for n in re.findall(r'"sequence_number":(\d+)', sent)]
+    assert len(ready) > 3
+    assert numbers == list(range(len(numbers)))
 
 
 def test_long_logprobs_are_not_repeated() -> None:
