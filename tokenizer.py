@@ -1,5 +1,6 @@
 """Encodings, token counts, and the generator of timed tokens."""
 
+import codecs
 import hashlib
 import os
 from asyncio import to_thread
@@ -38,6 +39,12 @@ VOCABULARIES = {
     ),
 }
 DEFAULT_ENCODING = "o200k_base"
+# A model of each encoding.
+MODEL_OF_ENCODING = {
+    "cl100k_base": "gpt-4",
+    "o200k_base": "gpt-4o",
+    "p50k_base": "text-davinci-003",
+}
 
 
 class VocabularyError(Exception):
@@ -140,9 +147,39 @@ def encode(text: str, model: str) -> list[int]:
 
 
 def split_tokens(text: str, model: str) -> list[str]:
-    """Return the tokens of an ASCII text, each as a text of its own."""
-    encoding = encoding_for(model)
-    return [encoding.decode([token]) for token in encoding.encode_ordinary(text)]
+    """Return the tokens of a text, each as the characters that are complete with it.
+
+    There are as many as `count_tokens` counts, and joined they are the text. A character whose
+    bytes span tokens comes with the last of them, so that those before it may be empty. A lone
+    surrogate, which no UTF-8 holds, becomes U+FFFD, as tiktoken counts it.
+    """
+    return complete_characters(encoding_for(model).decode_tokens_bytes(encode(text, model)))
+
+
+def complete_characters(parts: Sequence[bytes]) -> list[str]:
+    r"""Return for each part of some UTF-8 the characters that are complete with it.
+
+    >>> complete_characters([b"a\xe2", b"\x82", b"\xacb"])
+    ['a', '', '€b']
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    return [decode(part) for part in parts]
+
+
+def token_ids(tokens: Sequence[str], model: str) -> list[list[int]]:
+    """Return the ids behind each token of a text, as `split_tokens` gave them: one each.
+
+    A text that ends within a token is split in another way, and its last token may have more.
+    """
+    ids = encode("".join(tokens), model)
+    if len(ids) == len(tokens):
+        return [[token] for token in ids]
+    return [encode(token, model) for token in tokens]
+
+
+def token_bytes(ids: Sequence[int], model: str) -> bytes:
+    """Return the UTF-8 of token ids, which may begin and end within a character."""
+    return encoding_for(model).decode_bytes(ids)
 
 
 def decode_tokens(tokens: Sequence[int], model: str) -> str:

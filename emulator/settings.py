@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         le=MAX_KEEPALIVE_MS,
         description="time between comments before the first token without X-KEEPALIVE-MS, in ms",
     )
+    text: Literal["english", "unicode"] = Field(
+        "english", description="the texts without X-TEXT: English, or many scripts with emoji"
+    )
     models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
     )

@@ -1,11 +1,11 @@
 """One choice: its tokens, where each of them goes, and in which slot it leaves."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emulator.answers.ask import CallKind
-from emulator.answers.logprobs import Logprobs
+from emulator.answers.logprobs import Likelihood, Logprobs
 from emulator.timing.plan import FinishReason
 
 
@@ -23,13 +23,15 @@ class Call:
 class Segment:
     """A run of tokens that all go to one field: content, reasoning, or a call's arguments.
 
-    ``is_json`` says that the tokens need escapes in an event, which plain English does not.
+    ``is_json`` says that the tokens need escapes in an event, which plain text does not. ``utf8``
+    has the bytes of each token that is no whole characters, where log probabilities tell them.
     """
 
     tokens: Sequence[str]
     call: Call | None = None
     reasoning: bool = False
     is_json: bool = False
+    utf8: Sequence[bytes | None] | None = None
 
     @property
     def text(self) -> str:
@@ -77,9 +79,18 @@ class Answer:
             else bisect_left(self.token_slots, slots)
         )
 
+    def likelihoods(self, segment: Segment, first: int = 0) -> Iterator[Likelihood]:
+        """Yield the log probabilities of a segment's tokens from `first` on, which come next."""
+        if self.logprobs is None:
+            return
+        for place in range(first, len(segment.tokens)):
+            entry = self.logprobs.entry(segment.tokens[place])
+            utf8 = segment.utf8[place] if segment.utf8 else None
+            yield entry if utf8 is None else entry._replace(utf8=utf8)
+
     @property
     def is_plain(self) -> bool:
-        """Whether it is nothing but plain English whose tokens leave one in each slot."""
+        """Whether it is nothing but plain text whose tokens leave one in each slot."""
         return (
             len(self.segments) == 1
             and not self.segments[0].is_json

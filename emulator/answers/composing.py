@@ -7,7 +7,7 @@ from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
-from emulator.answers.corpus import Corpus
+from emulator.answers.corpora import Texts
 from emulator.answers.logprobs import Logprobs
 from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
@@ -16,7 +16,7 @@ from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
 from emulator.schema_instances import SchemaError, Style, dumps, instance, least_values
 from emulator.timing.plan import FinishReason, GenerationPlan
-from tokenizer import split_tokens
+from tokenizer import split_tokens, token_bytes, token_ids
 
 # What satisfies "any JSON object" where no schema is given.
 JSON_OBJECT_SCHEMA = {
@@ -62,7 +62,7 @@ class Composer:
         self,
         ask: Ask,
         plan: GenerationPlan,
-        corpus: Corpus,
+        corpus: Texts,
         material: Sequence[str],
         asked: EmulationHeaders,
     ) -> None:
@@ -181,6 +181,16 @@ class Composer:
         top = self._ask.logprobs
         return None if top is None else Logprobs(self._rng(index, "logprobs"), top)
 
+    def _partial(
+        self, tokens: Sequence[str], logprobs: Logprobs | None
+    ) -> list[bytes | None] | None:
+        """Return the bytes of each token that is no whole characters, where they are told."""
+        if logprobs is None or "".join(tokens).isascii():
+            return None
+        model = self._ask.model
+        utf8 = [token_bytes(ids, model) for ids in token_ids(tokens, model)]
+        return [None if b == t.encode() else b for b, t in zip(utf8, tokens, strict=True)]
+
     def _json(self, index: int, schema: dict[str, Any]) -> Answer:
         rng = self._rng(index, "json")
         style = self._style(fills=True)
@@ -229,6 +239,7 @@ class Composer:
         return Style(
             fills_optional=fills if optional is None else optional == "fill",
             whole_numbers=self._asked.numbers == "whole",
+            is_ascii=self._corpus.is_ascii,
         )
 
     def _instance_of_found(self, rng: random.Random, style: Style) -> list[str]:
@@ -257,7 +268,8 @@ class Composer:
             SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
         """
         started_s = time.thread_time()
-        tokens = split_tokens(dumps(instance(schema, rng, style)), self._ask.model)
+        text = dumps(instance(schema, rng, style), is_ascii=style.is_ascii)
+        tokens = split_tokens(text, self._ask.model)
         self._instances_s += time.thread_time() - started_s
         if self._instances_s > MAX_INSTANCES_S:
             raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
@@ -284,13 +296,13 @@ class Composer:
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
-            segments = [*thoughts, Segment(tokens)]
+            segments = [*thoughts, Segment(tokens, utf8=self._partial(tokens, logprobs))]
             plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
             return self._thoughtful(plain)
         held = hold_back(tokens, self._ask.stops, lambda text: split_tokens(text, self._ask.model))
         stopping = Answer(
             index,
-            [*thoughts, Segment(held.tokens)],
+            [*thoughts, Segment(held.tokens, utf8=self._partial(held.tokens, logprobs))],
             "stop" if held.stopped else finish,
             offset + held.slots,
             [*range(offset), *(offset + slot for slot in held.token_slots)],

@@ -8,11 +8,26 @@ from emulator.answers.corpus import COMMON_WORDS
 
 
 class Likelihood(NamedTuple):
-    """A token, the logarithm of its probability, and the likeliest tokens with theirs."""
+    """A token, the logarithm of its probability, and the likeliest tokens with theirs.
+
+    ``token`` is the characters that are complete with it. ``utf8`` are its bytes where these are no
+    whole characters.
+    """
 
     token: str
     logprob: float
     top: list[tuple[str, float]]
+    utf8: bytes | None = None
+
+    def named(self, prefix: str = "") -> tuple[str, list[tuple[str, float]]]:
+        r"""Return the token as a text, and the likeliest ones, itself the first.
+
+        A part of a character is told by its bytes: ``\xf0\x9f``, with `prefix` before it.
+        """
+        if self.utf8 is None:
+            return self.token, self.top
+        name = prefix + self.utf8.decode("utf-8", "backslashreplace")
+        return name, [(name, value) for _, value in self.top[:1]] + self.top[1:]
 
 
 class Logprobs:

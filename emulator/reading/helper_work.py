@@ -102,7 +102,7 @@ class HelperWork:
 
     def fresh(self) -> None:
         """Make what is random in this process unlike that in any other."""
-        self.reader.corpus.rng.seed()
+        self.reader.corpora.rng.seed()
 
 
 def texts(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
-from emulator.answers.corpus import Corpus
+from emulator.answers.corpora import Corpora, TextKind
 from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
@@ -79,6 +79,7 @@ class Read:
     opening: Opening | None
     prompt: PromptSource
     renderer: MakeRenderer
+    text: TextKind
 
     @property
     def is_quick(self) -> bool:
@@ -129,7 +130,7 @@ class Reader:
     """Reads requests, and composes their answers; the same in a worker and in its helpers."""
 
     def __init__(self) -> None:
-        self.corpus = Corpus()
+        self.corpora = Corpora()
 
     def parse(
         self, body: bytes | bytearray, model: type[AnyRequest], settings: Settings
@@ -166,7 +167,8 @@ class Reader:
             opening = Opening.of(asked.emulation, settings)
         except APIError as error:
             raise placed(error, asked.places) from None
-        return Read(ask, asked, plan, opening, prompt, renderer)
+        text = asked.emulation.text or settings.text
+        return Read(ask, asked, plan, opening, prompt, renderer, text)
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -174,8 +176,9 @@ class Reader:
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        asked = read.asked.emulation
-        composer = Composer(read.ask, read.plan, self.corpus, read.prompt.texts, asked)
+        ask, asked = read.ask, read.asked.emulation
+        texts = self.corpora.of(read.text, ask.model)
+        composer = Composer(ask, read.plan, texts, read.prompt.texts, asked)
         try:
             answers = composer.compose()
         except APIError as error:
@@ -183,7 +186,7 @@ class Reader:
         slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)
         plan = read.plan.timed_as(slots)
         return Ready(
-            read.ask.light(),
+            ask.light(),
             read.asked,
             plan,
             read.renderer,

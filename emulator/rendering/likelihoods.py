@@ -8,18 +8,21 @@ from emulator.answers.logprobs import Likelihood
 
 def likelihood_json(likelihood: Likelihood) -> str:
     """Return a token of an answer, how likely it was, and what else was likely."""
-    token, logprob, top = likelihood
-    others = ",".join([_likely(*other) + "}" for other in top])
-    return f'{_likely(token, logprob)},"top_logprobs":[{others}]}}'
+    token, top = likelihood.named()
+    itself = _likely(token, likelihood.logprob, likelihood.utf8)
+    others = [_likely(*other) + "}" for other in top]
+    if likelihood.utf8 is not None and top:
+        others[0] = itself + "}"
+    return f'{itself},"top_logprobs":[{",".join(others)}]}}'
 
 
-def _likely(token: str, logprob: float) -> str:
+def _likely(token: str, logprob: float, utf8: bytes | None = None) -> str:
     """Return a TopLogprob as JSON, without its last brace."""
-    start, end = _around_logprob(token)
+    start, end = _around_logprob(token, utf8)
     return f"{start}{logprob}{end}"
 
 
 @lru_cache(4096)
-def _around_logprob(token: str) -> tuple[str, str]:
-    utf8 = ",".join(map(str, token.encode()))
-    return f'{{"token":{json.dumps(token)},"logprob":', f',"bytes":[{utf8}]'
+def _around_logprob(token: str, utf8: bytes | None) -> tuple[str, str]:
+    told = ",".join(map(str, token.encode() if utf8 is None else utf8))
+    return f'{{"token":{json.dumps(token)},"logprob":', f',"bytes":[{told}]'

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _TEXT = """
@@ -11,6 +11,10 @@ _TEXT = """
     mountain street summer fresh early picture plain valley teacher modern station
 """
 WORDS = _TEXT.split()
+UNICODE_WORDS = (
+    *("Zürich", "naïve", "señor", "Łódź", "smörgås", "привет", "Αθήνα", "東京", "你好"),
+    *("안녕", "مرحبا", "שלום", "नमस्ते", "สวัสดี", "🙂", "🎉", "🚀", "cafe\u0301"),
+)
 # What properties of these names hold.
 HINTS = {
     "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
@@ -76,11 +80,11 @@ FORMATS = {
 }
 
 
-def words(low: int, high: int, rng: random.Random) -> str:
-    """Return a few words that are `low` to `high` characters long together."""
-    text = rng.choice(WORDS)
+def words(low: int, high: int, rng: random.Random, choice: Sequence[str] = WORDS) -> str:
+    """Return a few words of a choice that are `low` to `high` characters long together."""
+    text = rng.choice(choice)
     goal = max(low, min(high, rng.randint(5, 20)))
     while len(text) < goal:
-        text += f" {rng.choice(WORDS)}"
+        text += f" {rng.choice(choice)}"
     whole = text if len(text) <= high else text[: max(low, text.rfind(" ", 0, high + 1))]
     return (whole or text[:high]).strip().ljust(low, "s")

@@ -71,7 +71,7 @@ class Maker:
         self._whole_numbers = style.whole_numbers
         self._merger = Merger(document, rng)
         self._heights = Heights(document)
-        self._texts = TextMaker(document, checker, rng)
+        self._texts = TextMaker(document, checker, rng, style)
         self._arrays = ArrayMaker(document, self.make, rng)
         self._objects = ObjectMaker(document, checker, self.make, rng, style)
 

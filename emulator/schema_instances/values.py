@@ -12,13 +12,13 @@ TYPES = ("string", "object", "integer", "number", "array", "boolean", "null")
 _NAMES = {str: "string", dict: "object", list: "array", bool: "boolean", type(None): "null"}
 
 
-def dumps(value: JsonValue) -> str:
-    r"""Return `value` as compact JSON, in ASCII so that no token can split a character.
+def dumps(value: JsonValue, *, is_ascii: bool = True) -> str:
+    r"""Return `value` as compact JSON, in ASCII unless its characters are to stand as they are.
 
     >>> dumps({"city": "Zürich", "days": [1, 2]})
     '{"city":"Z\\u00fcrich","days":[1,2]}'
     """
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=is_ascii, allow_nan=False)
 
 
 def is_number(value: object) -> bool:

@@ -248,7 +248,8 @@ def test_stopped_answer_takes_no_longer(simulated: Simulated, text: str) -> None
     assert answer.blocks[-1].arrival_s == pytest.approx((made_until(text, stop) - 1) * 0.020)
 
 
-TEXTS = st.lists(st.text("ab", min_size=1, max_size=4), max_size=12)
+# A token is empty where it holds but a part of a character.
+TEXTS = st.lists(st.text("ab", max_size=4), max_size=12)
 STOPS = st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=4)
 
 
@@ -298,7 +299,6 @@ def test_hold_back_keeps_no_more_tokens_than_were_made(tokens: list[str], stops:
     """What a stop leaves of a token is not split into more tokens than there are slots."""
     held = hold_back(tokens, stops, list)
     assert len(held.tokens) <= held.slots
-    assert all(held.tokens)
 
 
 @given(tokens=TEXTS, stops=STOPS)

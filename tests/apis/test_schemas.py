@@ -134,6 +134,9 @@ def test_headers_default_to_nothing() -> None:
         "cached_tokens": 0,
         "ttft_jitter": None,
         "itl_jitter": None,
+        "text": None,
+        "optional": None,
+        "numbers": "whole",
         "emulation_report": False,
     }
 
@@ -371,6 +374,7 @@ def test_default_settings() -> None:
         "itl_ms": 50,
         "output_length": 20,
         "max_output_length": 131_072,
+        "text": "english",
         "strict_models": False,
         "strict_parameters": False,
         "reasoning_lengths": {},

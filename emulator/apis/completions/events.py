@@ -52,12 +52,13 @@ class CompletionRenderer(ChunkRenderer):
             name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
         }
         offset += len(self._echoes[answer.index])
-        for token, logprob, top in entries:
+        for entry in entries:
+            token, top = entry.named("bytes:")
             likely = ",".join([f"{json.dumps(other)}:{value}" for other, value in top])
-            row = (json.dumps(token), f"{logprob}", f"{{{likely}}}", f"{offset}")
+            row = (json.dumps(token), f"{entry.logprob}", f"{{{likely}}}", f"{offset}")
             for values, value in zip(fields.values(), row, strict=True):
                 values.append(value)
-            offset += len(token)
+            offset += len(entry.token)
         before = "{"
         for name, values in fields.items():
             yield f'{before}"{name}":[{",".join(values)}]'

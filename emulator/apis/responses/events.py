@@ -91,7 +91,7 @@ class ResponsesRenderer:
         """Return the whole answer as JSON."""
         answer = self._take(answers)
         if answer.logprobs is not None:
-            entries = map(answer.logprobs.entry, answer.segments[-1].tokens)
+            entries = answer.likelihoods(answer.segments[-1])
             self._logprobs += map(likelihood_json, entries)
         return self._ended(usage, "").encode()
 
