@@ -121,7 +121,7 @@ TOKENS = Counter(
 COMPLETIONS = Counter(f"{_PREFIX}_completions", "Answers that were sent", ["finish_reason"])
 COMPLETED = {
     reason: COMPLETIONS.labels(reason)
-    for reason in ("stop", "length", "tool_calls", "function_call")
+    for reason in ("stop", "length", "tool_calls", "function_call", "content_filter")
 }
 ERRORS = Counter(f"{_PREFIX}_errors", "Requests that were refused or failed", ["status", "code"])
 ERRORS.labels(400, "invalid_value")  # so that the name is there, at 0, before the first error

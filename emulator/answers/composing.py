@@ -3,6 +3,8 @@
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
@@ -10,6 +12,8 @@ from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
 from emulator.answers.corpora import Texts
 from emulator.answers.logprobs import Logprobs
 from emulator.answers.prompted import schema_in_texts
+from emulator.answers.script import Script
+from emulator.answers.scripted import ScriptedChoice
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError
@@ -104,7 +108,12 @@ class Composer:
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        ask = self._ask
+        ask, script = self._ask, self._ask.script
+        if script is not None:
+            if script.parts:
+                return [self._scripted(index, script) for index in range(ask.choices)]
+            ask = self._ask = replace(ask, script=None)
+            return [_ended(answer, script.finish_reason) for answer in self.compose()]
         calls = ask.calls(self._asked.tool_calls)
         if ask.schema_texts and not calls:
             self._found = schema_in_texts(ask.schema_texts)
@@ -275,9 +284,52 @@ class Composer:
             raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
         return tokens
 
+    def _scripted(self, index: int, script: Script) -> Answer:
+        """Return an answer that says what a rule has written."""
+        ask, plan = self._ask, self._plan
+        rng = self._rng(index, "tools")
+        thoughts = self._reasoning_segments(index)
+        choice = ScriptedChoice(thoughts, self._reasoning, plan.output_tokens)
+        choice.write(script, partial(call_id, rng), ask.stops, ask.model)
+        self._spend(choice.slots - self._reasoning, "prompt")
+        visible = [segment for segment in choice.segments if not segment.reasoning]
+        if not visible:
+            choice.segments.append(Segment([], is_json=True))
+        calls = [segment.call for segment in visible if segment.call is not None]
+        finish: FinishReason = "stop"
+        if calls and not ask.names_call:
+            finish = "function_call" if calls[0].kind == "function_call" else "tool_calls"
+        logprobs = None
+        if len(visible) == 1 and not calls and not visible[0].refusal:
+            logprobs = self._logprobs(index)
+            self._spend_logprobs(logprobs, len(visible[0].tokens))
+            visible[0].utf8 = self._partial(visible[0].tokens, logprobs)
+        answer = Answer(
+            index,
+            choice.segments,
+            choice.end or script.finish_reason or finish,
+            choice.slots,
+            choice.token_slots if ask.stops else None,
+            logprobs,
+        )
+        return self._thoughtful(answer)
+
+    def _spend_logprobs(self, logprobs: Logprobs | None, tokens: int) -> None:
+        """Count the log probabilities of some tokens.
+
+        Raises:
+            APIError: All choices together have too many.
+        """
+        if logprobs is not None:
+            self._logprobs_left -= tokens * (1 + logprobs.top)
+            if self._logprobs_left < 0:
+                raise _too_many_logprobs(logprobs.top)
+
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
             return []
+        if self._ask.script is not None and (thoughts := self._ask.script.reasoning):
+            return [Segment(thoughts[: self._reasoning], reasoning=True)]
         thoughts = self._corpus.write(self._reasoning, self._rng(index, "reasoning"))
         return [Segment(thoughts, reasoning=True)]
 
@@ -289,10 +341,7 @@ class Composer:
         Raises:
             APIError: All choices together have too many log probabilities.
         """
-        if logprobs is not None:
-            self._logprobs_left -= len(tokens) * (1 + logprobs.top)
-            if self._logprobs_left < 0:
-                raise _too_many_logprobs(logprobs.top)
+        self._spend_logprobs(logprobs, len(tokens))
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
@@ -327,11 +376,20 @@ def is_quick(ask: Ask, plan: GenerationPlan, asked_calls: int) -> bool:
     to be done with them. JSON and tool calls never do: the time that a schema takes is not known.
     """
     tokens = (plan.output_tokens + plan.reasoning_tokens) * ask.choices
+    if ask.script is not None and ask.script.parts:
+        return tokens <= (MAX_TOKENS_QUICK if ask.stops else MAX_TOKENS_PLAIN)
     if ask.choices == 1 and not ask.stops and ask.schema is None and not ask.offered:
         return tokens <= MAX_TOKENS_PLAIN
     if tokens > MAX_TOKENS_QUICK:
         return False
     return ask.schema is None and not ask.calls(asked_calls)
+
+
+def _ended(answer: Answer, finish: FinishReason | None) -> Answer:
+    """Return an answer with another reason for its end, if it was not cut."""
+    if finish is not None and answer.finish_reason != "length":
+        answer.finish_reason = finish
+    return answer
 
 
 def _too_many_logprobs(top: int) -> APIError:

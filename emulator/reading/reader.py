@@ -4,30 +4,52 @@ Nothing here waits, or knows a connection or the clock. A worker does it itself 
 a helper for the others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
 from emulator.answers.corpora import Corpora, TextKind
+from emulator.answers.script import Told
 from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
 from emulator.emulation.opening import Opening
 from emulator.engine.prompts import EnginePrompt, engine_prompts
+from emulator.helpers.pool import close
+from emulator.helpers.spool import Spool
 from emulator.reading.bodies import AnyRequest, parse_any_body
 from emulator.reading.counting import PromptCount
+from emulator.reading.judging import WORKER_S, Judged
 from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
+from emulator.rules.deciding import NOTHING, Decision, Undecided
+from emulator.rules.globs import Budget
+from emulator.rules.subject import Conversation, Seen
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 
 MakeRenderer = Callable[[Header], Renderer]
 NOT_COUNTED = PromptCount(known=0)
+_NO_PLAN = GenerationPlan(0, "stop", 0, 0)
+
+
+class Ruling(NamedTuple):
+    """What rules need of a request beside its body.
+
+    Args:
+        seen: What they look at.
+        decision: What they decide, if that is known already.
+        seconds: The time that they may take.
+    """
+
+    seen: Seen | None = None
+    decision: Decision | None = None
+    seconds: float = WORKER_S
 
 
 class PromptSource(Protocol):
@@ -68,6 +90,9 @@ class BodyOfTexts(Protocol):
             APIError: The API refuses it; a `lenient` one lets pass what other servers do.
         """
 
+    def conversation(self, request: Any) -> Conversation:  # noqa: ANN401 - of type `body`
+        """Return a request in the words of rules."""
+
 
 @dataclass(slots=True)
 class Read:
@@ -80,11 +105,19 @@ class Read:
     prompt: PromptSource
     renderer: MakeRenderer
     text: TextKind
+    judged: Judged | None = None
+    decision: Decision = NOTHING
+    undecided: Undecided | None = None
+    told: Told | None = None
 
     @property
     def is_quick(self) -> bool:
         """Whether to compose the answers takes under 0.5 ms."""
         return is_quick(self.ask, self.plan, self.asked.emulation.tool_calls)
+
+
+async def _never(_: Decision) -> "Ready":
+    raise RuntimeError("nothing of this request is undecided")
 
 
 @dataclass(slots=True)
@@ -102,6 +135,11 @@ class Ready:
         prompts: The prompts as an engine sees them; None where they are not made yet.
         ids: Makes the token ids for them.
         count: The count of the prompt's tokens; the worker sets it.
+        told: What a rule tells of the answer in place of what is true.
+        decision: What rules decide.
+        undecided: What is known for another decision, if rules have to be counted first.
+        again: Reads the request again by that decision; the worker sets it.
+        held: The body, if that is needed for it.
     """
 
     ask: Ask
@@ -114,6 +152,17 @@ class Ready:
     prompts: Sequence[EnginePrompt] | None = None
     ids: Callable[[], Sequence[Sequence[int]]] | None = None
     count: PromptCount = NOT_COUNTED
+    told: Told | None = None
+    decision: Decision = NOTHING
+    undecided: Undecided | None = None
+    again: "Again" = _never
+    held: bytes | bytearray | Spool = b""
+
+    def give_up(self) -> None:
+        """Let go of the body, and give up a count that is under way."""
+        self.count.cancel()
+        close(self.held)
+        self.held = b""
 
     @property
     def token_limit(self) -> int | None:
@@ -124,6 +173,10 @@ class Ready:
     def planned_tokens(self) -> int:
         """The planned tokens of all choices, which limits charge beside the prompt's."""
         return (self.plan.reasoning_tokens + self.plan.output_tokens) * self.ask.choices
+
+
+Again: TypeAlias = Callable[[Decision], Awaitable[Ready]]
+"""Reads a request again, as rules that were counted have decided it."""
 
 
 class Reader:
@@ -145,7 +198,12 @@ class Reader:
         return request
 
     def read(
-        self, api: BodyOfTexts, given: Mapping[str, str], body: bytes | bytearray, state: State
+        self,
+        api: BodyOfTexts,
+        given: Mapping[str, str],
+        body: bytes | bytearray,
+        state: State,
+        ruling: Ruling | None = None,
     ) -> Read:
         """Read a request for texts, and plan its answers.
 
@@ -154,21 +212,45 @@ class Reader:
             given: Its X-* headers.
             body: Its body.
             state: The snapshot that answers it.
+            ruling: What rules look at beside these, and the time that they may take.
 
         Raises:
             APIError: It is refused.
+            OverBudgetError: Rules take too long.
         """
         settings = state.settings
         request = self.parse(body, api.body, settings)
-        asked = read_asked(given, request, state.profiles)
+        asked = read_asked(given, request)
         ask, prompt, renderer = api.read(request, lenient=settings.lenient)
-        try:
-            plan = plan_generation(ask, asked.emulation, settings)
-            opening = Opening.of(asked.emulation, settings)
-        except APIError as error:
-            raise placed(error, asked.places) from None
-        text = asked.emulation.text or settings.text
-        return Read(ask, asked, plan, opening, prompt, renderer, text)
+        if state.rules is None and not asked.emulation.emulation_strict:
+            return _planned(ask, asked, prompt, renderer, settings)
+        seen, decision, seconds = ruling or Ruling()
+        talk = api.conversation(request)
+        judged = Judged(state.rules, seen, ask, asked, talk, settings)
+        undecided, budget = None, Budget(seconds)
+        if decision is None:
+            decision, undecided = judged.judge(budget)
+        read = Read(ask, asked, _NO_PLAN, None, prompt, renderer, settings.text, judged)
+        decided = self.decide(read, decision, settings, budget)
+        decided.undecided = undecided
+        return decided
+
+    def decide(self, read: Read, decision: Decision, settings: Settings, budget: Budget) -> Read:
+        """Return a request as rules decide it.
+
+        Raises:
+            APIError: It is refused.
+            OverBudgetError: It takes too long.
+        """
+        judged = read.judged
+        if judged is None:
+            raise ValueError("no rules were there when this request was read")
+        asked = judged.asked(decision)
+        script, told = judged.script(decision, budget)
+        ask = read.ask if script is read.ask.script else replace(read.ask, script=script)
+        decided = _planned(ask, asked, read.prompt, read.renderer, settings)
+        decided.judged, decided.decision, decided.told = judged, decision, told
+        return decided
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -193,7 +275,27 @@ class Reader:
             answers,
             read.opening,
             composer.note,
+            told=read.told,
+            decision=read.decision,
+            undecided=read.undecided,
         )
+
+
+def _planned(
+    ask: Ask, asked: Asked, prompt: PromptSource, renderer: MakeRenderer, settings: Settings
+) -> Read:
+    """Return a request with the plan of its answers.
+
+    Raises:
+        APIError: It is refused.
+    """
+    try:
+        plan = plan_generation(ask, asked.emulation, settings)
+        opening = Opening.of(asked.emulation, settings)
+    except APIError as error:
+        raise placed(error, asked.places) from None
+    text = asked.emulation.text or settings.text
+    return Read(ask, asked, plan, opening, prompt, renderer, text)
 
 
 def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:

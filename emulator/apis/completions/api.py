@@ -9,6 +9,7 @@ from emulator.apis.completions.events import CompletionRenderer
 from emulator.apis.completions.prompt import CompletionPrompt, echoes
 from emulator.apis.completions.schema import CompletionRequest
 from emulator.reading.reader import Reading
+from emulator.rules.subject import Conversation, TextConversation
 
 
 class CompletionsAPI(TextAPI[CompletionRequest]):
@@ -34,3 +35,7 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             CompletionRenderer, echoes=echoes(request), include_usage=request.include_usage
         )
         return Reading(ask, CompletionPrompt(request), renderer)
+
+    def conversation(self, request: CompletionRequest) -> Conversation:
+        """Return the prompts in the words of rules."""
+        return TextConversation([each for each in request.prompt if isinstance(each, str)])

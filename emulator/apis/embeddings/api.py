@@ -5,8 +5,10 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from emulator.answers.ask import Ask
 from emulator.apis.api import API
@@ -17,18 +19,25 @@ from emulator.apis.embeddings.vectors import (
     dimensions_of,
     embed,
     embed_all,
+    told_vectors,
 )
 from emulator.embeddings.embedder import Embedded, Embedder
 from emulator.emulation.asked import Asked, read_asked
 from emulator.engine.times import TokenTimes
-from emulator.faults.deciding import Fault
+from emulator.faults.fault import Fault
 from emulator.injection.fault_injector import FaultInjector
 from emulator.injection.faulty_answers import instant_s
 from emulator.reading.bodies import is_light
 from emulator.reading.counting import PromptCount
 from emulator.reading.dispatcher import Dispatcher
 from emulator.reading.helper_work import HelperOrder
-from emulator.reading.reader import Reader
+from emulator.reading.judging import Judged
+from emulator.reading.reader import Reader, Ruling
+from emulator.reading.seeing import seen_of
+from emulator.rules.deciding import NOTHING, Decision, Undecided, answer_of
+from emulator.rules.globs import Budget, OverBudgetError
+from emulator.rules.scripting import told_of
+from emulator.rules.subject import TextConversation
 from emulator.state import State
 from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan
@@ -55,42 +64,44 @@ class EmbeddingsAPI(API[ReadyEmbeddings]):
     async def take(self, exchange: Exchange, dispatcher: Dispatcher) -> ReadyEmbeddings:
         """Read a request; a helper makes the vectors of a large one."""
         received, given = await dispatcher.take(exchange)
+        seen = None if exchange.state.rules is None else seen_of(exchange)
         if received.encoding is None and is_light(received.content):
-            request, asked = dispatcher.here(
-                exchange,
-                received,
-                lambda body: self._read(dispatcher.reader, given, body, exchange.state),
-            )
-            ready = _ready(exchange, request, asked, None)
-        else:
-            order = HelperOrder(self.path, given)
-            job, (result, vectors) = await dispatcher.ask(exchange, order, received)
-            pieces = [*vectors]
-            while result is None:
-                result, vectors = await dispatcher.result(exchange, job)
-                pieces += vectors
-            request, asked, tokens = result
-            ready = _ready(exchange, request, asked, Embedded(pieces, tokens))
-        exchange.model, exchange.asked = request.model, asked
-        return ready
+            with suppress(OverBudgetError):  # a helper has more time
+                read = dispatcher.here(
+                    exchange,
+                    received,
+                    lambda body: _read(
+                        dispatcher.reader, given, body, exchange.state, Ruling(seen)
+                    ),
+                )
+                return _ready(exchange, read, None)
+        order = HelperOrder(self.path, given, seen=seen)
+        job, (result, vectors) = await dispatcher.ask(exchange, order, received)
+        pieces = [*vectors]
+        while result is None:
+            result, vectors = await dispatcher.result(exchange, job)
+            pieces += vectors
+        read, tokens = result
+        return _ready(exchange, read, Embedded(pieces, tokens))
 
-    def _read(
-        self, reader: Reader, given: Mapping[str, str], body: bytes | bytearray, state: State
-    ) -> tuple[EmbeddingRequest, Asked]:
-        request = reader.parse(body, EmbeddingRequest, state.settings)
-        return request, read_asked(given, request, state.profiles)
+    async def decided(
+        self, exchange: Exchange, ready: ReadyEmbeddings, decision: Decision
+    ) -> ReadyEmbeddings:
+        """Return a request as rules that were counted have decided it."""
+        read = _Read(ready.request, ready.plain or ready.asked, decision, None)
+        return _ready(exchange, read, ready.embedded)
 
     def work(
         self, reader: Reader, order: HelperOrder, state: State, body: bytearray
     ) -> Iterator[tuple[object, bytes]]:
         """Yield the vectors piece by piece, which together are large, and then what they are of."""
-        request, asked = self._read(reader, order.given, body, state)
-        tokens = 0
+        read = _read(reader, order.given, body, state, order.ruling)
+        request, tokens = read.request, 0
         for piece, counted in embed(self._embedder, request):
             tokens += counted
             yield None, piece
         light = request.model_copy(update={"input": [""] * len(request.inputs), "emulation": None})
-        yield (light, asked, tokens), b""
+        yield (read._replace(request=light), tokens), b""
 
     async def answer(
         self,
@@ -119,20 +130,74 @@ class EmbeddingsAPI(API[ReadyEmbeddings]):
         return PiecesReply(answer.pieces(answer.report()), openai_headers(exchange))
 
 
-def _ready(
-    exchange: Exchange, request: EmbeddingRequest, asked: Asked, embedded: Embedded | None
-) -> ReadyEmbeddings:
+class _Read(NamedTuple):
+    """A request that was read, and what rules decide of it; it travels from a helper."""
+
+    request: EmbeddingRequest
+    asked: Asked
+    decision: Decision = NOTHING
+    undecided: Undecided | None = None
+
+
+def _read(
+    reader: Reader,
+    given: Mapping[str, str],
+    body: bytes | bytearray,
+    state: State,
+    ruling: Ruling,
+) -> _Read:
+    """Read a request.
+
+    Raises:
+        APIError: It is refused.
+        OverBudgetError: Rules take too long.
+    """
+    request = reader.parse(body, EmbeddingRequest, state.settings)
+    asked = read_asked(given, request)
+    if state.rules is None and not asked.emulation.emulation_strict:
+        return _Read(request, asked)
+    texts = [each for each in request.inputs if isinstance(each, str)]
+    talk = TextConversation(texts, wants_vectors=True)
+    judged = Judged(state.rules, ruling.seen, _ask(request), asked, talk, state.settings)
+    return _Read(request, asked, *judged.judge(Budget(ruling.seconds)))
+
+
+def _ask(request: EmbeddingRequest) -> Ask:
+    return Ask(request.model, user=request.user)
+
+
+def _ready(exchange: Exchange, read: _Read, embedded: Embedded | None) -> ReadyEmbeddings:
+    """Return a request with the plan of its answer.
+
+    Raises:
+        APIError: It asks for vectors of another length than a rule has.
+    """
+    request, plain, decision, undecided = read
+    asked = plain.ruled(decision.timing, decision.sources) if decision.timing else plain
+    exchange.model, exchange.asked, exchange.rules = request.model, asked, decision.rules
+    rules, told = exchange.state.rules, None
+    if rules is not None and decision.choice is not None:
+        told = told_of(answer_of(rules.rules, decision.choice))
+    vectors = None if told is None else told_vectors(request, told)
+    count = PromptCount(now=partial(count_inputs, request), size=exchange.size)
+    if embedded is not None:
+        count = PromptCount(embedded.tokens)
+    if vectors is not None:
+        tokens = count_inputs(request) if embedded is None else embedded.tokens
+        embedded = Embedded(vectors, tokens)
     given_ms = asked.emulation.ttft_ms
     ttft_ms = exchange.state.settings.ttft_ms if given_ms is None else given_ms
     return ReadyEmbeddings(
         request,
-        Ask(request.model, user=request.user),
+        _ask(request),
         asked,
         GenerationPlan(1, "stop", ttft_s=ttft_ms / 1000, itl_s=0),
-        PromptCount(now=partial(count_inputs, request), size=exchange.size)
-        if embedded is None
-        else PromptCount(embedded.tokens),
+        count,
         embedded,
+        decision=decision,
+        undecided=undecided,
+        plain=plain,
+        told=told,
     )
 
 
@@ -177,9 +242,12 @@ class VectorAnswer:
         embedded = self.embedded
         if embedded is None:
             raise RuntimeError("the vectors are not made yet")
-        tokens = embedded.tokens
-        usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
-        model = json.dumps(self.ready.request.model)
+        told = self.ready.told
+        figures = (told.usage if told is not None else None) or {}
+        tokens = figures.get("prompt_tokens", embedded.tokens)
+        total = figures.get("total_tokens", tokens)
+        usage = f'{{"prompt_tokens":{tokens},"total_tokens":{total}}}'
+        model = json.dumps((told and told.model) or self.ready.request.model)
         end = f'],"model":{model},"usage":{usage}{report}}}'
         return [b'{"object":"list","data":[', *embedded.pieces, end.encode()]
 

@@ -4,7 +4,7 @@ from functools import partial
 from typing import ClassVar
 
 from emulator.apis.api import TextAPI
-from emulator.apis.chat.prompt import ChatPrompt
+from emulator.apis.chat.prompt import ChatConversation, ChatPrompt
 from emulator.apis.computations import Computation
 from emulator.apis.responses.as_chat import to_chat
 from emulator.apis.responses.asking import response_ask
@@ -13,6 +13,7 @@ from emulator.apis.responses.refusals import refuse_response
 from emulator.apis.responses.schema.answer import InputTokens
 from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
 from emulator.reading.reader import Reader, Reading
+from emulator.rules.subject import Conversation
 from emulator.state import State
 
 
@@ -35,6 +36,10 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
             refuse_response(request, chat, param)
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
+
+    def conversation(self, request: ResponsesRequest) -> Conversation:
+        """Return a request in the words of rules."""
+        return ChatConversation(to_chat(request)[0])
 
 
 class InputTokensAPI(Computation):

@@ -39,6 +39,8 @@ MAX_LOGPROBS_REPEATED = 1 << 20
 # What a response repeats stands in its first two events and in its last.
 MAX_ECHO = 1_048_576
 
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
 ENCRYPTED = "reasoning.encrypted_content"
 
 
@@ -56,7 +58,7 @@ class Echoed:
         Raises:
             APIError: It would repeat too much.
         """
-        echo = _echo(request).model_dump_json()[1:]
+        echo = _echo(request).model_dump_json(exclude={"model", "service_tier"})[1:]
         if len(echo) > MAX_ECHO:
             raise APIError(
                 "Invalid request: expected instructions, tools and a format of at most "
@@ -82,7 +84,7 @@ class ResponsesRenderer:
         self._encrypted = echo.encrypted
         self._echo = echo.json
         self._number = 0
-        self._was_cut = False
+        self._incomplete = ""  # the reason
         self._items: Sequence[OutputItem] = ()
         self._begun = 0  # items; all but the last of them have ended
         self._logprobs: list[str] = []
@@ -146,7 +148,7 @@ class ResponsesRenderer:
         """Return what follows the last token: `finish`, the usage and the report if asked for."""
         if usage is None:
             raise ValueError("a response ends with its usage")
-        kind = "incomplete" if self._was_cut else "completed"
+        kind = "incomplete" if self._incomplete else "completed"
         fields = f'"response":{self._ended(usage, report)}'
         return self.number(finish + raw_event(f"response.{kind}", fields))
 
@@ -172,7 +174,7 @@ class ResponsesRenderer:
     def _take(self, answers: Sequence[Answer]) -> Answer:
         """Make the items of the one answer, and return it."""
         [answer] = answers
-        self._was_cut = answer.finish_reason == "length"
+        self._incomplete = _INCOMPLETE.get(answer.finish_reason, "")
         self._items = output_items(answer, self._digits, encrypted=self._encrypted)
         return answer
 
@@ -196,8 +198,9 @@ class ResponsesRenderer:
         """Return the whole response as JSON."""
         logprobs = f"[{','.join(self._logprobs)}]"
         output = ",".join(item.json(logprobs) for item in self._items)
-        details = '{"reason":"max_output_tokens"}' if self._was_cut else "null"
-        status = "incomplete" if self._was_cut else "completed"
+        reason = self._incomplete
+        details = f'{{"reason":"{reason}"}}' if reason else "null"
+        status = "incomplete" if reason else "completed"
         spent = _usage(usage).model_dump_json()
         return _reported(self._response(status, details, output, spent), report)
 
@@ -213,7 +216,8 @@ class ResponsesRenderer:
         return (
             f'{{"id":"{header.id}","object":"response","created_at":{header.created},'
             f'"status":"{status}","background":false,"error":{error},'
-            f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
+            f'"incomplete_details":{details},"output":[{output}],"usage":{usage},'
+            f'"model":{dumps(header.model)},"service_tier":"{header.service_tier}",{self._echo}'
         )
 
 
