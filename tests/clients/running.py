@@ -2,8 +2,8 @@
 
     tests/clients/run [http://localhost:3000] [part ...]
 
-The parts are those of parts.py; without a name all are tried. The server needs the profiles of
-profiles.yaml. Each environment is installed once for each list of versions, into CLIENTS_HOME or
+The parts are those of parts.py; without a name all are tried. The server needs the rules of
+rules.yaml. Each environment is installed once for each list of versions, into CLIENTS_HOME or
 ~/.cache/openai-emulator-clients. Checks that pending.txt names must fail: they wait for the server.
 Ends with 1 if anything is not as it should be, else with 77 if a part could not be installed, or
 was asked for by name and lacks its toolchain.

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from emulator.emulation.profiles import read_profiles
 
 from emulator.emulation.header_fields import (
     FAULT_NAMES,
@@ -12,7 +13,6 @@ from emulator.emulation.header_fields import (
     body_headers,
     check_headers,
 )
-from emulator.emulation.profiles import read_profiles
 from emulator.settings import Settings
 from tests.apis import test_wild_chat
 from tests.apis.test_refusals import REFUSED, RESPONSES

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 # Importing locust would replace the sockets and threads of the other tests in this process.
 os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
+from emulator.faults.rules import read_rules
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 from emulator import metrics
@@ -34,7 +35,6 @@ from emulator.faults.asking import (
     header_contradiction,
 )
 from emulator.faults.kinds import KINDS
-from emulator.faults.rules import read_rules
 from emulator.settings import Settings
 from loadtest.options import Options, add_options, flag
 from schemas import (
