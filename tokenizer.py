@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
@@ -134,15 +134,22 @@ def _count_cached(text: str, model: str) -> int:
     return len(encoding_for(model).encode_ordinary(text))
 
 
-def encode(text: str, model: str) -> list[int]:
-    """Return the token ids of `text`, as many as `count_tokens` counts."""
-    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+def encode(text: str, model: str, *, specials: bool = False) -> list[int]:
+    """Return the token ids of `text`, as many as `count_tokens` counts.
+
+    With `specials`, special tokens in it, such as ``<|endoftext|>``, are one token each.
+    """
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST and not specials:
         return encoding_for(model).encode_ordinary(text)
+    allowed: Literal["all"] | set[str] = "all" if specials else set()
     try:
-        ids = encoding_for(model).encode_to_numpy(text, disallowed_special=())
+        ids = encoding_for(model).encode_to_numpy(
+            text, allowed_special=allowed, disallowed_special=()
+        )
     except ValueError:
         half = len(text) // 2
-        return encode(text[:half], model) + encode(text[half:], model)
+        parts = (text[:half], text[half:])
+        return [token for part in parts for token in encode(part, model, specials=specials)]
     return list(ids.tolist())
 
 
@@ -189,6 +196,15 @@ def decode_tokens(tokens: Sequence[int], model: str) -> str:
         KeyError: The encoding of `model` does not have one of them.
     """
     return encoding_for(model).decode(list(tokens))
+
+
+def bytes_of_tokens(tokens: Sequence[int], model: str) -> list[bytes]:
+    """Return the bytes of each token, which may be a part of a character.
+
+    Raises:
+        KeyError: The encoding of `model` does not have one of them.
+    """
+    return encoding_for(model).decode_tokens_bytes(list(tokens))
 
 
 # --------------------------------------------------------------------------------------

@@ -516,6 +516,14 @@ ATTACKS: dict[str, Attack] = {
         ),
         answered,
     ),
+    "echo-logprobs-ids": Attack(
+        "`echo` of 2,000 prompts of 250 token ids each with `logprobs`, whole",
+        lambda: post(
+            LEGACY,
+            {**ECHO, "prompt": [[5, 6, 7, 8, 9] * 50] * 2000, "logprobs": 1, "max_tokens": 0},
+        ),
+        answered,
+    ),
     "responses-echo": Attack(
         "`instructions` of 10 MB, which three events of a stream repeat",
         lambda: post(

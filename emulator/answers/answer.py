@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emulator.answers.ask import CallKind
-from emulator.answers.logprobs import Likelihood, Logprobs
+from emulator.answers.logprobs import Likelihood, Likelihoods
 from emulator.timing.plan import FinishReason
 
 
@@ -54,7 +54,7 @@ class Answer:
     finish_reason: FinishReason
     slots: int
     token_slots: Sequence[int] | None = None
-    logprobs: Logprobs | None = None
+    logprobs: Likelihoods | None = None
     reasoning_tokens: int = 0
     summary: str = ""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from emulator.contract.bounds import MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
+from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
 from emulator.contract.errors import APIError
 
 if TYPE_CHECKING:
@@ -138,5 +138,15 @@ def too_many_tokens(ask: Ask, source: str) -> APIError:
         f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
         "but got more.",
         param=param,
+        code="integer_above_max_value",
+    )
+
+
+def too_many_logprobs(top: int) -> APIError:
+    """Refuse more log probabilities than all choices may have; `top` are those of alternatives."""
+    return APIError(
+        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
+        f"each token and its {top} alternatives, but got more.",
+        param="logprobs",
         code="integer_above_max_value",
     )

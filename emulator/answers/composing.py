@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
-from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
+from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
 from emulator.answers.corpora import Texts
-from emulator.answers.logprobs import Logprobs
+from emulator.answers.logprobs import Likelihoods, Logprobs, ScoredPrompts, TextLogprobs
 from emulator.answers.prompted import schema_in_texts
 from emulator.answers.script import Script
 from emulator.answers.scripted import ScriptedChoice
@@ -60,6 +60,7 @@ class Composer:
         corpus: Holds the texts.
         material: The texts that tell this request from others with the same seed.
         asked: What was asked beside the body.
+        scored: The prompts with log probabilities, which those of the answers go on from.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Composer:
         corpus: Texts,
         material: Sequence[str],
         asked: EmulationHeaders,
+        *,
+        scored: ScoredPrompts | None = None,
     ) -> None:
         self._ask = ask
         self._plan = plan
@@ -76,7 +79,8 @@ class Composer:
         self._asked = asked
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
-        self._logprobs_left = MAX_LOGPROBS
+        self._scored = scored
+        self._logprobs_left = MAX_LOGPROBS - (scored.figures if scored is not None else 0)
         self._instances_s = 0.0
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
@@ -186,12 +190,16 @@ class Composer:
         self._found = None
         self.note = " schema_in_message=unused"
 
-    def _logprobs(self, index: int) -> Logprobs | None:
+    def _logprobs(self, index: int) -> Likelihoods | None:
         top = self._ask.logprobs
-        return None if top is None else Logprobs(self._rng(index, "logprobs"), top)
+        if top is None:
+            return None
+        if self._scored is not None:
+            return TextLogprobs(self._scored.ends[index // self._ask.n], top)
+        return Logprobs(self._rng(index, "logprobs"), top)
 
     def _partial(
-        self, tokens: Sequence[str], logprobs: Logprobs | None
+        self, tokens: Sequence[str], logprobs: Likelihoods | None
     ) -> list[bytes | None] | None:
         """Return the bytes of each token that is no whole characters, where they are told."""
         if logprobs is None or "".join(tokens).isascii():
@@ -314,7 +322,7 @@ class Composer:
         )
         return self._thoughtful(answer)
 
-    def _spend_logprobs(self, logprobs: Logprobs | None, tokens: int) -> None:
+    def _spend_logprobs(self, logprobs: Likelihoods | None, tokens: int) -> None:
         """Count the log probabilities of some tokens.
 
         Raises:
@@ -323,7 +331,7 @@ class Composer:
         if logprobs is not None:
             self._logprobs_left -= tokens * (1 + logprobs.top)
             if self._logprobs_left < 0:
-                raise _too_many_logprobs(logprobs.top)
+                raise too_many_logprobs(logprobs.top)
 
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
@@ -334,7 +342,7 @@ class Composer:
         return [Segment(thoughts, reasoning=True)]
 
     def _content(
-        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
+        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Likelihoods | None
     ) -> Answer:
         """Return an answer of one text, which a stop sequence may end.
 
@@ -362,6 +370,8 @@ class Composer:
     def _thoughtful(self, answer: Answer) -> Answer:
         """Note how much was thought before an answer, and sum it up if that was asked for."""
         answer.reasoning_tokens = self._plan.reasoning_tokens
+        if isinstance(answer.logprobs, TextLogprobs):
+            answer.logprobs.follow(map(str.encode, answer.segments[-1].tokens))
         if answer.reasoning_tokens and self._ask.wants_summary:
             length = min(answer.reasoning_tokens, SUMMARY)
             summary = self._corpus.write(length, self._rng(answer.index, "summary"))
@@ -390,15 +400,6 @@ def _ended(answer: Answer, finish: FinishReason | None) -> Answer:
     if finish is not None and answer.finish_reason != "length":
         answer.finish_reason = finish
     return answer
-
-
-def _too_many_logprobs(top: int) -> APIError:
-    return APIError(
-        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
-        f"each token and its {top} alternatives, but got more.",
-        param="logprobs",
-        code="integer_above_max_value",
-    )
 
 
 def _invalid_schema(error: SchemaError, param: str) -> APIError:

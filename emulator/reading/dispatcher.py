@@ -126,11 +126,12 @@ class Dispatcher:
         encoded = order._replace(encoding=received.encoding)
         del content
         try:
-            job, (result, _) = await self.ask(exchange, order, received)
+            job, (result, parts) = await self.ask(exchange, order, received)
         except BaseException:
             close(held)
             raise
         ready: Ready = result
+        ready.parts = parts
         exchange.model, exchange.asked = ready.ask.model, ready.asked
         exchange.rules = ready.decision.rules
         ready.count = PromptCount(job=job)
@@ -157,8 +158,9 @@ class Dispatcher:
         """Have a helper read a request as rules decide it by now."""
         lane = Lane.SHORT if order.encoding is None and len(body) <= MAX_BYTES_KEPT else Lane.LONG
         job = self._submit(exchange, order._replace(decision=decision, counts=False), body, lane)
-        result, _ = await self.result(exchange, job)
+        result, parts = await self.result(exchange, job)
         ready: Ready = result
+        ready.parts = parts
         exchange.asked, exchange.rules = ready.asked, decision.rules
         return ready
 

@@ -12,6 +12,7 @@ from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
 from emulator.answers.corpora import Corpora, TextKind
+from emulator.answers.logprobs import ScoredPrompts
 from emulator.answers.script import Told
 from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.error_words import placed
@@ -35,7 +36,6 @@ from emulator.timing.plan import GenerationPlan
 
 MakeRenderer = Callable[[Header], Renderer]
 NOT_COUNTED = PromptCount(known=0)
-_NO_PLAN = GenerationPlan(0, "stop", 0, 0)
 
 
 class Ruling(NamedTuple):
@@ -66,12 +66,28 @@ class PromptSource(Protocol):
         """Return the token ids of each prompt."""
 
 
+class Scores(Protocol):
+    """What makes the log probabilities of prompts."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it takes under 0.5 ms to make them."""
+
+    def make(self) -> ScoredPrompts:
+        """Return the prompts with their log probabilities.
+
+        Raises:
+            APIError: There are too many, or a prompt has none.
+        """
+
+
 class Reading(NamedTuple):
-    """What an API makes of a body."""
+    """What an API makes of a body; ``scores`` if the answer tells log probabilities of prompts."""
 
     ask: Ask
     prompt: PromptSource
     renderer: MakeRenderer
+    scores: Scores | None = None
 
 
 class BodyOfTexts(Protocol):
@@ -105,6 +121,7 @@ class Read:
     prompt: PromptSource
     renderer: MakeRenderer
     text: TextKind
+    scores: Scores | None = None
     judged: Judged | None = None
     decision: Decision = NOTHING
     undecided: Undecided | None = None
@@ -113,6 +130,8 @@ class Read:
     @property
     def is_quick(self) -> bool:
         """Whether to compose the answers takes under 0.5 ms."""
+        if self.scores is not None and not self.scores.is_quick:
+            return False
         return is_quick(self.ask, self.plan, self.asked.emulation.tool_calls)
 
 
@@ -140,6 +159,7 @@ class Ready:
         undecided: What is known for another decision, if rules have to be counted first.
         again: Reads the request again by that decision; the worker sets it.
         held: The body, if that is needed for it.
+        parts: What of the answer is large and made already; it travels apart, as bytes.
     """
 
     ask: Ask
@@ -152,6 +172,7 @@ class Ready:
     prompts: Sequence[EnginePrompt] | None = None
     ids: Callable[[], Sequence[Sequence[int]]] | None = None
     count: PromptCount = NOT_COUNTED
+    parts: Sequence[bytes | bytearray] = ()
     told: Told | None = None
     decision: Decision = NOTHING
     undecided: Undecided | None = None
@@ -221,17 +242,16 @@ class Reader:
         settings = state.settings
         request = self.parse(body, api.body, settings)
         asked = read_asked(given, request)
-        ask, prompt, renderer = api.read(request, lenient=settings.lenient)
+        reading = api.read(request, lenient=settings.lenient)
         if state.rules is None and not asked.emulation.emulation_strict:
-            return _planned(ask, asked, prompt, renderer, settings)
+            return _planned(reading, asked, settings)
         seen, decision, seconds = ruling or Ruling()
         talk = api.conversation(request)
-        judged = Judged(state.rules, seen, ask, asked, talk, settings)
+        judged = Judged(state.rules, seen, reading.ask, asked, talk, settings)
         undecided, budget = None, Budget(seconds)
         if decision is None:
             decision, undecided = judged.judge(budget)
-        read = Read(ask, asked, _NO_PLAN, None, prompt, renderer, settings.text, judged)
-        decided = self.decide(read, decision, settings, budget)
+        decided = _decided(reading, judged, decision, settings, budget)
         decided.undecided = undecided
         return decided
 
@@ -242,15 +262,10 @@ class Reader:
             APIError: It is refused.
             OverBudgetError: It takes too long.
         """
-        judged = read.judged
-        if judged is None:
+        if read.judged is None:
             raise ValueError("no rules were there when this request was read")
-        asked = judged.asked(decision)
-        script, told = judged.script(decision, budget)
-        ask = read.ask if script is read.ask.script else replace(read.ask, script=script)
-        decided = _planned(ask, asked, read.prompt, read.renderer, settings)
-        decided.judged, decided.decision, decided.told = judged, decision, told
-        return decided
+        reading = Reading(read.ask, read.prompt, read.renderer, read.scores)
+        return _decided(reading, read.judged, decision, settings, budget)
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -259,8 +274,9 @@ class Reader:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
         ask, asked = read.ask, read.asked.emulation
-        texts = self.corpora.of(read.text, ask.model)
-        composer = Composer(ask, read.plan, texts, read.prompt.texts, asked)
+        texts, material = self.corpora.of(read.text, ask.model), read.prompt.texts
+        scored = None if read.scores is None else read.scores.make()
+        composer = Composer(ask, read.plan, texts, material, asked, scored=scored)
         try:
             answers = composer.compose()
         except APIError as error:
@@ -275,27 +291,45 @@ class Reader:
             answers,
             read.opening,
             composer.note,
+            parts=() if scored is None else scored.parts,
             told=read.told,
             decision=read.decision,
             undecided=read.undecided,
         )
 
 
-def _planned(
-    ask: Ask, asked: Asked, prompt: PromptSource, renderer: MakeRenderer, settings: Settings
-) -> Read:
+def _planned(reading: Reading, asked: Asked, settings: Settings) -> Read:
     """Return a request with the plan of its answers.
 
     Raises:
         APIError: It is refused.
     """
+    ask, prompt, renderer, scores = reading
     try:
         plan = plan_generation(ask, asked.emulation, settings)
         opening = Opening.of(asked.emulation, settings)
     except APIError as error:
         raise placed(error, asked.places) from None
     text = asked.emulation.text or settings.text
-    return Read(ask, asked, plan, opening, prompt, renderer, text)
+    return Read(ask, asked, plan, opening, prompt, renderer, text, scores)
+
+
+def _decided(
+    reading: Reading, judged: Judged, decision: Decision, settings: Settings, budget: Budget
+) -> Read:
+    """Return a request as rules decide it, with the plan of its answers.
+
+    Raises:
+        APIError: It is refused.
+        OverBudgetError: Rules take too long.
+    """
+    ask, asked = reading.ask, judged.asked(decision)
+    script, told = judged.script(decision, budget)
+    if script is not ask.script:
+        reading = reading._replace(ask=replace(ask, script=script))
+    read = _planned(reading, asked, settings)
+    read.judged, read.decision, read.told = judged, decision, told
+    return read
 
 
 def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:

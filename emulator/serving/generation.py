@@ -49,6 +49,8 @@ class Generation:
         times: The due times as an engine makes them, if one does.
         opening: How the stream begins, if not at once.
         told_usage: Figures of the usage that a rule tells in place of the true ones.
+        lead: What of a stream leaves right before its first token, in parts, if it is large.
+        is_large: Whether a whole answer is large, however short its texts are.
         fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
         is_cut: Whether the failure keeps the answer from being complete.
         slots_before_cut: How many slots of the clock come before the failure of a stream.
@@ -67,6 +69,8 @@ class Generation:
     times: TokenTimes | None = None
     opening: Opening | None = None
     told_usage: Mapping[str, int] | None = None
+    lead: Sequence[bytes | memoryview] = ()
+    is_large: bool = False
     fault: str = ""
     is_cut: bool = False
     slots_before_cut: int | None = None
@@ -145,7 +149,7 @@ class Generation:
             await self.times.admitted()  # what the usage tells of the cache is known then
         usage, answers = await self.usage(), self.answers
         longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
-        if rendering_us(answers, longest) <= STEP_US:
+        if rendering_us(answers, longest) <= STEP_US and not self.is_large:
             return self.renderer.whole(answers, usage)
         return await asyncio.to_thread(self.renderer.whole, answers, usage)
 

@@ -70,7 +70,7 @@ def test_every_header_is_described(document: dict[str, Any], path: str) -> None:
     assert set(described) == {field.alias for field in fields}
     schemas = [parameter["schema"] for parameter in described.values()]
     numbers = [schema for schema in schemas if schema["type"] in ("integer", "number")]
-    assert len(numbers) == 7 + 7
+    assert len(numbers) == 8 + 7
     assert all({"minimum", "maximum"} <= set(schema) for schema in numbers)
     assert all(p["in"] == "header" and p["description"] for p in described.values())
 

@@ -16,7 +16,7 @@ from emulator.faults.asking import (
     contradiction,
     header_contradiction,
 )
-from emulator.faults.fault import draw, kind_of
+from emulator.faults.fault import Fault, draw, kind_of
 from emulator.faults.kinds import KINDS, Kind, StreamWire, WholeWire, broken, first_half, pieces
 from emulator.faults.statuses import error_body
 from emulator.injection.fault_injector import FaultInjector

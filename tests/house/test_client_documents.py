@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from emulator.emulation.profiles import read_profiles
 
 from emulator.emulation.header_fields import (
     FAULT_NAMES,
@@ -13,10 +12,10 @@ from emulator.emulation.header_fields import (
     body_headers,
     check_headers,
 )
-from emulator.settings import Settings
-from tests.apis import test_wild_chat
+from tests.apis.completions.test_completions import REFUSED as LEGACY
 from tests.apis.test_refusals import REFUSED, RESPONSES
 from tests.support.documents import names, page, table
+from tests.wild import test_chat as test_wild_chat
 
 _EMULATION = re.compile(r'"emulation": (\{[^}]*\})')
 
@@ -44,18 +43,13 @@ def test_objects_of_the_pages_are_taken(name: str) -> None:
         assert check_headers(body_headers(one)).model_fields_set
 
 
-def test_profiles_of_the_page_are_read(tmp_path: Path) -> None:
-    """The page's profiles are such, and a mini model gets those of its own line."""
-    (example,) = page("docs/emulation.md").blocks("yaml")
-    file = tmp_path / "profiles.yaml"
-    file.write_text(example)
-    profiles = read_profiles(file, Settings(), {})
-    ttfts = [profiles.of(model)["X-TTFT-MS"] for model in ("gpt-4o-mini-x", "gpt-4o", "o3")]
-    assert ttfts == ["120", "400", "250"]
-
-
 @pytest.mark.parametrize(
-    ("api", "cases"), [("chat", REFUSED | test_wild_chat.REFUSED), ("Responses", RESPONSES)]
+    ("api", "cases"),
+    [
+        ("chat", REFUSED | test_wild_chat.REFUSED),
+        ("legacy completions", LEGACY),
+        ("Responses", RESPONSES),
+    ],
 )
 def test_table_of_refusals_is_the_codes(
     api: str, cases: dict[str, tuple[object, str, str | None, str]]

@@ -2,12 +2,15 @@
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.clients.parts import FOLDER, PARTS
 from tests.clients.results import read_pending
 from tests.clients.running import SKIPPED
+from tests.clients.strays import strays
 from tests.support.server import REPOSITORY, Server, clean_environment, running_server
 
 TIMEOUT_S = 600  # the first time everything is downloaded and built
@@ -38,6 +41,42 @@ def test_other_clients_work(server: Server, part: str) -> None:
     if ended.returncode == SKIPPED:
         pytest.skip(ended.stdout[-500:])
     assert ended.returncode == 0, ended.stdout
+
+
+OUTPUTS = {
+    "go": "=== RUN   TestA\n--- PASS: TestA (0.01s)\n--- FAIL: TestB (0.01s)\n",
+    "rust": "test a ... ok\ntest b ... FAILED\ntest result: FAILED. 1 passed; 1 failed\n",
+    "node": "TAP version 13\n# Subtest: a\nok 1 - a\n  ---\nnot ok 2 - b\n",
+    "openai": "PASSED check_a.py::a\nFAILED check_a.py::b - assert 1 == 2\n",
+}
+
+
+@pytest.mark.parametrize(("part", "output"), OUTPUTS.items(), ids=OUTPUTS)
+def test_results_are_read(part: str, output: str, tmp_path: Path) -> None:
+    """What a toolchain prints is read as one check that held and one that did not."""
+    assert list(PARTS[part].read(output, tmp_path).values()) == [True, False]
+
+
+def test_reports_of_maven_are_read(tmp_path: Path) -> None:
+    """A check without failure and error held, and each of these two is none that held."""
+    folder = tmp_path / "target" / "surefire-reports"
+    folder.mkdir(parents=True)
+    cases = ("", "<failure/>", "<error/>")
+    text = "".join(
+        f'<testcase classname="T" name="{number}">{ended}</testcase>'
+        for number, ended in enumerate(cases)
+    )
+    (folder / "TEST-T.xml").write_text(f"<testsuite>{text}</testsuite>")
+    read = PARTS["java"].read("", tmp_path)
+    assert read == {"T.0": True, "T.1": False, "T.2": False}
+
+
+def test_strays_are_noted() -> None:
+    """Whoever heeds the proxy's variables and asks for another host is refused and noted."""
+    with strays() as (variables, asked):
+        with httpx.Client(proxy=variables["http_proxy"]) as client:
+            assert client.get("http://example.test/x").status_code == 403
+        assert asked == {"GET http://example.test/x"}
 
 
 def test_pending_checks_are_of_parts() -> None:

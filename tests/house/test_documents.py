@@ -23,7 +23,6 @@ from pydantic import BaseModel
 # Importing locust would replace the sockets and threads of the other tests in this process.
 os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 
-from emulator.faults.rules import read_rules
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 from emulator import metrics
@@ -423,14 +422,6 @@ def test_table_of_fault_headers_is_the_codes() -> None:
         is_number = "minimum" in limits
         assert range_ == (f"{limits['minimum']:g} to {limits['maximum']:.0f}" if is_number else "")
         assert name not in defaults or default == str(defaults[name])
-
-
-def test_rules_of_the_page_are_read(tmp_path: Path) -> None:
-    """The page's file of rules is one."""
-    (example,) = page("docs/failures.md").blocks("yaml")
-    file = tmp_path / "faults.yaml"
-    file.write_text(example)
-    assert [rule.kind_name for rule in read_rules(file)] == ["error", "status"]
 
 
 # --------------------------------------------------------------------------------------

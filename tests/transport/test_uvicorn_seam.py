@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from emulator.transport import uvicorn_seam
-from emulator.transport.uvicorn_seam import keep_idle_connections, lacking
+from emulator.transport.uvicorn_seam import MAX_FRAME_BYTES, configure, lacking
 from tests.support.raw import ended
 from tests.support.raw import request as to_send
 from tests.support.server import REPOSITORY, Server, args, running_server
@@ -35,8 +35,15 @@ def own_uvicorn(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_connections_are_kept_for_the_set_time(own_uvicorn: SimpleNamespace) -> None:
     """Uvicorn is configured with our time, whatever time BentoML gives it."""
-    assert keep_idle_connections(120) == ""
+    assert configure(120) == []
     assert own_uvicorn.Config("app", timeout_keep_alive=5).timeout_keep_alive == 120
+
+
+def test_frames_of_websockets_are_bounded(own_uvicorn: SimpleNamespace) -> None:
+    """Frames have our bound and come as they are, whatever BentoML says."""
+    assert configure(120) == []
+    config = own_uvicorn.Config("app")
+    assert (config.ws_max_size, config.ws_per_message_deflate) == (MAX_FRAME_BYTES, False)
 
 
 def test_option_of_bentoml_wins(
@@ -44,14 +51,14 @@ def test_option_of_bentoml_wins(
 ) -> None:
     """The idle time is BentoML's where its own option is in the worker's command line."""
     monkeypatch.setattr(sys, "argv", ["service.py", "--timeout-keep-alive", "9"])
-    assert keep_idle_connections(120) == ""
+    assert configure(120) == []
     assert own_uvicorn.Config("app", timeout_keep_alive=9).timeout_keep_alive == 9
 
 
 def test_uvicorn_without_idle_time_is_left_alone(own_uvicorn: SimpleNamespace) -> None:
     """Where uvicorn has no such option, what it lacks is named and its configuration stays."""
     own_uvicorn.Config = object
-    assert keep_idle_connections(120) == "Config(timeout_keep_alive=...)"
+    assert "Config(timeout_keep_alive=...)" in configure(120)
     assert own_uvicorn.Config is object
 
 

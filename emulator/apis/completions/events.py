@@ -1,10 +1,10 @@
 """JSON and server-sent events of legacy completions."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.completions.likelihoods import NAMES, lists, rows
 from emulator.apis.completions.schema import Completion, CompletionChoice
 from emulator.contract.usage import Usage
 from emulator.rendering.chunks import ChunkRenderer
@@ -46,22 +46,16 @@ class CompletionRenderer(ChunkRenderer):
         """Return the event of one token, with `SLOT` for its text."""
         return self._chunk([CompletionChoice(text=SLOT, index=answer.index)])
 
-    def logprobs(self, answer: Answer, entries: Iterable[Likelihood], offset: int) -> Iterator[str]:
+    def logprobs(
+        self,
+        answer: Answer,  # noqa: ARG002
+        entries: Iterable[Likelihood],
+        offset: int,
+    ) -> Iterator[str]:
         """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
-        fields: dict[str, list[str]] = {
-            name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-        }
-        offset += len(self._echoes[answer.index])
-        for entry in entries:
-            token, top = entry.named("bytes:")
-            likely = ",".join([f"{json.dumps(other)}:{value}" for other, value in top])
-            row = (json.dumps(token), f"{entry.logprob}", f"{{{likely}}}", f"{offset}")
-            for values, value in zip(fields.values(), row, strict=True):
-                values.append(value)
-            offset += len(entry.token)
         before = "{"
-        for name, values in fields.items():
-            yield f'{before}"{name}":[{",".join(values)}]'
+        for name, values in zip(NAMES, lists(rows(entries, offset)), strict=True):
+            yield f'{before}"{name}":[{values}]'
             before = ","
         yield "}"
 

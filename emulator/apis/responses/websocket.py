@@ -7,6 +7,7 @@ the same endpoint as a POST, so that limits, failures, the clock and metrics hol
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -15,16 +16,21 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from emulator.contract.errors import APIError
+from emulator.reading.bodies import is_light
 from emulator.transport.exchange import Exchange, openai_envelope
 from emulator.transport.sending import Reply
 
-MAX_FRAMES_WAITING = 16  # that a client sends before the answer to the one before them
+# What a client may send before the answer to the one before it, and the sockets of a worker.
+MAX_FRAMES_WAITING = 4
+MAX_SOCKETS = 256
 CREATE = "response.create"
 
 # What belongs to the handshake alone; a turn has a body of its own.
 _OF_THE_HANDSHAKE = (b"upgrade", b"connection", b"content-length", b"content-type", b"origin")
+_TYPE = re.compile(rb'"type"\s*:\s*"%s"' % re.escape(CREATE).encode())
 _TOO_MANY = 1008
 _UNSUPPORTED = 1003
+_TRY_AGAIN_LATER = 1013
 
 Answer = Callable[[Scope, Receive, Send], Coroutine[Any, Any, Any]]
 
@@ -38,11 +44,22 @@ class ResponsesSocket:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
+        self._sockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: requests in turn, until the client leaves."""
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
+        if self._sockets >= MAX_SOCKETS:
+            await _close(send, _TRY_AGAIN_LATER, "too many websockets")
+            return
+        self._sockets += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._sockets -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         frames: asyncio.Queue[str | None] = asyncio.Queue(MAX_FRAMES_WAITING)
         reading = asyncio.create_task(_read(receive, send, frames))
         turn: asyncio.Task[None] | None = None
@@ -73,9 +90,10 @@ async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
         if text is None or frames.full():
-            reason = "expected text frames" if text is None else "too many requests wait"
-            code = _UNSUPPORTED if text is None else _TOO_MANY
-            await send({"type": "websocket.close", "code": code, "reason": reason})
+            if text is None:
+                await _close(send, _UNSUPPORTED, "expected text frames")
+            else:
+                await _close(send, _TOO_MANY, "too many requests wait")
             return
         frames.put_nowait(text)
     if not frames.full():
@@ -85,23 +103,38 @@ async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]
 def _request_of(text: str) -> bytes:
     """Return the body of the POST request that asks for the same.
 
+    A frame that is too large to be parsed here is cut and pasted: a helper parses it.
+
     Raises:
         APIError: The frame is none that creates a response.
     """
+    body = text.encode()
+    if is_light(body):
+        return _light_request_of(body)
+    body, found = _TYPE.subn(b'"stream":true', body, count=1)
+    if not found:
+        raise _other_type("another")
+    return body.rstrip().removesuffix(b"}") + b',"stream":true}'
+
+
+def _light_request_of(body: bytes) -> bytes:
     try:
-        frame = from_json(text, allow_inf_nan=False)
+        frame = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise APIError("We could not parse the JSON of your frame.") from None
     kind = frame.get("type") if isinstance(frame, dict) else None
     if kind != CREATE:
-        shown = json.dumps(kind)[:128]
-        raise APIError(
-            f"Invalid 'type': expected '{CREATE}', but got {shown} instead.",
-            param="type",
-            code="invalid_value",
-        )
+        raise _other_type(json.dumps(kind)[:128])
     fields: dict[str, Any] = {name: value for name, value in frame.items() if name != "type"}
     return json.dumps({**fields, "stream": True}).encode()
+
+
+def _other_type(came: str) -> APIError:
+    return APIError(
+        f"Invalid 'type': expected '{CREATE}', but got {came} instead.",
+        param="type",
+        code="invalid_value",
+    )
 
 
 def _posted(scope: Scope) -> Scope:
@@ -160,6 +193,10 @@ class _Frames:
             if line.startswith(b"data: "):
                 text = line.removeprefix(b"data: ").decode()
                 await self._send({"type": "websocket.send", "text": text})
+
+
+async def _close(send: Send, code: int, reason: str) -> None:
+    await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 async def _send_json(send: Send, value: Mapping[str, Any]) -> None:

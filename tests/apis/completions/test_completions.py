@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai.types import Completion
 
 from tests.support.sdk import message_of, refused
+from tests.support.server import Server
 from tests.support.simulated.client import Simulated, Timed
 from tests.support.wire import headers, token_count
 
@@ -103,16 +105,15 @@ def test_stream_is_whole(client: openai.OpenAI) -> None:
     assert len({chunk.id for chunk in chunks}) == 1
 
 
-@pytest.mark.parametrize("echo", [False, True])
-def test_logprobs(client: openai.OpenAI, echo: bool) -> None:
+def test_logprobs(client: openai.OpenAI) -> None:
     """Log probabilities are lists of one length, and each offset is where its token begins."""
-    [choice] = ask(client, headers(output_length=20), logprobs=3, echo=echo).choices
+    [choice] = ask(client, headers(output_length=20), logprobs=3).choices
     logprobs = choice.logprobs
     assert logprobs is not None
     tokens, offsets = logprobs.tokens or [], logprobs.text_offset or []
     assert len(tokens) == len(offsets) == 20
     assert [choice.text[o : o + len(t)] for t, o in zip(tokens, offsets, strict=True)] == tokens
-    assert offsets[0] == (len("hello world") if echo else 0)
+    assert offsets[0] == 0
     values = logprobs.token_logprobs or []
     for token, value, top in zip(tokens, values, logprobs.top_logprobs or [], strict=True):
         assert value <= 0
@@ -208,6 +209,51 @@ def test_suffix_is_accepted(client: openai.OpenAI) -> None:
 def test_best_of_is_compared_with_n(client: openai.OpenAI) -> None:
     """best_of is for each prompt, as n is."""
     assert len(ask(client, prompt=["a", "b", "c"], n=2, best_of=2).choices) == 6
+
+
+CHOOSING: dict[str, object] = {"best_of": 3, "n": 2, "stream": True}
+REFUSED: dict[str, tuple[dict[str, object], str | None, str | None, str]] = {
+    "the best of a stream": (
+        CHOOSING,
+        "best_of",
+        "invalid_value",
+        "Results cannot be streamed when 'best_of' is greater than 'n'. Expected 2, or no "
+        "'stream', but got 3.",
+    ),
+    "messages": (
+        {"messages": []},
+        None,
+        None,
+        "Unrecognized request argument supplied: messages. Did you mean POST /v1/chat/completions?",
+    ),
+    "a chat's limit": (
+        {"max_completion_tokens": 5},
+        None,
+        None,
+        "Unrecognized request argument supplied: max_completion_tokens. Did you mean 'max_tokens'?",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_as_by_openai(
+    client: openai.OpenAI, lenient_server: Server, http: httpx.Client, case: str
+) -> None:
+    """What OpenAI refuses is refused in its words, and taken by a lenient server."""
+    parameters, param, code, message = REFUSED[case]
+    body = {"model": MODEL, "prompt": "x", "max_tokens": None, **parameters}
+    error = refused(client, body, "/completions")
+    assert (error.param, error.code, message_of(error)) == (param, code, message)
+    url = f"{lenient_server.url}/v1/completions"
+    assert http.post(url, json=body, headers=headers()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "also", [{"best_of": 2, "n": 2}, {"best_of": 1}, {"max_completion_tokens": 3, "max_tokens": 3}]
+)
+def test_what_looks_like_a_mistake_is_taken(client: openai.OpenAI, also: dict[str, Any]) -> None:
+    """As many answers as are wanted can be streamed, and a limit may be said in two ways."""
+    assert streamed(client, extra_body=also)
 
 
 PROMPTS = "a string, or a non-empty array of strings, token ids or arrays of token ids"
