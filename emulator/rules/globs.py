@@ -8,7 +8,6 @@ import regex
 
 _FOLDED_AT_ONCE = 1 << 16
 _SPACES = regex.compile(r"\s+")
-_TO_FOLD = regex.compile(r"[^\S ]|\s\s")
 
 
 class OverBudgetError(Exception):
@@ -106,8 +105,8 @@ def folded(text: str) -> str:
     >>> folded(" a\n\n  b ")
     'a b'
     """
-    if _TO_FOLD.search(text) is None:
-        return text.strip()
+    if len(text) <= _FOLDED_AT_ONCE:
+        return " ".join(text.split())
     parts: list[str] = []
     for at in range(0, len(text), _FOLDED_AT_ONCE):  # so that few matches are kept at once
         part = _SPACES.sub(" ", text[at : at + _FOLDED_AT_ONCE])

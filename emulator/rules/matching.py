@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import compress
 from typing import Any, NamedTuple, TypeAlias
 
 import regex
@@ -16,7 +17,7 @@ MAX_REMEMBERED = 1024
 _MAX_REMEMBERED_LENGTH = 128
 # Between two looks at the clock: as many as take well under 0.1 ms, or as have so much text.
 _RULES_AT_ONCE = 64
-_TEXT_AT_ONCE = 1 << 16
+_TEXT_AT_ONCE = 1 << 18
 MAX_SHOWN = 64
 
 Look: TypeAlias = Callable[[Subject], Any]
@@ -58,16 +59,21 @@ class Nearest(NamedTuple):
         return f"'{self.rule}' ({self.condition}: expected {self.expected}, but got {self.came})"
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A rule whose model, path and stream are as it wants them.
 
-    ``literal`` has to be in the request's text before its conditions are looked at.
+    ``literals`` have to be in the texts of `_INDEXED` before its conditions are looked at.
     """
 
     index: int
-    literal: str
+    literals: Mapping[str, str]
     conditions: Sequence[Condition]
+
+
+_Found: TypeAlias = tuple[Sequence[_Candidate], Mapping[str, Sequence[str]]]
+
+# The texts whose globs are looked at for all candidates in one go, by a literal part of each.
+_INDEXED = ("text", "system", "tool_result")
 
 
 class Matcher:
@@ -97,30 +103,34 @@ class Matcher:
         ask, path = subject.ask, subject.seen.path
         is_short = len(ask.model) + len(path) <= _MAX_REMEMBERED_LENGTH
         find = self._remembered if is_short else self._find
-        candidates, looks_at_text = find(ask.model, path, ask.stream)
-        if looks_at_text and candidates:
-            candidates = _with_literal(candidates, subject.text, budget)
+        candidates, literals = find(ask.model, path, ask.stream)
+        for name, column in literals.items():
+            is_whole = len(column) == len(candidates)  # else some are gone by now
+            wanted = column if is_whole else [each.literals[name] for each in candidates]
+            text = getattr(subject, name) or ""
+            candidates = _with_literal(candidates, wanted, text, budget)
         matched = []
-        for number, candidate in enumerate(candidates):
+        for number, (index, _, conditions) in enumerate(candidates):
             if not number % _RULES_AT_ONCE and number:
                 budget.left_s()
-            for condition in candidate.conditions:
+            for condition in conditions:
                 if not condition.test(condition.look(subject), budget):
                     break
             else:
-                matched.append(candidate.index)
+                matched.append(index)
         return matched
 
-    def _find(self, model: str, path: str, stream: bool) -> tuple[Sequence[_Candidate], bool]:
-        """Return the candidates for a request, and whether one of them looks at its text."""
+    def _find(self, model: str, path: str, stream: bool) -> "_Found":
+        """Return the candidates for a request, and their literals in each text that has some."""
         budget = Budget(1)
         seen = {"model": model, "path": path, "stream": stream}
-        found_ = [
+        candidates = [
             self._candidates[index]
             for index, conditions in enumerate(self._static)
             if all(c.test(seen[c.name], budget) for c in conditions)
         ]
-        return found_, any(candidate.literal for candidate in found_)
+        columns = {name: [each.literals[name] for each in candidates] for name in _INDEXED}
+        return candidates, {name: column for name, column in columns.items() if any(column)}
 
     def nearest(self, subject: Subject, budget: Budget, most: int = 3) -> list[Nearest]:
         """Return the rules with an answer that a request comes nearest to, but does not match.
@@ -145,27 +155,25 @@ class Matcher:
 
 
 def _with_literal(
-    candidates: Sequence[_Candidate], text: str, budget: Budget
+    candidates: Sequence[_Candidate], literals: Sequence[str], text: str, budget: Budget
 ) -> Sequence[_Candidate]:
     """Return the candidates whose literal is in a text."""
-    at_once = max(min(_RULES_AT_ONCE * 4, _TEXT_AT_ONCE * 8 // (len(text) + 1)), 1)
+    at_once = max(_TEXT_AT_ONCE // (len(text) + 1), 1)
     if len(candidates) <= at_once:
-        return [each for each in candidates if each.literal in text]
+        return list(compress(candidates, map(text.__contains__, literals)))
     kept: list[_Candidate] = []
     for at in range(0, len(candidates), at_once):
         budget.left_s()
-        kept += [each for each in candidates[at : at + at_once] if each.literal in text]
+        those = slice(at, at + at_once)
+        kept += compress(candidates[those], map(text.__contains__, literals[those]))
     return kept
 
 
 def _candidate(index: int, rule: Rule) -> _Candidate:
-    literal, conditions = "", list(_dynamic(rule))
-    if rule.match.text is not None:
-        glob = Glob(rule.match.text)
-        literal = glob.literal
-        if not glob.needs_more:
-            conditions = [each for each in conditions if each.name != "text"]
-    return _Candidate(index, literal, conditions)
+    globs = {name: Glob(getattr(rule.match, name) or "*") for name in _INDEXED}
+    decided = {name for name in _INDEXED if globs[name].literal and not globs[name].needs_more}
+    conditions = [each for each in _dynamic(rule) if each.name not in decided]
+    return _Candidate(index, {name: glob.literal for name, glob in globs.items()}, conditions)
 
 
 # --------------------------------------------------------------------------------------

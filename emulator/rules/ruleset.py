@@ -8,6 +8,7 @@ from typing import Any
 from emulator.answers.ask import Ask
 from emulator.answers.script import Script, Told
 from emulator.rules.deciding import (
+    NOTHING,
     Abilities,
     Deciding,
     Decision,
@@ -102,6 +103,8 @@ class Rules:
             OverBudgetError: It takes too long.
         """
         matched = self.matcher.match(subject, budget)
+        if not matched and not strict:
+            return NOTHING, None
         abilities = Abilities.of(subject.conversation)
         steps = deciding(self.rules, matched, decided, subject.ask, abilities)
         decision, left_out = at_once(steps)
