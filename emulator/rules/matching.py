@@ -138,7 +138,7 @@ class Matcher:
         Raises:
             OverBudgetError: It takes too long.
         """
-        missed: list[tuple[int, int, Nearest]] = []
+        missed: list[tuple[int, int, int, Nearest]] = []
         for index, rule in enumerate(self._rules):
             if not rule.answers:
                 continue
@@ -149,7 +149,7 @@ class Matcher:
                 first = failed[0]
                 came = _shown(first.look(subject))
                 near = Nearest(rule.name, f"match.{first.name}", first.expected, came)
-                missed.append((len(failed) - len(conditions), index, near))
+                missed.append((len(failed), -len(conditions), index, near))
         # The fewest that do not hold, then the most that do, then the first.
         return [near for *_, near in sorted(missed)[:most]]
 

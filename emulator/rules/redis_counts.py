@@ -60,6 +60,10 @@ class RedisCounts:
         """
         await self._asked(cast(Awaitable[Any], self._client.incr(_epoch(scope))))
 
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._client.aclose()
+
     async def _asked(self, answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - Redis's
         try:
             async with asyncio.timeout(TIMEOUT_S), self._turns:

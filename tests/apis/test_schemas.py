@@ -138,6 +138,8 @@ def test_headers_default_to_nothing() -> None:
         "optional": None,
         "numbers": "whole",
         "emulation_report": False,
+        "emulation_strict": None,
+        "emulation_scope": None,
     }
 
 
@@ -374,6 +376,8 @@ def test_default_settings() -> None:
         "itl_ms": 50,
         "output_length": 20,
         "max_output_length": 131_072,
+        "head": "accepted",
+        "keepalive_ms": 0,
         "text": "english",
         "strict_models": False,
         "strict_parameters": False,
