@@ -24,6 +24,9 @@ from tests.support.simulated.client import Simulated, running_simulation
 # Taken out of the environment, where it would be a setting that does not exist.
 EMULATOR_URL = os.environ.pop("EMULATOR_URL", "").rstrip("/")
 
+# The clients of others have environments of their own, see tests/clients/run.
+collect_ignore = ["tests/clients"]
+
 # How long an example takes says more of the machine than of the code. The slow tests alone draw
 # other examples each time: what these find is a fault, but none that the last change has made.
 hypothesis.settings.register_profile("the same examples", deadline=None, derandomize=True)

@@ -184,11 +184,6 @@ def token_ids(tokens: Sequence[str], model: str) -> list[list[int]]:
     return [encode(token, model) for token in tokens]
 
 
-def token_bytes(ids: Sequence[int], model: str) -> bytes:
-    """Return the UTF-8 of token ids, which may begin and end within a character."""
-    return encoding_for(model).decode_bytes(ids)
-
-
 def decode_tokens(tokens: Sequence[int], model: str) -> str:
     """Return the text of token ids.
 
@@ -198,7 +193,7 @@ def decode_tokens(tokens: Sequence[int], model: str) -> str:
     return encoding_for(model).decode(list(tokens))
 
 
-def bytes_of_tokens(tokens: Sequence[int], model: str) -> list[bytes]:
+def token_bytes(tokens: Sequence[int], model: str) -> list[bytes]:
     """Return the bytes of each token, which may be a part of a character.
 
     Raises:

@@ -264,9 +264,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tries", type=int, default=1, help="how often to try what fails")
     parser.add_argument("--json", action="store_true", help="print an object a line, not a table")
     parser.add_argument("--checkout", type=Path, default=ROOT, help="attack this working tree's")
-    for name in ("quiet_s", "attack_s", "patience_s", "p99_ms", "largest_ms", "memory_mb"):
-        default = getattr(Bounds(), name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
+    for bound in dataclasses.fields(Bounds):
+        option = f"--{bound.name.replace('_', '-')}"
+        parser.add_argument(option, type=float, default=getattr(Bounds(), bound.name))
     return parser.parse_args(arguments)
 
 

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from emulator.answers.ask import CallKind
 from emulator.answers.logprobs import Likelihood, Likelihoods
@@ -24,7 +25,8 @@ class Segment:
     """A run of tokens that all go to one field: content, reasoning, or a call's arguments.
 
     ``is_json`` says that the tokens need escapes in an event, which plain text does not. ``utf8``
-    has the bytes of each token that is no whole characters, where log probabilities tell them.
+    has the bytes of each token that is no whole characters, where log probabilities tell them;
+    ``ids`` the ids behind each token, one or more, where they are told.
     """
 
     tokens: Sequence[str]
@@ -33,11 +35,17 @@ class Segment:
     is_json: bool = False
     refusal: bool = False
     utf8: Sequence[bytes | None] | None = None
+    ids: Sequence[Sequence[int]] | None = None
 
     @property
     def text(self) -> str:
         """The tokens as one text."""
         return "".join(self.tokens)
+
+    def told_bytes(self) -> Iterator[bytes]:
+        """Yield the bytes of each token."""
+        for token, utf8 in zip(self.tokens, self.utf8 or repeat(None), strict=False):
+            yield token.encode() if utf8 is None else utf8
 
 
 @dataclass(slots=True)
@@ -46,7 +54,8 @@ class Answer:
 
     ``slots`` is the number of tokens that it takes on the clock. ``token_slots[k]`` is the slot in
     which its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens``
-    came before it, shown or hidden, and ``summary`` sums them up.
+    came before it, shown or hidden, and ``summary`` sums them up. ``prompt_ids``, as JSON, are
+    told with its first token, where they are told of each choice.
     """
 
     index: int
@@ -57,6 +66,7 @@ class Answer:
     logprobs: Likelihoods | None = None
     reasoning_tokens: int = 0
     summary: str = ""
+    prompt_ids: str | None = None
 
     @property
     def tokens(self) -> int:
@@ -97,6 +107,7 @@ class Answer:
             len(self.segments) == 1
             and segment.call is None
             and not segment.reasoning
+            and segment.ids is None
             and self.token_slots is None
             and self.logprobs is None
         )

@@ -13,8 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.answers.corpus import COMMON_WORDS
+from tokenizer import token_bytes, token_ids
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+def in_bytes(token: bytes) -> str:
+    r"""Return what tells a token that is no whole characters, as OpenAI does.
+
+    >>> in_bytes(b" \xf0\x9f")
+    ' \\xf0\\x9f'
+    """
+    return token.decode("utf-8", "backslashreplace")
 
 
 class Likelihood(NamedTuple):
@@ -30,14 +40,14 @@ class Likelihood(NamedTuple):
     utf8: bytes | None = None
 
     def named(self, prefix: str = "") -> tuple[str, list[tuple[str, float]]]:
-        r"""Return the token as a text, and the likeliest ones, itself the first.
+        """Return the token as a text, and the likeliest ones, of which it may be one.
 
-        A part of a character is told by its bytes: ``\xf0\x9f``, with `prefix` before it.
+        A part of a character is told by its bytes, with `prefix` before them.
         """
         if self.utf8 is None:
             return self.token, self.top
-        name = prefix + self.utf8.decode("utf-8", "backslashreplace")
-        return name, [(name, value) for _, value in self.top[:1]] + self.top[1:]
+        name, itself = prefix + in_bytes(self.utf8), (self.token, self.logprob)
+        return name, [(name, o[1]) if o == itself else o for o in self.top]
 
 
 class Likelihoods(Protocol):
@@ -67,6 +77,14 @@ class Logprobs:
         alternatives = [(other, math.log(rest / 2**k)) for k, other in enumerate(others, start=1)]
         itself = (token, math.log(1 - rest))
         return Likelihood(*itself, [itself, *alternatives][: self.top])
+
+
+def bytes_of_parts(tokens: Sequence[str], model: str) -> list[bytes | None] | None:
+    """Return the bytes of each token of a text that is no whole characters; None if all are."""
+    if "".join(tokens).isascii():
+        return None
+    utf8 = [b"".join(token_bytes(ids, model)) for ids in token_ids(tokens, model)]
+    return [None if b == t.encode() else b for b, t in zip(utf8, tokens, strict=True)]
 
 
 # --------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def _run(text: str, split: Callable[[str], "_Run"]) -> _Run:
 
 def _split(model: str, text: str) -> _Run:
     tokens = split_tokens(text, model)
-    sizes = [len(token_bytes(ids, model)) for ids in token_ids(tokens, model)]
+    sizes = [sum(map(len, token_bytes(ids, model))) for ids in token_ids(tokens, model)]
     characters = accumulate(len(token.encode()) for token in tokens)
     return _Run(tokens, [a == b for a, b in zip(accumulate(sizes), characters, strict=True)])
 

@@ -225,7 +225,7 @@ class TextAPI(API[Ready], Generic[B]):
         return await self._whole(generation)
 
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
-        made_id = random_id(self.id_prefix, self.id_digits)
+        made_id = random_id(self.id_prefix, self.id_digits, ready.ask.id_end)
         header = Header(made_id, int(time.time()), ready.ask.model, self._fingerprint)
         if ready.told is not None:
             header = told_header(header, ready.told)

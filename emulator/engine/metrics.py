@@ -25,6 +25,8 @@ OTHER_MODELS = "other"
 # What a gauge tells is at most this old.
 GAUGES_EVERY_S = 0.05
 
+# All that vLLM knows, each of which is there from the start; those of the last two never end so.
+ALL_REASONS = ("stop", "length", "abort", "error", "repetition")
 # vLLM's engine knows no tool calls: to it, those answers have stopped.
 FINISHED_REASONS = {"length": "length", "abort": "abort"}
 
@@ -249,9 +251,10 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, model: str, engine: str) -> None:
         self.model = model
-        self._labels = labels = (model, engine)
-        self._success = metrics.success
-        self._succeeded: dict[str, Counter] = {}
+        labels = (model, engine)
+        self._succeeded = {
+            reason: metrics.success.labels(*labels, reason) for reason in ALL_REASONS
+        }
         self.running = metrics.running.labels(*labels)
         self.waiting = metrics.waiting.labels(*labels)
         self.cache_usage = metrics.cache_usage.labels(*labels)
@@ -267,7 +270,4 @@ class ModelMetrics:
 
     def finished(self, reason: str) -> Counter:
         """Return the counter of those that ended like this."""
-        reason = FINISHED_REASONS.get(reason, "stop")
-        if reason not in self._succeeded:
-            self._succeeded[reason] = self._success.labels(*self._labels, reason)
-        return self._succeeded[reason]
+        return self._succeeded[FINISHED_REASONS.get(reason, "stop")]

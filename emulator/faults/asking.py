@@ -13,19 +13,22 @@ from pydantic import (
     model_validator,
 )
 
-from emulator.faults.kinds import KINDS
+from emulator.faults.codes import CODES
+from emulator.faults.kinds import KINDS, PLACED, TELLING
 from emulator.settings import MAX_OUTPUT_LENGTH
 
 MAX_AFTER_MS = 3_600_000  # the longest timeout_s
 MAX_RETRY_AFTER_MS = 86_400_000
 MAX_ATTEMPTS = 1_000_000
 MAX_KEY_LENGTH = 128
+MAX_MESSAGE_LENGTH = 1024
 MAX_SLICE_BYTES = 1024
 DEFAULT_STATUS = 500
 DEFAULT_SLICE_BYTES = 7
 
 _NUMBERS = ("status", "after_ms", "probability", "attempts", "retry_after_ms", "slice_bytes")
 KIND_NAMES: Final = ", ".join(KINDS)
+CODE_NAMES: Final = ", ".join(CODES)
 
 
 def _known(name: str) -> str:
@@ -34,7 +37,14 @@ def _known(name: str) -> str:
     return name
 
 
+def _known_code(name: str) -> str:
+    if name not in CODES:
+        raise ValueError(f"expected one of {CODE_NAMES}")
+    return name
+
+
 KindName = Annotated[str, AfterValidator(_known)]
+CodeName = Annotated[str, AfterValidator(_known_code)]
 AfterTokens = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
@@ -46,7 +56,7 @@ class Wish(BaseModel):
     kind: KindName | None = Field(
         None,
         title=f"one of {KIND_NAMES}",
-        description="Kind of failure; `status` if one is given",
+        description="Kind of failure; `status` if a status or a code is given",
         json_schema_extra={"enum": [*KINDS]},
     )
     status: int | None = Field(
@@ -54,7 +64,21 @@ class Wish(BaseModel):
         ge=400,
         le=599,
         title="a status",
-        description="Status of the kinds `status`, `error` and `failed`, by default 500",
+        description="Status of the kinds `status`, `error` and `failed`, by default the code's, "
+        "or 500",
+    )
+    code: CodeName | None = Field(
+        None,
+        title=f"one of {CODE_NAMES}",
+        description="OpenAI's code of an error, which decides its status, type and message",
+        json_schema_extra={"enum": [*CODES]},
+    )
+    message: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_MESSAGE_LENGTH,
+        title=f"a text of 1 to {MAX_MESSAGE_LENGTH} characters",
+        description="Message of an error in place of OpenAI's",
     )
     after_ms: float | None = Field(
         None,
@@ -101,8 +125,9 @@ class Wish(BaseModel):
 
     @property
     def kind_name(self) -> str | None:
-        """The kind, which a status alone says too; None if nothing says one."""
-        return self.kind or ("status" if self.status is not None else None)
+        """The kind, which a status or a code alone says too; None if nothing says one."""
+        says_status = self.status is not None or self.code is not None
+        return self.kind or ("status" if says_status else None)
 
 
 def _header_name(field: str) -> str:
@@ -170,19 +195,21 @@ def contradiction(wish: Wish, name: Callable[[str], str]) -> tuple[str, str] | N
     kind = wish.kind_name
     if kind is None:
         field = min(given, default="kind")
-        return field, f"expected {name('kind')} or {name('status')} beside it, but got neither"
+        asked = f"{name('kind')}, {name('status')} or {name('code')}"
+        return field, f"expected {asked} beside it, but got none of them"
     if {"after_tokens", "after_ms"} <= given:
         return "after_ms", f"expected no {name('after_tokens')} beside it, but got one"
     if "key" in given and "attempts" not in given:
         return "key", f"expected {name('attempts')} beside it, but got none"
     options = KINDS[kind].options
-    for field in sorted(given & ({"status", "retry_after_ms", "slice_bytes"} | _PLACES) - options):
+    for field in sorted(given & (TELLING | PLACED | {"slice_bytes"}) - options):
         kinds = ", ".join(each.name for each in KINDS.values() if field in each.options)
         return field, f"expected a kind that it says something to ({kinds}), but got {kind}"
+    if wish.code is not None and wish.retry_after_ms is not None and not CODES[wish.code].waits:
+        waiting = ", ".join(code for code, told in CODES.items() if told.waits)
+        asked = f"a {name('code')} that it helps to wait for ({waiting})"
+        return "retry_after_ms", f"expected {asked}, but got {wish.code}"
     return None
-
-
-_PLACES = {"after_tokens", "after_ms"}
 
 
 def header_contradiction(headers: FaultHeaders) -> tuple[str, str] | None:

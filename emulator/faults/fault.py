@@ -1,4 +1,4 @@
-"""One failure that is to happen, drawn from what was asked. Pure: the same arguments, the same."""
+"""Whether a request fails, and how; the same arguments give the same decision."""
 
 import random
 from dataclasses import dataclass
@@ -10,18 +10,22 @@ from emulator.faults.asking import (
     FaultRule,
     Span,
 )
+from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS, Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failure that is to happen.
+    """A failure to inject.
 
-    ``after_tokens`` and ``after_s`` (seconds after the start) are None where nothing was said.
+    ``after_tokens``, ``after_s``, and ``code`` and ``message`` of the error are None if they were
+    not given.
     """
 
     kind: Kind
     status: int = DEFAULT_STATUS
+    code: str | None = None
+    message: str | None = None
     after_tokens: int | None = None
     after_s: float | None = None
     retry_after_ms: int | None = None
@@ -47,9 +51,12 @@ def draw(wish: FaultHeaders | FaultRule, attempt: int, seed: int | None) -> Faul
     if chance.random() >= wish.probability:
         return None
     after = wish.after_tokens
+    default = DEFAULT_STATUS if wish.code is None else CODES[wish.code].status
     return Fault(
         kind=kind_of(wish),
-        status=wish.status or DEFAULT_STATUS,
+        status=wish.status or default,
+        code=wish.code,
+        message=wish.message,
         after_tokens=chance.randint(after.min, after.max) if isinstance(after, Span) else after,
         after_s=None if wish.after_ms is None else wish.after_ms / 1000,
         retry_after_ms=wish.retry_after_ms,

@@ -20,6 +20,7 @@ MOST_PIECES_APART = 5000
 Where: TypeAlias = Literal["start", "token", "event", "end"]
 
 PLACED = frozenset({"after_tokens", "after_ms"})
+TELLING = frozenset({"status", "code", "message", "retry_after_ms"})  # an error
 
 
 class Wire(Protocol):
@@ -101,6 +102,10 @@ class Kind:
         """Tell whether it puts a status in the answer's place, without waiting for a token."""
         return False
 
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send what announces a stream that fails with its first event."""
+        await wire.write(data)
+
     async def stream(self, wire: StreamWire) -> None:
         """End a stream, or go on with it, from where it fails."""
         raise NotImplementedError
@@ -115,7 +120,7 @@ class Status(Kind):
 
     name = "status"
     on_streams = on_wholes = "the status, in OpenAI's envelope, in the answer's place"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
 
     def refuses(self, *, stream: bool) -> bool:  # noqa: ARG002 - streams and whole answers
         """Refuse every answer."""
@@ -132,7 +137,7 @@ class Error(Kind):
     name = "error"
     on_streams = "k tokens, then an event that holds the error; the body ends properly"
     on_wholes = "as `status`"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
 
     def refuses(self, *, stream: bool) -> bool:
         """Refuse whole answers."""
@@ -153,7 +158,7 @@ class Failed(Kind):
     name = "failed"
     on_streams = "k tokens, then `response.failed`; the body ends properly (Responses alone)"
     on_wholes = "200 and a response with the status `failed` (Responses alone)"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
     says_failed = True
 
     async def stream(self, wire: StreamWire) -> None:
@@ -289,6 +294,9 @@ class Empty(Kind):
     on_wholes = "200 and an empty body"
     where = "start"
 
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send nothing."""
+
     async def stream(self, wire: StreamWire) -> None:
         """Send nothing."""
 
@@ -306,6 +314,10 @@ class Slice(Kind):
     where = "event"
     ends = False
     options = PLACED | {"slice_bytes"}
+
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send it in pieces too."""
+        await self._write(wire, data)
 
     async def stream(self, wire: StreamWire) -> None:
         """Send the rest in pieces."""

@@ -213,7 +213,11 @@ def _failure(exchange: Exchange, fault: Fault, ask: Ask) -> Failure:
         model=ask.model,
         api_key=key_of(exchange.header(b"authorization")),
         retry_after_ms=fault.retry_after_ms,
+        code=fault.code,
+        path=exchange.path,
     )
+    if fault.message is not None:
+        error.message = fault.message
     connection = _connection(exchange) if fault.kind.needs_connection else None
     return Failure(fault, exchange.envelope(error), error, connection)
 

@@ -214,6 +214,11 @@ class StreamToFail(_Wire):
         plan, place = self._generation.plan, self.place
         schedule = Until(plan, place.events * plan.sse_batch_size, total_s=0.0)
         try:
+            if announced := self._generation.announce():
+                if place.events:
+                    await self.write(announced)
+                else:
+                    await self.kind.open(self, announced)
             await keep_alive(self._generation, self.write)
             if self._lead and (place.events or not self._all_events):
                 await until_first_token(self._generation)

@@ -6,7 +6,8 @@ a helper for the others.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
@@ -15,6 +16,7 @@ from emulator.answers.corpora import Corpora, TextKind
 from emulator.answers.logprobs import ScoredPrompts
 from emulator.answers.script import Told
 from emulator.contract.bodies import ModelRequest, RequestModel
+from emulator.contract.bounds import MAX_PROMPT_IDS_TOLD
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
@@ -27,6 +29,7 @@ from emulator.reading.counting import PromptCount
 from emulator.reading.judging import WORKER_S, Judged
 from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
+from emulator.rendering.token_ids import ids_json
 from emulator.rules.deciding import NOTHING, Decision, Undecided
 from emulator.rules.globs import Budget
 from emulator.rules.subject import Conversation, Seen
@@ -36,6 +39,7 @@ from emulator.timing.plan import GenerationPlan
 
 MakeRenderer = Callable[[Header], Renderer]
 NOT_COUNTED = PromptCount(known=0)
+NO_TEXT = 0  # the id that is told for what takes tokens and has no text: functions, pictures
 
 
 class Ruling(NamedTuple):
@@ -214,7 +218,9 @@ class Reader:
         Raises:
             APIError: Not JSON, not what the schema asks for, or for a model that does not exist.
         """
-        request = parse_any_body(body, model, strict=settings.strict_parameters)
+        request = parse_any_body(
+            body, model, strict=settings.strict_parameters, default_model=settings.models[0]
+        )
         refuse_unknown_model(request, settings)
         return request
 
@@ -283,11 +289,12 @@ class Reader:
             raise placed(error, read.asked.places) from None
         slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)
         plan = read.plan.timed_as(slots)
+        renderer = _telling_ids(read) if ask.token_ids else read.renderer
         return Ready(
             ask.light(),
             read.asked,
             plan,
-            read.renderer,
+            renderer,
             answers,
             read.opening,
             composer.note,
@@ -330,6 +337,25 @@ def _decided(
     read = _planned(reading, asked, settings)
     read.judged, read.decision, read.told = judged, decision, told
     return read
+
+
+def _telling_ids(read: Read) -> MakeRenderer:
+    """Return what makes a renderer that tells the prompt's token ids.
+
+    Raises:
+        APIError: They are too many.
+    """
+    prompts = read.prompt.ids()
+    told = sum(map(len, prompts)) * read.ask.n
+    if told > MAX_PROMPT_IDS_TOLD:
+        raise APIError(
+            f"Invalid 'return_token_ids': expected at most {MAX_PROMPT_IDS_TOLD} token ids of "
+            f"prompts in all choices, but got {told}.",
+            param="return_token_ids",
+            code="array_above_max_length",
+        )
+    ids = [ids_json(max(token, NO_TEXT) for token in prompt) for prompt in prompts]
+    return partial(cast("Callable[..., Renderer]", read.renderer), prompt_ids=ids)
 
 
 def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:

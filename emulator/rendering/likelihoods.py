@@ -9,11 +9,10 @@ from emulator.answers.logprobs import Likelihood
 def likelihood_json(likelihood: Likelihood) -> str:
     """Return a token of an answer, how likely it was, and what else was likely."""
     token, top = likelihood.named()
-    itself = _likely(token, likelihood.logprob, likelihood.utf8)
-    others = [_likely(*other) + "}" for other in top]
-    if likelihood.utf8 is not None and top:
-        others[0] = itself + "}"
-    return f'{itself},"top_logprobs":[{",".join(others)}]}}'
+    itself = token, likelihood.logprob, likelihood.utf8
+    likely = [itself if other == itself[:2] else other for other in top]
+    others = ",".join([_likely(*other) + "}" for other in likely])
+    return f'{_likely(*itself)},"top_logprobs":[{others}]}}'
 
 
 def _likely(token: str, logprob: float, utf8: bytes | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from emulator.answers.answer import Answer, Segment
 from emulator.rendering.frames import TokenEvent, escaped
 from emulator.rendering.renderer import NO_USAGE, CountUsage, Renderer
+from emulator.rendering.token_ids import with_token_ids
 
 # What one write holds at the most, and with it how long a stream with many due tokens keeps the
 # others waiting: about 0.1 ms of plain text.
@@ -272,8 +273,13 @@ class _Cursor:
             last += 1
             self._sent += 1
         self._in_segment = last
-        text = "".join(self._segment.tokens[first:last])
-        return self._event.render(text, self._logprobs(first, last, len(text)))
+        segment, answer = self._segment, self._answer
+        text = "".join(segment.tokens[first:last])
+        event = self._event.render(text, self._logprobs(first, last, len(text)))
+        if segment.ids is None:
+            return event
+        prompt_ids = answer.prompt_ids if self._sent == last - first else None
+        return with_token_ids(event, segment.ids[first:last], prompt_ids)
 
     def _logprobs(self, first: int, last: int, characters: int) -> str | None:
         """Return the log probabilities of some tokens of the segment, if they are told."""

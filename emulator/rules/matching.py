@@ -65,7 +65,7 @@ class _Candidate(NamedTuple):
     ``literals`` have to be in the texts of `_INDEXED` before its conditions are looked at.
     """
 
-    index: int
+    place: int
     literals: Mapping[str, str]
     conditions: Sequence[Condition]
 
@@ -110,14 +110,14 @@ class Matcher:
             text = getattr(subject, name) or ""
             candidates = _with_literal(candidates, wanted, text, budget)
         matched = []
-        for number, (index, _, conditions) in enumerate(candidates):
+        for number, (place, _, conditions) in enumerate(candidates):
             if not number % _RULES_AT_ONCE and number:
                 budget.left_s()
             for condition in conditions:
                 if not condition.test(condition.look(subject), budget):
                     break
             else:
-                matched.append(index)
+                matched.append(place)
         return matched
 
     def _find(self, model: str, path: str, stream: bool) -> "_Found":

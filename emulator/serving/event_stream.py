@@ -139,6 +139,8 @@ async def play(generation: Generation, generator: TokenGenerator, send: Send) ->
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
     events = generation.open()
+    if announced := generation.announce():
+        await send_block(announced)
     if generation.opening is not None:
         await keep_alive(generation, send_block)
     if generation.lead:

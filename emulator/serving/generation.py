@@ -28,9 +28,10 @@ from tokenizer import TokenGenerator
 LONG_END = 20
 
 
-def random_id(prefix: str, digits: int = 29) -> str:
-    """Return `prefix` and so many random hexadecimal digits."""
-    return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
+def random_id(prefix: str, digits: int = 29, end: str = "") -> str:
+    """Return `prefix` and so many hexadecimal digits, random but for the `end`."""
+    free = digits - len(end)
+    return f"{prefix}{random.getrandbits(free * 4):0{free}x}{end}"
 
 
 @dataclass(slots=True, eq=False)
@@ -190,6 +191,10 @@ class Generation:
         count_usage = self.usage_so_far if self.ask.continuous_usage else None
         self.events = self.renderer.stream(self.answers, self.plan.sse_batch_size, count_usage)
         return self.events
+
+    def announce(self) -> bytes:
+        """Return the events that leave as soon as the stream is accepted; most APIs have none."""
+        return self.renderer.opening(self.answers).encode()
 
     def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
         """Return what yields the stream up to its last token, in blocks that leave together."""

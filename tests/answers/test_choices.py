@@ -132,7 +132,7 @@ def test_too_many_tokens_in_all_choices(
 
 def test_slow_schemas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls whose instances take longer than they may are refused."""
-    monkeypatch.setattr("emulator.answers.composing.MAX_INSTANCES_S", 0)
+    monkeypatch.setattr("emulator.answers.instances.MAX_INSTANCES_S", 0)
     request = ChatCompletionRequest.model_validate(chat(tools=[LONG_TOOL]))
     ask = chat_ask(request)
     asked = EmulationHeaders.model_validate({"X-TOOL-CALLS": "1"})

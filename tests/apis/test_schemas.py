@@ -137,6 +137,8 @@ def test_headers_default_to_nothing() -> None:
         "text": None,
         "optional": None,
         "numbers": "whole",
+        "head": None,
+        "keepalive_ms": None,
         "emulation_report": False,
         "emulation_strict": None,
         "emulation_scope": None,

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.wire import headers
+from tests.support.wire import CHAT_PATH, chat, headers
 
 LEGACY = "/v1/completions"
 PROMPT = {"model": "davinci-002", "prompt": "The capital of France is", "logprobs": 1}
@@ -68,6 +68,12 @@ def holds_prompt_and(answered: int) -> Callable[[httpx.Response], bool]:
     return holds
 
 
+def fails(code: str, **more: str) -> dict[str, str]:
+    """Return the headers that ask for an error."""
+    named = {f"X-FAULT-{name.upper().replace('_', '-')}": value for name, value in more.items()}
+    return headers() | {"X-FAULT-CODE": code, **named}
+
+
 def told(**fields: object) -> Callable[[httpx.Response], bool]:
     """Return what tells whether an error has these fields; of the message a part."""
 
@@ -88,6 +94,49 @@ ROWS = [
         {**PROMPT, "best_of": 2, "stream": True},
         400,
         told(param="best_of", message="esults cannot be streamed"),
+    ),
+    Row(
+        "insufficient_quota",
+        CHAT_PATH,
+        chat(),
+        429,
+        lambda answer: (
+            "retry-after" not in answer.headers
+            and told(type="insufficient_quota", code="insufficient_quota")(answer)
+        ),
+        fails("insufficient_quota"),
+    ),
+    Row(
+        "context_length_exceeded",
+        CHAT_PATH,
+        chat(),
+        400,
+        told(param="messages", code="context_length_exceeded", message="maximum context length"),
+        fails("context_length_exceeded"),
+    ),
+    Row(
+        "a message of one's own",
+        CHAT_PATH,
+        chat(),
+        429,
+        told(code="rate_limit_exceeded", message="slower, please"),
+        fails("rate_limit_exceeded", message="slower, please"),
+    ),
+    Row(
+        "unknown X-FAULT-* name",
+        CHAT_PATH,
+        chat(),
+        400,
+        told(param="X-FAULT-KNID", message="X-FAULT-KIND"),
+        headers() | {"X-FAULT-KNID": "reset"},
+    ),
+    Row(
+        "unknown X-EMULATION-* name",
+        CHAT_PATH,
+        chat(),
+        400,
+        told(param="X-EMULATION-REPROT", message="X-EMULATION-REPORT"),
+        headers() | {"X-EMULATION-REPROT": "true"},
     ),
 ]
 

@@ -15,7 +15,7 @@ from emulator.emulation.header_fields import (
 from tests.apis.completions.test_completions import REFUSED as LEGACY
 from tests.apis.test_refusals import REFUSED, RESPONSES
 from tests.support.documents import names, page, table
-from tests.wild import test_chat as test_wild_chat
+from tests.wild.test_chat import REFUSED as WILD
 
 _EMULATION = re.compile(r'"emulation": (\{[^}]*\})')
 
@@ -46,7 +46,7 @@ def test_objects_of_the_pages_are_taken(name: str) -> None:
 @pytest.mark.parametrize(
     ("api", "cases"),
     [
-        ("chat", REFUSED | test_wild_chat.REFUSED),
+        ("chat", REFUSED | WILD),
         ("legacy completions", LEGACY),
         ("Responses", RESPONSES),
     ],

@@ -172,7 +172,7 @@ async def test_requests_pass_without_redis_and_limits_hold_again(
 async def until_known(store: RedisStore, limits: Limits) -> list[Verdict]:
     """Take requests until Redis has counted two."""
     known: list[Verdict] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(known) < 2:
             verdict = await store.take(b"bucket", limits, 0)
             if verdict is not None:

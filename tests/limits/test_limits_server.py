@@ -142,7 +142,7 @@ def test_a_worker_that_is_replaced_finds_the_limits(local_only: None) -> None:  
     assert left in (["1", "0"], ["1", "1"])  # 30 s refill one
 
 
-@pytest.mark.parametrize("calls", [15, pytest.param(120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [15, pytest.param(60, marks=pytest.mark.slow)])
 def test_official_client_paces_itself(two_workers: Server, calls: int) -> None:
     """20 threads with 5 retries lose no call, and take the time that the limit says or more."""
     key = f"shared-by-{calls}"

@@ -92,14 +92,15 @@ def test_bad_scopes_are_refused(http_ruled: httpx.Client, scope: str) -> None:
 
 def test_refused_requests_count_nothing(http_ruled: httpx.Client) -> None:
     """Requests that are refused, in whatever step, and look-ups leave counts alone."""
-    for bad in (
+    refused: list[dict[str, Any]] = [
         {"messages": []},
         {"max_tokens": 0},
         {"emulation": {"ttft_ms": 599_000}},
         {"emulation": {"itl_jitter": "none"}},
         {"emulation": {"fault_kind": "explode"}},
         {"min_tokens": 9, "max_tokens": 3},
-    ):
+    ]
+    for bad in refused:
         assert post(http_ruled, chat(model="rejected", **bad)).status_code == 400
     assert http_ruled.get("/v1/models/rejected").status_code in (200, 404)
     assert said(post(http_ruled, chat(model="rejected"))) == "counted"

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from emulator.emulation.header_fields import HEADERS_BY_FIELD
+from emulator.emulation.header_fields import HEADERS_BY_FIELD, _ours, given_headers
 from schemas import EmulationHeaders
 from tests.support.sdk import complete, text_of
 from tests.support.server import PLAIN, Server
@@ -282,3 +282,45 @@ def test_ignore_eos_for_every_request(lenient_server: Server) -> None:
         )
     ]
     assert lengths == [30, 20, 4]
+
+
+# --------------------------------------------------------------------------------------
+# Names that nobody has
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "nearest"),
+    [
+        ("X-Fault-Knid", "X-FAULT-KIND"),
+        ("X-FAULT-AFTER-TOKEN", "X-FAULT-AFTER-TOKENS"),
+        ("x-emulation-reports", "X-EMULATION-REPORT"),
+        (f"X-FAULT-{'X' * 5000}", "X-"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings"])
+def test_unknown_names_are_told(http: httpx.Client, path: str, sent: str, nearest: str) -> None:
+    """A header that begins as ours do and is none is a 400 that names it and the nearest."""
+    answer = http.post(path, json=chat(input="x"), headers={**headers(), sent: "1"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "unknown_parameter")
+    assert error["param"] == sent.upper()[:64]
+    assert f"Did you mean '{nearest}" in error["message"]
+
+
+def test_headers_of_gateways_pass(http: httpx.Client) -> None:
+    """Headers that gateways add pass, whatever they say."""
+    sent = {"X-Forwarded-For": "::1", "X-Envoy-Fault-Delay-Request": "1", "X-Faults": "1"}
+    answer = http.post("/v1/chat/completions", json=chat(), headers={**headers(), **sent})
+    assert answer.status_code == 200
+
+
+def test_names_are_looked_at_once() -> None:
+    """The names of headers that came before cost one look, and few of them are kept."""
+    fields = {b"host": b"a", b"x-ttft-ms": b"5", b"x-request-id": b"1"}
+    before = _ours.cache_info()
+    for _ in range(3):
+        assert given_headers([*fields.items()], dict(fields)) == {"X-TTFT-MS": "5"}
+    after = _ours.cache_info()
+    assert (after.hits - before.hits, after.misses - before.misses) in {(2, 1), (3, 0)}
+    assert after.maxsize == 128

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -65,7 +66,7 @@ def test_encoded_bodies_are_read(server: Server, encoding: str, body: dict[str, 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses/input_tokens", "/tokenize"])
 def test_other_endpoints_decode_too(server: Server, path: str) -> None:
     """Whatever reads a body decodes it."""
-    body = {"model": "gpt-4", "input": "Hi", "prompt": "Hi"}
+    body = {"model": "gpt-4", "prompt" if path == "/tokenize" else "input": "Hi"}
     data = gzip.compress(json.dumps(body).encode())
     answer = sent(server, data, path=path, content_encoding="gzip")
     assert answer.status_code == 200
@@ -200,6 +201,36 @@ def test_answers_over_a_websocket(one_worker: Server) -> None:
             assert kinds.count("response.output_text.delta") == 4
             assert [frame["sequence_number"] for frame in frames] == list(range(len(frames)))
             assert took_s >= 0.065
+
+
+def test_prewarm_generates_nothing(one_worker: Server) -> None:
+    """A request that generates nothing ends at once, and the next one goes on from it."""
+    tools = [{"type": "function", "name": "shell", "parameters": None}]
+    with opened(one_worker, **{"X-TTFT-MS": "60000", "X-TOOL-CALLS": "1"}) as socket_:
+        socket_.send(create(generate=False, tools=tools, store=False))
+        frames = frames_of(socket_)
+    prewarmed: dict[str, Any] = frames[-1]["response"]  # type: ignore[assignment]
+    assert {frame["type"] for frame in frames} == {
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+    }
+    assert (prewarmed["output"], prewarmed["usage"]["output_tokens"]) == ([], 0)
+
+
+def test_connection_knows_its_latest_response(one_worker: Server) -> None:
+    """A request goes on from the response before it on its connection, stored or not; no other."""
+    with opened(one_worker) as socket_:
+        for _ in range(2):
+            socket_.send(create(store=False))
+            latest: Any = frames_of(socket_)[-1]["response"]
+        socket_.send(create(previous_response_id=latest["id"]))
+        answer: Any = frames_of(socket_)[-1]["response"]
+    with opened(one_worker) as another:
+        another.send(create(previous_response_id=latest["id"]))
+        error: Any = frames_of(another)[-1]["error"]
+    assert answer["previous_response_id"] == latest["id"] != answer["id"]
+    assert error["code"] == "previous_response_not_found"
 
 
 @pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # of websockets, for its client

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, cast
 
+from emulator.answers.ask import ContextWords, ParamNames
 from emulator.apis.api import TextAPI
 from emulator.apis.asking import ask_of
+from emulator.apis.chat.asking import response_schema
 from emulator.apis.completions.events import CompletionRenderer
 from emulator.apis.completions.prompt import CompletionPrompt, echoes
 from emulator.apis.completions.refusals import refuse_completion
@@ -17,6 +19,13 @@ from emulator.reading.reader import Reading, Ready
 from emulator.rules.subject import Conversation, TextConversation
 from emulator.serving.generation import Generation
 from emulator.transport.exchange import Exchange
+
+_TOO_LONG = (
+    "This model's maximum context length is {most} tokens, however you requested {total} tokens "
+    "({prompt} in your prompt; {answer} for the completion). Please reduce your prompt; or "
+    "completion length."
+)
+NAMES = ParamNames(context=ContextWords(_TOO_LONG, _TOO_LONG, param=None, code=None))
 
 
 class CompletionsAPI(TextAPI[CompletionRequest]):
@@ -39,6 +48,8 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             prompts=len(request.prompt),
             token_limit=request.max_tokens,
             logprobs=request.logprobs,
+            schema=response_schema(request.response_format),
+            names=NAMES,
         )
         prompt = CompletionPrompt(request)
         if request.scores_prompt:

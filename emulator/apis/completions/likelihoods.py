@@ -17,11 +17,12 @@ class Row(NamedTuple):
 
 
 NAMES = Row._fields
+PREFIX = "bytes:"  # of tokens that are no whole characters
 
 
 def row(likelihood: Likelihood, offset: int) -> Row:
     """Return the values of a token that begins after so many characters."""
-    token, top = likelihood.named("bytes:")
+    token, top = likelihood.named(PREFIX)
     likely = ",".join([f"{quoted(other)}:{value:.6f}" for other, value in top])
     return Row(quoted(token), f"{likelihood.logprob:.6f}", f"{{{likely}}}", f"{offset}")
 

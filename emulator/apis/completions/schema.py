@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from emulator.apis.chat.tools import ResponseFormat
 from emulator.contract.bodies import GenerationRequest
 from emulator.contract.bounds import MAX_ALL_CHOICES, MAX_PROMPT_TOKENS, MAX_PROMPTS, Text
 from emulator.contract.errors import refusal
@@ -69,6 +70,7 @@ class CompletionRequest(GenerationRequest):
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
     logprobs: int | None = Field(None, ge=0, le=5)
+    response_format: ResponseFormat | None = None
     # A chat's, which are refused.
     messages: Any = None
     max_completion_tokens: Any = None
@@ -91,6 +93,12 @@ class CompletionRequest(GenerationRequest):
                 "n",
             )
         return self
+
+    @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that vLLM has and OpenAI does not."""
+        formatted = ["response_format"] if "response_format" in self.model_fields_set else []
+        return super().extensions + formatted
 
     @property
     def choices(self) -> int:

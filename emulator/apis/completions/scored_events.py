@@ -12,6 +12,7 @@ from emulator.apis.completions.schema import CompletionChoice
 from emulator.apis.completions.scores import LINES
 from emulator.contract.usage import Usage
 from emulator.rendering.renderer import NO_LOGPROBS, SLOT, Header
+from emulator.rendering.token_ids import with_token_ids
 
 # What is larger is rendered in a thread, and leaves in parts.
 MAX_BYTES_AT_ONCE = 1 << 16
@@ -44,8 +45,9 @@ class ScoredRenderer(CompletionRenderer):
         *,
         include_usage: bool,
         parts: Sequence[bytes | bytearray],
+        prompt_ids: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(header, (), include_usage=include_usage)
+        super().__init__(header, (), include_usage=include_usage, prompt_ids=prompt_ids)
         self._n = n
         self._prompts = _prompts(parts)
         self._has_led = False
@@ -60,7 +62,11 @@ class ScoredRenderer(CompletionRenderer):
             choice = CompletionChoice(
                 text=SLOT, index=answer.index, finish_reason=answer.finish_reason
             )
-            for piece in self._filled(choice.model_dump_json(), answer, self._answered(answer)):
+            rendered = choice.model_dump_json()
+            if self._prompt_ids is not None:
+                ids = answer.segments[-1].ids or ()
+                rendered = with_token_ids(rendered, ids, self._prompt_ids[answer.index // self._n])
+            for piece in self._filled(rendered, answer, self._answered(answer)):
                 body += piece
         body += tail.encode()
         return body
@@ -87,10 +93,8 @@ class ScoredRenderer(CompletionRenderer):
 
     def _answered(self, answer: Answer) -> Sequence[str]:
         """Return the text of an answer as JSON, and what its lists hold beside the prompt's."""
-        tokens = answer.segments[-1].tokens
-        entries = () if answer.logprobs is None else map(answer.logprobs.entry, tokens)
-        offset = self._prompt(answer).characters
-        return quoted("".join(tokens))[1:-1], *lists(rows(entries, offset))
+        segment, offset = answer.segments[-1], self._prompt(answer).characters
+        return quoted(segment.text)[1:-1], *lists(rows(answer.likelihoods(segment), offset))
 
     def _prompt(self, answer: Answer) -> _Prompt:
         return self._prompts[answer.index // self._n]

@@ -7,12 +7,12 @@ from itertools import islice
 from json.encoder import encode_basestring_ascii as quoted
 
 from emulator.answers.ask import too_many_logprobs
-from emulator.answers.logprobs import ScoredPrompts, TextLogprobs
-from emulator.apis.completions.likelihoods import NAMES, Row, lists, row
+from emulator.answers.logprobs import ScoredPrompts, TextLogprobs, in_bytes
+from emulator.apis.completions.likelihoods import NAMES, PREFIX, Row, lists, row
 from emulator.apis.completions.prompt import CompletionPrompt, refuse_long_echoes, unknown_token
 from emulator.apis.completions.schema import CompletionRequest
 from emulator.contract.bounds import MAX_LOGPROBS
-from tokenizer import bytes_of_tokens
+from tokenizer import token_bytes
 
 # Of all prompts together: to score so many tokens takes about 0.5 ms, and to find out that there
 # are no more, in so many characters, a fifth of it.
@@ -80,7 +80,7 @@ def _bytes_of(tokens: Sequence[int], model: str) -> list[bytes]:
         APIError: The encoding of the model does not have one.
     """
     try:
-        return bytes_of_tokens(tokens, model)
+        return token_bytes(tokens, model)
     except KeyError as error:
         raise unknown_token(model, error) from None
 
@@ -105,7 +105,7 @@ def shown(token: bytes) -> str:
     try:
         return token.decode()
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
+        return PREFIX + in_bytes(token)
 
 
 def _lists(values: Iterator[Row]) -> list[str]:

@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
+from emulator.apis.responses.ids import as_stored
 from emulator.contract.errors import APIError
 from emulator.reading.bodies import is_light
 from emulator.transport.exchange import Exchange, openai_envelope
@@ -28,6 +29,8 @@ CREATE = "response.create"
 # What belongs to the handshake alone; a turn has a body of its own.
 _OF_THE_HANDSHAKE = (b"upgrade", b"connection", b"content-length", b"content-type", b"origin")
 _TYPE = re.compile(rb'"type"\s*:\s*"%s"' % re.escape(CREATE).encode())
+_CREATED = '{"type":"response.created"'
+_ID = re.compile(r'"response":\{"id":"(\w+)"')
 _TOO_MANY = 1008
 _UNSUPPORTED = 1003
 _TRY_AGAIN_LATER = 1013
@@ -62,10 +65,11 @@ class ResponsesSocket:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         frames: asyncio.Queue[str | None] = asyncio.Queue(MAX_FRAMES_WAITING)
         reading = asyncio.create_task(_read(receive, send, frames))
+        latest = _LatestResponse()
         turn: asyncio.Task[None] | None = None
         try:
             while (text := await frames.get()) is not None:
-                turn = asyncio.create_task(self._turn(scope, text, send))
+                turn = asyncio.create_task(self._turn(scope, text, send, latest))
                 await asyncio.wait([turn, reading], return_when=asyncio.FIRST_COMPLETED)
                 if not turn.done():
                     return  # the client has left
@@ -74,15 +78,40 @@ class ResponsesSocket:
             if turn is not None and not turn.done():
                 turn.cancel()
 
-    async def _turn(self, scope: Scope, text: str, send: Send) -> None:
+    async def _turn(self, scope: Scope, text: str, send: Send, latest: "_LatestResponse") -> None:
         """Answer one frame."""
         try:
-            body = _request_of(text)
+            body = latest.named_in(_request_of(text))
         except APIError as error:
             envelope = json.loads(openai_envelope(error.body))
             await _send_json(send, {"type": "error", "status": error.status, **envelope})
             return
-        await self._answer(_posted(scope), _receiving(body), _Frames(send))
+        await self._answer(_posted(scope), _receiving(body), _Frames(send, latest))
+
+
+class _LatestResponse:
+    """The latest response of a connection, which may go on from it though it was not stored.
+
+    On its way through the endpoint it has the id of one that was.
+    """
+
+    def __init__(self) -> None:
+        self._id = self._before = ""
+
+    def named_in(self, body: bytes) -> bytes:
+        """Return the body of a request that may name it."""
+        self._before = self._id
+        if not self._id:
+            return body
+        return body.replace(self._id.encode(), as_stored(self._id).encode())
+
+    def noted_in(self, event: str) -> str:
+        """Return an event that may name it, and note the id of a response that is created."""
+        if self._before:
+            event = event.replace(as_stored(self._before), self._before)
+        if event.startswith(_CREATED) and (found := _ID.search(event)):
+            self._id = found[1]
+        return event
 
 
 async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]") -> None:
@@ -165,8 +194,9 @@ def _receiving(body: bytes) -> Receive:
 class _Frames:
     """Sends an HTTP answer as frames: each event of a stream, or an error with its status."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, latest: _LatestResponse) -> None:
         self._send = send
+        self._latest = latest
         self._status = 0
         self._is_stream = False
         self._rest = b""
@@ -191,7 +221,7 @@ class _Frames:
     async def _send_event(self, event: bytes) -> None:
         for line in event.split(b"\n"):
             if line.startswith(b"data: "):
-                text = line.removeprefix(b"data: ").decode()
+                text = self._latest.noted_in(line.removeprefix(b"data: ").decode())
                 await self._send({"type": "websocket.send", "text": text})
 
 

@@ -93,14 +93,14 @@ for (const [name, model, reasoning] of [
     assert.equal(call.state.status, 'completed', JSON.stringify(call.state));
     assert.match(call.state.output, /^ran /);
   });
-
-  test(`${name}: a failed request is sent again`, async () => {
-    const key = randomUUID();
-    isAnswered(await turn(model, { 'X-FAULT-STATUS': '503', 'X-FAULT-ATTEMPTS': '1', 'X-FAULT-RETRY-AFTER-MS': '10', 'X-FAULT-KEY': key }));
-  });
-
-  test(`${name}: a refusal is an error`, async () => {
-    const { events } = await turn(model, { 'X-FAULT-STATUS': '400' });
-    assert.equal(events.at(-1).type, 'error');
-  });
 }
+
+test('a failed request is sent again', async () => {
+  const key = randomUUID();
+  isAnswered(await turn('emulator/gpt-4o', { 'X-FAULT-STATUS': '503', 'X-FAULT-ATTEMPTS': '1', 'X-FAULT-RETRY-AFTER-MS': '10', 'X-FAULT-KEY': key }));
+});
+
+test('a refusal is an error', async () => {
+  const { events } = await turn('emulator/gpt-4o', { 'X-FAULT-STATUS': '400' });
+  assert.equal(events.at(-1).type, 'error');
+});

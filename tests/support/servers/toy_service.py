@@ -35,6 +35,10 @@ class LinesRenderer(Renderer):
         """Return all lines."""
         return "".join(f"{token}\n" for token in answers[0].segments[0].tokens).encode()
 
+    def opening(self, _: Sequence[Answer]) -> str:
+        """Announce nothing."""
+        return ""
+
     def stream(self, answers: Sequence[Answer], size: int, _: CountUsage | None) -> AnswerStream:
         """Return what renders the lines as their tokens are due."""
         return stream_events(self, answers, size)

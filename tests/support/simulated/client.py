@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from tests.support.server import REPOSITORY, clean_environment
 from tests.support.wire import CHAT_PATH, Answer, Block, Post, chat
@@ -35,8 +36,9 @@ class Simulated:
     It has neither connections nor helpers: what cuts the first or needs the second is not for it.
     """
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", errors: IO[str]) -> None:
         self._process = process
+        self._errors = errors
 
     def answers(self, *requests: Timed | Post) -> list[Answer]:
         """Send requests at their times; `arrival_s` counts from when each was sent."""
@@ -45,9 +47,16 @@ class Simulated:
         asked = [Timed(r.body, r.headers) if isinstance(r, Post) else r for r in requests]
         self._process.stdin.write(json.dumps([request.as_json for request in asked]) + "\n")
         self._process.stdin.flush()
-        answered = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, f"the program has ended:\n{self._told()}"
+        answered = json.loads(line)
         assert isinstance(answered, list), answered
         return [_answer(**answer) for answer in answered]
+
+    def _told(self) -> str:
+        """Return what the program has written as its errors."""
+        self._errors.seek(0)
+        return self._errors.read()
 
     def stream(self, extra: Mapping[str, str] | None = None, /, **parameters: object) -> Answer:
         """Ask for a stream, as `tests.support.wire.stream` does."""
@@ -72,13 +81,16 @@ def running_simulation(**settings: object) -> Iterator[Simulated]:
     """Run the program with these settings of the service while the body runs."""
     told = json.dumps({name: str(value) for name, value in settings.items()})
     command = [sys.executable, "-m", "tests.support.simulated.program", told]
-    with subprocess.Popen(  # noqa: S603 - our own program
-        command,
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        yield Simulated(process)
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            cwd=REPOSITORY,
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        yield Simulated(process, errors)

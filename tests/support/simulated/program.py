@@ -120,9 +120,11 @@ def forked(application: Any, line: str) -> str:  # noqa: ANN401
             answer: object = run(application, json.loads(line))
         except BaseException:  # noqa: BLE001 - told to whoever asked
             answer = traceback.format_exc()
-        with open(writing, "w") as pipe:
-            json.dump(answer, pipe)
-        os._exit(0)
+        try:
+            with open(writing, "w") as pipe:
+                json.dump(answer, pipe)
+        finally:
+            os._exit(0)
     os.close(writing)
     with open(reading) as pipe:
         answered = pipe.read()
