@@ -9,7 +9,7 @@ from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
 from emulator.answers.corpora import Texts
 from emulator.answers.grammar_texts import GrammarTexts
-from emulator.answers.instances import Instances, invalid_schema
+from emulator.answers.instances import Instances, invalid_schema, schema_in_texts
 from emulator.answers.logprobs import (
     Likelihoods,
     Logprobs,
@@ -17,9 +17,7 @@ from emulator.answers.logprobs import (
     TextLogprobs,
     bytes_of_parts,
 )
-from emulator.answers.prompted import schema_in_texts
-from emulator.answers.script import Script
-from emulator.answers.scripted import ScriptedChoice
+from emulator.answers.script import Script, ScriptedChoice
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError

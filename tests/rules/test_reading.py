@@ -53,7 +53,7 @@ BAD = {
     "kind": ("- fault: {kind: explode}", "fault.kind: expected one of status, error"),
     "span": ("- fault: {kind: eof, after_tokens: {min: 5, max: 4}}", "expected a min of at most"),
     "contradiction": ("- fault: {kind: eof, status: 500}", "fault.status: expected a kind that"),
-    "no kind": ("- fault: {probability: 0.5}", "fault.probability: expected kind or status"),
+    "no kind": ("- fault: {probability: 0.5}", "fault.probability: expected kind, status"),
     "times": ("- times: 0\n  ttft_ms: 1", "times: Input should be greater than or equal to 1"),
     "chance": ("- probability: 2\n  ttft_ms: 1", "probability: Input should be less than or equal"),
     "nothing": ("- name: idle\n  match: {model: x}", "line 1: rule 'idle': it says nothing"),
