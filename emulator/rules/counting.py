@@ -12,12 +12,12 @@ from emulator.contract.errors import APIError
 from emulator.rules.deciding import Decision, Undecided, refuse_unmatched
 from emulator.rules.ruleset import Rules
 from emulator.shared_memory.files import create
-from emulator.shared_memory.slot_table import DIGEST_BYTES, SlotTable
+from emulator.shared_memory.slot_table import DIGEST_BYTES, SLOTS_PER_SET, SlotTable
 
 # Where the workers of a server find their common table.
 TABLE_VARIABLE = "OPENAI_EMULATOR_COUNTS_TABLE"
 MEMORY = "memory"
-_SETS = 16_384  # 262,144 counts; of their 8 MB, what was written takes memory
+MAX_COUNTS = 262_144  # of their 8 MB, what was written takes memory
 # What is forgotten is forgotten for longer than any count is kept.
 _KEPT = 1 << 62
 
@@ -96,7 +96,7 @@ class SharedCounts:
     """
 
     def __init__(self, path: str | Path, *, alone: bool = False) -> None:
-        self._counts = SlotTable[_Count](path, 2, _SETS, alone=alone)
+        self._counts = SlotTable[_Count](path, 2, MAX_COUNTS // SLOTS_PER_SET, alone=alone)
 
     def add(self, name: str, scope: str = "") -> int:
         """Count something; return how often it was counted before."""

@@ -19,7 +19,7 @@ from emulator.rules.globs import Budget, OverBudgetError
 
 NAMES = ("user", "messages", "tool_result", "model", "turn", "n")
 MAX_TEMPLATE_LENGTH = 16_384
-MAX_SIZE = 1 << 20  # characters of a text, entries of a list
+MAX_SIZE = 2**20  # characters of a text, entries of a list
 MAX_STEPS = 100_000
 MAX_BITS = 4096
 _MARKS = ("{{", "{%", "{#")

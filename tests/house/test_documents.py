@@ -379,6 +379,7 @@ def test_table_of_headers_is_the_codes() -> None:
         expected = {
             "X-REASONING-LENGTH": "0, or by `reasoning_effort`",
             "X-OPTIONAL": "fill, omit in calls that are not strict",
+            "X-EMULATION-STRICT": "by the setting `unmatched`",
         }
         assert default == expected.get(name, default_of(name)), name
 

@@ -75,7 +75,7 @@ def test_ten_thousand_scopes_are_kept(table: Path) -> None:
 
 def test_oldest_gives_way(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no room, what has not been counted for longest begins anew."""
-    monkeypatch.setattr(counting, "_SETS", 1)
+    monkeypatch.setattr(counting, "MAX_COUNTS", 16)
     counts = SharedCounts(table)
     for key in range(16):
         counts.add(str(key))
