@@ -58,6 +58,8 @@ class Worker:
         settings, generator = live.current.settings, TokenGenerator()
         fingerprint = "fp_" + hashlib.sha256(version.encode()).hexdigest()[:10]
         self.live = live
+        if live.current.rules is not None:
+            live.current.rules.prepare()
         self.apis: Sequence[API[Any]] = [api(generator, fingerprint) for api in APIS]
         self.computations: Sequence[Computation] = [each() for each in COMPUTATIONS]
         work = HelperWork([*self.apis, *self.computations], live.current)

@@ -21,6 +21,7 @@ from emulator.reading.seeing import seen_of
 from emulator.rules.deciding import Decision
 from emulator.rules.globs import Budget, OverBudgetError
 from emulator.state import State
+from emulator.timing.clock import running_clock
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import ended_by_disconnect
 
@@ -60,7 +61,11 @@ class Dispatcher:
         received, given = await self.take(exchange)
         content = received.content
         seen = None if exchange.state.rules is None else seen_of(exchange)
+        is_slow = False
         if received.encoding is None and is_light(content):
+            if exchange.state.rules is not None and exchange.state.rules.are_heavy:
+                # Of many that come at once, as many are read in one go as take a millisecond.
+                await running_clock().turn()
             ruling = Ruling(seen)
             try:
                 read = self.here(
@@ -69,13 +74,13 @@ class Dispatcher:
                     lambda body: self.reader.read(api, given, body, exchange.state, ruling),
                 )
             except OverBudgetError:
-                pass  # a helper has more time
+                is_slow = True  # a helper has more time
             else:
                 if read.is_quick:
                     order = HelperOrder(api.path, given, seen=seen)
                     return self._made(exchange, order, read, content)
         order = HelperOrder(api.path, given, counts=exchange.state.policy is not None, seen=seen)
-        return await self._by_helper(exchange, order, received)
+        return await self._by_helper(exchange, order, received, is_slow=is_slow)
 
     def _made(
         self, exchange: Exchange, order: HelperOrder, read: Read, content: bytes | bytearray
@@ -116,7 +121,7 @@ class Dispatcher:
         return await self._again_by_helper(exchange, order, content, decision)
 
     async def _by_helper(
-        self, exchange: Exchange, order: HelperOrder, received: ReceivedBody
+        self, exchange: Exchange, order: HelperOrder, received: ReceivedBody, *, is_slow: bool
     ) -> Ready:
         """Have a helper read a request; keep its body if rules may have to be counted."""
         rules, content = exchange.state.rules, received.content
@@ -126,7 +131,7 @@ class Dispatcher:
         encoded = order._replace(encoding=received.encoding)
         del content
         try:
-            job, (result, parts) = await self.ask(exchange, order, received)
+            job, (result, parts) = await self.ask(exchange, order, received, is_slow=is_slow)
         except BaseException:
             close(held)
             raise
@@ -223,9 +228,14 @@ class Dispatcher:
             raise
 
     async def ask(
-        self, exchange: Exchange, order: HelperOrder, received: ReceivedBody
+        self,
+        exchange: Exchange,
+        order: HelperOrder,
+        received: ReceivedBody,
+        *,
+        is_slow: bool = False,
     ) -> tuple[Job, tuple[Any, Pieces]]:
-        """Have a helper do it; return its first result.
+        """Have a helper do it; return its first result. What `is_slow` leaves a helper to others.
 
         Raises:
             APIError: The request is refused, or takes too much, or there is no time for it.
@@ -233,7 +243,7 @@ class Dispatcher:
         """
         body = received.content
         try:
-            lane = Lane.LONG if len(body) > MAX_BYTES_KEPT else Lane.SHORT
+            lane = Lane.LONG if is_slow or len(body) > MAX_BYTES_KEPT else Lane.SHORT
             if received.encoding is not None:
                 order, lane = order._replace(encoding=received.encoding), Lane.LONG
             job = self._submit(exchange, order, body, lane)

@@ -12,6 +12,8 @@ from emulator.settings import Settings
 # How long rules may take for one request: in a worker, which has streams to serve, and in a helper.
 WORKER_S = 0.001
 HELPER_S = 2.0
+# What a worker does not begin with: characters times rules that look at them. It takes it 0.1 ms.
+WORKER_WORK = 1 << 18
 NO_RULES = Rules()
 
 

@@ -7,6 +7,7 @@ a helper for the others.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from emulator.answers.answer import Answer
@@ -26,7 +27,7 @@ from emulator.helpers.pool import close
 from emulator.helpers.spool import Spool
 from emulator.reading.bodies import AnyRequest, parse_any_body
 from emulator.reading.counting import PromptCount
-from emulator.reading.judging import WORKER_S, Judged
+from emulator.reading.judging import WORKER_S, WORKER_WORK, Judged
 from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
 from emulator.rendering.token_ids import ids_json
@@ -48,12 +49,16 @@ class Ruling(NamedTuple):
     Args:
         seen: What they look at.
         decision: What they decide, if that is known already.
-        seconds: The time that they may take.
+        seconds: The time that they may take, beyond which a helper has to do it.
     """
 
     seen: Seen | None = None
     decision: Decision | None = None
     seconds: float = WORKER_S
+
+    def budget(self) -> Budget:
+        """Begin to count the time."""
+        return Budget(self.seconds, WORKER_WORK if self.seconds <= WORKER_S else inf)
 
 
 class PromptSource(Protocol):
@@ -251,10 +256,10 @@ class Reader:
         reading = api.read(request, lenient=settings.lenient)
         if state.rules is None and not asked.emulation.emulation_strict:
             return _planned(reading, asked, settings)
-        seen, decision, seconds = ruling or Ruling()
-        talk = api.conversation(request)
-        judged = Judged(state.rules, seen, reading.ask, asked, talk, settings)
-        undecided, budget = None, Budget(seconds)
+        ruling = ruling or Ruling()
+        talk, decision = api.conversation(request), ruling.decision
+        judged = Judged(state.rules, ruling.seen, reading.ask, asked, talk, settings)
+        undecided, budget = None, ruling.budget()
         if decision is None:
             decision, undecided = judged.judge(budget)
         decided = _decided(reading, judged, decision, settings, budget)

@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterator
+from math import inf
 from time import monotonic
 
 import regex
@@ -15,12 +16,27 @@ class OverBudgetError(Exception):
 
 
 class Budget:
-    """So many seconds from now on."""
+    """So many seconds from now on.
 
-    __slots__ = ("_end_s",)
+    Args:
+        seconds: They.
+        most_work: How many characters of all texts may be searched, where it is known beforehand.
+    """
 
-    def __init__(self, seconds: float) -> None:
+    __slots__ = ("_end_s", "_most_work")
+
+    def __init__(self, seconds: float, most_work: float = inf) -> None:
         self._end_s = monotonic() + seconds
+        self._most_work = most_work
+
+    def plan(self, work: int) -> None:
+        """Note how many characters are to be searched.
+
+        Raises:
+            OverBudgetError: They are too many.
+        """
+        if work > self._most_work:
+            raise OverBudgetError
 
     def left_s(self) -> float:
         """Return how much is left.

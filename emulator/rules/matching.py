@@ -158,6 +158,7 @@ def _with_literal(
     candidates: Sequence[_Candidate], literals: Sequence[str], text: str, budget: Budget
 ) -> Sequence[_Candidate]:
     """Return the candidates whose literal is in a text."""
+    budget.plan(len(candidates) * len(text))
     at_once = max(_TEXT_AT_ONCE // (len(text) + 1), 1)
     if len(candidates) <= at_once:
         return list(compress(candidates, map(text.__contains__, literals)))

@@ -1,4 +1,4 @@
-"""The pages about clients held against the code: the body's object, profiles, refusals, recipes."""
+"""The pages about clients held against the code: the body's object, refusals, recipes."""
 
 import json
 import re

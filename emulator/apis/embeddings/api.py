@@ -35,7 +35,7 @@ from emulator.reading.judging import Judged
 from emulator.reading.reader import Reader, Ruling
 from emulator.reading.seeing import seen_of
 from emulator.rules.deciding import NOTHING, Decision, Undecided, answer_of
-from emulator.rules.globs import Budget, OverBudgetError
+from emulator.rules.globs import OverBudgetError
 from emulator.rules.scripting import told_of
 from emulator.rules.subject import TextConversation
 from emulator.state import State
@@ -159,7 +159,7 @@ def _read(
     texts = [each for each in request.inputs if isinstance(each, str)]
     talk = TextConversation(texts, wants_vectors=True)
     judged = Judged(state.rules, ruling.seen, _ask(request), asked, talk, state.settings)
-    return _Read(request, asked, *judged.judge(Budget(ruling.seconds)))
+    return _Read(request, asked, *judged.judge(ruling.budget()))
 
 
 def _ask(request: EmbeddingRequest) -> Ask:
