@@ -1,4 +1,4 @@
-"""What the operator sets, and the limits of what each caller sets."""
+"""The operator's settings, and the limits on what callers may ask for."""
 
 import os
 import re
@@ -56,11 +56,11 @@ _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
 class ConfigError(ValueError):
-    """Something that the operator configured cannot be used."""
+    """The configuration is invalid; the message names what is wrong."""
 
 
 class Settings(BaseSettings):
-    """What the operator sets; what no argument says is read from ``EMULATOR_<NAME>``."""
+    """The operator's settings, from arguments, else from ``EMULATOR_<NAME>`` in the environment."""
 
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -184,10 +184,10 @@ class Settings(BaseSettings):
         return self
 
     def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
-        """Return what `reader` makes of a setting that names a file, None if it is not set.
+        """Read the file that a setting names; return None if it is not set.
 
         Raises:
-            ConfigError: The file cannot be used; the message names the setting.
+            ConfigError: The file is invalid; the message names the setting.
         """
         try:
             return None if (value := getattr(self, name)) is None else reader(value)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.engine.simulation import Simulation
 from emulator.engine.config import EngineConfig, load_engine, presets
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler, TooLongError
-from emulator.engine.simulation import Simulation
 from emulator.settings import ConfigError
 
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)

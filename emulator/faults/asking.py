@@ -1,4 +1,4 @@
-"""What can be asked of a failure, by header or by rule, and what contradicts itself."""
+"""The options of a failure, in headers and rules, and which contradict each other."""
 
 from collections.abc import Callable
 from typing import Annotated, Final, Self
@@ -49,7 +49,7 @@ AfterTokens = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
 
 
 class Wish(BaseModel):
-    """What headers and rules both can ask; each ``title`` says what a field takes."""
+    """The options that headers and rules share; each ``title`` says what a field takes."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -125,7 +125,7 @@ class Wish(BaseModel):
 
     @property
     def kind_name(self) -> str | None:
-        """The kind, which a status or a code alone says too; None if nothing says one."""
+        """The kind, `status` if only a status or a code is given; None if none of them is."""
         says_status = self.status is not None or self.code is not None
         return self.kind or ("status" if says_status else None)
 
@@ -135,7 +135,7 @@ def _header_name(field: str) -> str:
 
 
 class FaultHeaders(Wish):
-    """The X-FAULT-* request headers; None where the client sent none."""
+    """The X-FAULT-* request headers, None where there is none."""
 
     model_config = ConfigDict(alias_generator=_header_name)
 
@@ -185,11 +185,11 @@ class FaultRule(Wish):
 
 
 def contradiction(wish: Wish, name: Callable[[str], str]) -> tuple[str, str] | None:
-    """Return a field at fault and what is wrong with it, or None if all fits together.
+    """Return a field that contradicts others and the problem, or None.
 
     Args:
-        wish: What is asked.
-        name: Returns the name that the asker knows a field by.
+        wish: The options.
+        name: Returns the name by which the caller knows a field.
     """
     given = wish.model_fields_set & {*Wish.model_fields, "after_tokens", "key"}
     kind = wish.kind_name
@@ -213,6 +213,6 @@ def contradiction(wish: Wish, name: Callable[[str], str]) -> tuple[str, str] | N
 
 
 def header_contradiction(headers: FaultHeaders) -> tuple[str, str] | None:
-    """Return a header at fault and what is wrong with it, or None if all fits together."""
+    """Return a header that contradicts others and the problem, or None."""
     found = contradiction(headers, _header_name)
     return found and (_header_name(found[0]), found[1])

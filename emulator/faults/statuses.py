@@ -1,4 +1,4 @@
-"""What OpenAI says with each status and each code: type, code and message of the envelope."""
+"""OpenAI's error for each status and each code: type, code and message."""
 
 from http import HTTPStatus
 
@@ -27,17 +27,17 @@ def error_body(
     code: str | None = None,
     path: str = "",
 ) -> ErrorBody:
-    """Return the error that OpenAI sends with `status`, from 400 to 599, or with `code`.
+    """Return the error that OpenAI sends with a status from 400 to 599, or with `code`.
 
-    A rate limit names the wait that its headers tell, and the number of tokens that makes it.
+    The message of a rate limit has the wait of its headers, and a number of tokens to explain it.
 
     Args:
-        status: The HTTP status, which decides where there is no code.
+        status: The HTTP status, which decides if there is no code.
         model: The model that was asked for.
         api_key: The key that was sent.
-        retry_after_ms: The wait that is told.
+        retry_after_ms: The wait in the headers.
         code: One of `CODES`.
-        path: The API that was asked, some of which have words of their own.
+        path: The path of the API, as some have their own messages.
     """
     if code is None and status == HTTPStatus.UNAUTHORIZED:
         return _unauthorized(api_key)

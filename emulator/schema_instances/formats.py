@@ -1,4 +1,4 @@
-"""Strings as people and programs write them: words, and the formats of JSON schema."""
+"""Plausible strings: words, and the formats of JSON schema."""
 
 import random
 import re
@@ -15,7 +15,7 @@ UNICODE_WORDS = (
     *("Zürich", "naïve", "señor", "Łódź", "smörgås", "привет", "Αθήνα", "東京", "你好"),
     *("안녕", "مرحبا", "שלום", "नमस्ते", "สวัสดี", "🙂", "🎉", "🚀", "cafe\u0301"),
 )
-# What properties of these names hold.
+# Values for properties with these names.
 HINTS = {
     "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
     "city": ("Boston", "Paris", "Tokyo", "Oslo"),
@@ -42,10 +42,10 @@ def _host(rng: random.Random) -> str:
 
 
 class Format(NamedTuple):
-    """How a format is written, and by what it is told from others where alternatives differ."""
+    """A format: how to write a string, and a pattern that tells it from other formats."""
 
     write: Callable[[random.Random], str]
-    pattern: re.Pattern[str]  # takes linear time, as nothing bounds it but the text's length
+    pattern: re.Pattern[str]  # takes linear time, as it has no timeout
 
 
 FORMATS = {
@@ -81,7 +81,7 @@ FORMATS = {
 
 
 def words(low: int, high: int, rng: random.Random, choice: Sequence[str] = WORDS) -> str:
-    """Return a few words of a choice that are `low` to `high` characters long together."""
+    """Return words with `low` to `high` characters in total."""
     text = rng.choice(choice)
     goal = max(low, min(high, rng.randint(5, 20)))
     while len(text) < goal:

@@ -1,4 +1,4 @@
-"""Strings that satisfy lengths, patterns and formats."""
+"""Making strings: lengths, patterns and formats."""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from .style import Style
 
 
 class TextMaker:
-    """Makes strings: likely ones are tried until one satisfies all schemas."""
+    """Makes strings, by trying candidates until one satisfies all schemas."""
 
     def __init__(
         self, document: Document, checker: Checker, rng: random.Random, style: Style
@@ -30,7 +30,7 @@ class TextMaker:
         """Return a string that satisfies `spot`.
 
         Raises:
-            SchemaError: It would be longer than ``MAX_TEXT``, or takes too long to find.
+            SchemaError: It is longer than ``MAX_TEXT``, or exceeds the budget.
             UnsatisfiableError: None was found.
         """
         low, high = spot.counts("minLength", "maxLength")
@@ -70,6 +70,6 @@ class TextMaker:
 
 
 def _hints(spot: Spot) -> tuple[str, ...]:
-    """Return what the property's name suggests."""
+    """Return values that the property's name suggests."""
     path = spot.parts[-1][1] if spot.parts else ()
     return HINTS.get(str(path[-1])[:20].lower(), ()) if path else ()

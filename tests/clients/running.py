@@ -1,12 +1,13 @@
 """Tries clients of other people, unmodified, against the emulator at an address.
 
     tests/clients/run [http://localhost:3000] [part ...]
+    tests/clients/run --prepare [part ...]
 
-The parts are those of parts.py; without a name all are tried. The server needs the rules of
-rules.yaml. Each environment is installed once for each list of versions, into CLIENTS_HOME or
-~/.cache/openai-emulator-clients. Checks that pending.txt names must fail: they wait for the server.
-Ends with 1 if anything is not as it should be, else with 77 if a part could not be installed, or
-was asked for by name and lacks its toolchain.
+The parts are those of parts.py; without a name all are tried, or are only installed and built, two
+at a time. The server needs the rules of rules.yaml. Each environment is installed once for
+each list of versions, into CLIENTS_HOME or ~/.cache/openai-emulator-clients. Checks that
+pending.txt names must fail: they wait for the server. Ends with 1 if anything is not as it should
+be, else with 77 if a part could not be installed, or was asked for by name and lacks its toolchain.
 """
 
 import fcntl
@@ -26,7 +27,7 @@ from tests.clients.strays import strays
 
 FAILED, SKIPPED = 1, 77
 INSTALLERS = 2  # at a time; more would only share the processors
-CHECK_TIMEOUT_S = 300
+CHECK_TIMEOUT_S = 600
 LOG_TAIL = 4000
 
 # What would send something to elsewhere, and what would lead a client to another server.
@@ -172,8 +173,8 @@ def _report(name: str, results: Results, output: str, times: str) -> bool:
     return not failed and not over
 
 
-def _try(name: str, url: str, prepared: Future[float]) -> int:
-    """Try a part that is being prepared; return the code to end with."""
+def _try(name: str, url: str | None, prepared: Future[float]) -> int:
+    """Try a part that is being prepared, if at a server; return the code to end with."""
     try:
         took = prepared.result()
     except CannotInstallError as error:
@@ -182,14 +183,20 @@ def _try(name: str, url: str, prepared: Future[float]) -> int:
     except CannotBuildError as error:
         _say(f"{name}: does not compile: {error}")
         return FAILED
+    if url is None:
+        _say(f"{name}: prepared in {took:.1f} s")
+        return 0
     started = time.monotonic()
     results, output = check(PARTS[name], url)
     times = f"prepared in {took:.1f} s, checked in {time.monotonic() - started:.1f} s"
     return 0 if _report(name, results, output, times) else FAILED
 
 
-def run(names: Sequence[str], url: str) -> Iterator[int]:
-    """Prepare parts, some at a time, and try one after the other; yield the codes to end with."""
+def run(names: Sequence[str], url: str | None) -> Iterator[int]:
+    """Prepare parts, some at a time, and try one after the other; yield the codes to end with.
+
+    Without a server they are not tried.
+    """
     with ThreadPoolExecutor(INSTALLERS) as pool:
         preparing = {}
         for name in names:
@@ -203,13 +210,13 @@ def run(names: Sequence[str], url: str) -> Iterator[int]:
 
 def main(arguments: Sequence[str]) -> int:
     """Try what the command line names; return the code to end with."""
-    urls = [argument for argument in arguments if "://" in argument]
-    names = [argument for argument in arguments if argument not in urls]
-    if len(urls) > 1 or not set(names) <= set(PARTS):
-        _say(f"tests/clients/run [url] [part ...]; the parts are {', '.join(PARTS)}")
+    where = [word for word in arguments if "://" in word or word == "--prepare"]
+    names = [word for word in arguments if word not in where]
+    if len(where) > 1 or not set(names) <= set(PARTS):
+        _say(f"tests/clients/run [url | --prepare] [part ...]; the parts: {', '.join(PARTS)}")
         return 2
-    url = (urls or ["http://localhost:3000"])[0].rstrip("/")
-    codes = set(run(names or list(PARTS), url))
+    url = (where or ["http://localhost:3000"])[0].rstrip("/")
+    codes = set(run(names or list(PARTS), None if where == ["--prepare"] else url))
     if any(missing(PARTS[name]) for name in names):
         codes.add(SKIPPED)
     return FAILED if FAILED in codes else max(codes, default=0)

@@ -13,7 +13,7 @@ from tests.clients.running import SKIPPED
 from tests.clients.strays import strays
 from tests.support.server import REPOSITORY, Server, clean_environment, running_server
 
-TIMEOUT_S = 600  # the first time everything is downloaded and built
+TIMEOUT_S = 1500  # the first time everything is downloaded and built, maybe beside others
 
 
 @pytest.fixture(scope="module")

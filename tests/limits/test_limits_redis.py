@@ -16,8 +16,8 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from emulator.limits.buckets import FULL, Bucket, Limits, Verdict, take
-from tests.limits.test_limits import NOW, pairs, steps
+from emulator.limits.buckets import Bucket, Limits, Verdict, take
+from tests.limits.test_limits import FULL, NOW, pairs, steps
 from tests.serving.test_settings import failed_start
 from tests.support.process import free_port
 from tests.support.server import Server, eventually, running_server

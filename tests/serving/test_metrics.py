@@ -229,7 +229,11 @@ def test_bentomls_counts(one_worker: Server, added: Callable[..., float], path: 
     began_s = time.monotonic()
     with httpx.Client(base_url=one_worker.url, trust_env=False, verify=TLS) as client:
         for choices in (1, 0, 1):
-            body = {**chat(n=choices), "prompt": "x"}
+            body = (
+                chat(n=choices)
+                if path == CHAT_PATH
+                else {"model": "gpt-4", "prompt": "x", "n": choices}
+            )
             client.post(path, json=body, headers=headers(ttft_ms=50, output_length=1))
     for status, count in (("200", 2), ("400", 1)):
         labels = {"endpoint": path, "http_response_code": status}

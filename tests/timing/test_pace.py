@@ -121,6 +121,49 @@ def test_slow_client() -> None:
     assert ms(watch.worst_lag_s) == 50
 
 
+def figures(watch: Pace) -> list[object]:
+    """Return all that a pace tells."""
+    names = ("events", "passed", "first_s", "first_due_s", "largest_gap_s", "worst_lag_s")
+    others = [watch.itl_lag_s, watch.mean_itl_s, watch.blocked_s, sorted(watch.gaps_s or ())]
+    return [getattr(watch, name) for name in names] + others
+
+
+Write = tuple[float, int, list[int] | None]
+
+
+@st.composite
+def writes(draw: st.DrawFn) -> Write:
+    """Draw a write: the time since the one before, its events, and which of them leave."""
+    events = draw(st.integers(1, 5))
+    left = st.lists(st.integers(0, events - 1), unique=True).map(sorted)
+    return draw(st.floats(0, 0.2)), events, draw(st.none() | left)
+
+
+@given(st.lists(writes(), min_size=1, max_size=60), st.integers(1, 60), st.floats(0.001, 0.3))
+def test_figures_do_not_depend_on_when_they_are_settled(
+    drawn: list[Write], every: int, blocked_s: float
+) -> None:
+    """Events may be noted one by one or together, and settled at once, or many at a time."""
+    together, one_by_one = pace(), pace()
+    now_s = START_S + TTFT_S
+    for number, (after_s, events, left) in enumerate(drawn):
+        now_s += after_s
+        together.mark(now_s, events, left)
+        for event in range(events):
+            if left is None:
+                one_by_one.note(now_s)
+            else:
+                one_by_one.mark(now_s, 1, [0] if event in left else [])
+        if number % every == 0:
+            one_by_one.settle()
+        if number == len(drawn) // 2:
+            one_by_one.block(now_s, now_s + blocked_s)
+            together.block(now_s, now_s + blocked_s)
+            now_s += blocked_s
+    one_by_one.settle()
+    assert figures(one_by_one) == figures(together)
+
+
 def test_percentiles() -> None:
     """Percentiles are by nearest rank, so that the largest of 200 gaps is above the 99th."""
     sizes_s: Sequence[float] = random.Random(1).sample(

@@ -1,4 +1,4 @@
-"""An engine in simulated time: an hour of load in about a second, with no loop and no socket."""
+"""Running an engine in simulated time, without an event loop."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic
@@ -7,21 +7,17 @@ from emulator.engine.scheduler import OverloadError, S, Scheduler, Step
 
 
 class Simulation(Generic[S]):
-    """Runs an engine over requests, each of which is the sequences of its choices.
-
-    Args:
-        scheduler: The engine.
-    """
+    """Runs an engine over requests, given as the sequences of their choices."""
 
     def __init__(self, scheduler: Scheduler[S]) -> None:
         self.scheduler = scheduler
         self.refused: list[Sequence[S]] = []
 
     def run(self, requests: Iterable[Sequence[S]]) -> Iterator[Step[S]]:
-        """Yield each step when it has ended, until there is nothing left to do.
+        """Yield each step at its end, until there is nothing left to do.
 
         Args:
-            requests: In order of arrival; they are read as time goes on.
+            requests: In order of arrival; read lazily.
         """
         arriving = iter(requests)
         coming = next(arriving, None)
