@@ -158,7 +158,7 @@ def address(server: Server) -> tuple[str, int]:
 # Servers with settings that do not touch each other are shared.
 
 PAGE = "https://page.example"
-BUSY_MODEL = "- match: {model: gpt-4-busy}\n  status: 429\n  retry_after_ms: 1500\n"
+BUSY_MODEL = "- match: {model: gpt-4-busy}\n  fault: {status: 429, retry_after_ms: 1500}\n"
 
 
 @shared()
@@ -167,30 +167,32 @@ def other_server(folder: Path) -> AbstractContextManager[Server]:
 
     It lets the pages of two origins in, and takes failures from a file and from no header.
     """
-    (folder / "faults.yaml").write_text(BUSY_MODEL)
+    (folder / "rules.yaml").write_text(BUSY_MODEL)
     arguments = args(
         strict_parameters=True,
         reasoning_lengths="low=64,high=512",
         reasoning_content=True,
         cors_origins=f"{PAGE}, http://localhost:5173",
         fault_headers=False,
-        faults=folder / "faults.yaml",
+        rules=folder / "rules.yaml",
         workers=1,
     )
     return running_server(*arguments)
 
 
-PROFILES = """\
-- model: slow-*
+MODELS = """\
+- name: slow
+  match: {model: slow-*}
   ttft_ms: 300
   itl_ms: 20
   output_length: 3
-- model: "*-talker"  # never for slow-talker
+- name: talker
+  match: {model: "*-talker"}  # of slow-talker what the first rule does not say
   output_length: 9
   itl_ms: 1
   reasoning_length: 2
   emulation_report: true
-- model: fast
+- match: {model: fast}
   ttft_ms: 0
   itl_ms: 0
   itl_jitter: normal:0.2
@@ -204,10 +206,10 @@ def lenient_server(folder: Path) -> AbstractContextManager[Server]:
 
     It lets no page of another origin in.
     """
-    (folder / "profiles.yaml").write_text(PROFILES)
+    (folder / "rules.yaml").write_text(MODELS)
     arguments = args(
         lenient=True,
-        profiles=folder / "profiles.yaml",
+        rules=folder / "rules.yaml",
         ignore_eos=True,
         max_output_length=302,
         cors_origins="",
@@ -218,11 +220,9 @@ def lenient_server(folder: Path) -> AbstractContextManager[Server]:
 
 FAULTS = """\
 - match: {model: '*-flaky', stream: true}
-  kind: error
-  after_tokens: {min: 1, max: 3}
+  fault: {kind: error, after_tokens: {min: 1, max: 3}}
 - match: {model: 'twice'}
-  status: 503
-  attempts: 2
+  fault: {status: 503, attempts: 2}
 """
 # Models that no test but those of limits asks for.
 LIMITS = """\
@@ -235,9 +235,9 @@ limits:
 @shared()
 def two_workers(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server with two workers, rules for failures and limits of some models."""
-    (folder / "faults.yaml").write_text(FAULTS)
+    (folder / "rules.yaml").write_text(FAULTS)
     (folder / "limits.yaml").write_text(LIMITS)
-    files = {"faults": folder / "faults.yaml", "limits": folder / "limits.yaml"}
+    files = {"rules": folder / "rules.yaml", "limits": folder / "limits.yaml"}
     return running_server(*args(**files, workers=2))
 
 

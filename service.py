@@ -8,6 +8,7 @@ of `OpenAIEmulator.serve`, in the rooms of `emulator/`:
   400 must take nothing from limits.
 * refuse: what this server cannot do for it.
 * admit: keys and limits.
+* decide: rules that count a request, which refused ones do not.
 * time: when each token is due, by headers or by an engine.
 * answer: the tokens leave when they are due (``tokenizer.py``), or fail on purpose.
 """
@@ -28,12 +29,12 @@ from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VersionAndPing
-from emulator.injection.fault_injector import refuse_time_in_engine
 from emulator.limits.gate import prepare_store
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
+from emulator.rules.counting import create_counts
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import ConfigError
 from emulator.state import LiveState, read_state
@@ -108,19 +109,16 @@ class OpenAIEmulator:
         worker.startup.check()
         ready = await api.take(exchange, worker.dispatcher)
         try:
-            wished = worker.injector.wish(exchange, ready.ask)
-            if worker.timing.is_by_engine(ready):
-                refuse_time_in_engine(wished)
-                sequences = await worker.timing.sequences(exchange, ready)
-            else:
-                sequences = ()
-                await worker.timing.draw(exchange, ready)
+            wished, sequences = await worker.check(exchange, ready)
             await worker.limiter.admit(exchange, ready)
+            if ready.undecided is not None:
+                ready = await worker.decide(api, exchange, ready)
+                wished, sequences = await worker.check(exchange, ready)
             times = worker.timing.queue(exchange, ready, sequences)
-            fault = worker.injector.decide(wished)
+            fault = None if wished is None else await worker.fail(exchange, wished)
             return await api.answer(exchange, ready, times, fault, worker.injector)
         except BaseException:
-            ready.count.cancel()
+            ready.give_up()
             raise
 
     def routes(self) -> list[BaseRoute]:
@@ -167,9 +165,11 @@ class OpenAIEmulator:
 
     @bentoml.on_deployment
     @staticmethod
-    def prepare_limits() -> None:
+    def prepare_shared() -> None:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
+        process.tell_warnings(STATE.current)
         try:
+            create_counts()
             if STATE.current.policy is not None:
                 prepare_store(SETTINGS.limits_store)
         except ConfigError as error:

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -186,9 +186,10 @@ class Target:
     """A server that is started anew after an attack from which it has not recovered."""
 
     def __init__(self, root: Path) -> None:
-        self._start = partial(serving, "emulator", emulator(), root)
+        self._root = root
         self._stack = ExitStack()
         self._server: Server | None = None
+        self._rules = ""
 
     def __enter__(self) -> "Target":
         return self
@@ -196,11 +197,22 @@ class Target:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def server(self) -> Server:
-        """Return the server, ready."""
+    def server(self, rules: str) -> Server:
+        """Return a server with these rules, ready."""
+        if self._server is not None and self._rules != rules:
+            self.forget()
         if self._server is None:
-            self._server = self._stack.enter_context(self._start())
+            self._rules = rules
+            command = emulator(settings=self._settings(rules))
+            self._server = self._stack.enter_context(serving("emulator", command, self._root))
         return self._server
+
+    def _settings(self, rules: str) -> Sequence[str]:
+        if not rules:
+            return ()
+        file = Path(self._stack.enter_context(TemporaryDirectory())) / "rules.yaml"
+        file.write_text(rules)
+        return (f"rules={file}",)
 
     def forget(self) -> None:
         """Stop the server."""
@@ -214,7 +226,7 @@ def run_rows(
     """Yield the row of each attack, the best of some tries if it fails."""
     for name in names:
         for _ in range(tries):
-            row = run_row(target.server(), name, bounds, count)
+            row = run_row(target.server(ATTACKS[name].rules), name, bounds, count)
             if row.faults:
                 target.forget()
             else:

@@ -120,7 +120,7 @@ TOKENS = Counter(
 COMPLETIONS = Counter(f"{_PREFIX}_completions", "Answers that were sent", ["finish_reason"])
 COMPLETED = {
     reason: COMPLETIONS.labels(reason)
-    for reason in ("stop", "length", "tool_calls", "function_call")
+    for reason in ("stop", "length", "tool_calls", "function_call", "content_filter")
 }
 ERRORS = Counter(f"{_PREFIX}_errors", "Requests that were refused or failed", ["status", "code"])
 ERRORS.labels(400, "invalid_value")  # makes the series exist before the first error

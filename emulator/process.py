@@ -6,13 +6,22 @@ import sys
 
 from emulator import metrics
 from emulator.log_lines import keep_lines_printable
+from emulator.state import State
 from emulator.timing.clock import running_clock
+
+logger = logging.getLogger("bentoml.openai_emulator")
 
 # gc thresholds: generation 0 every 700 objects, generation 1 every second of those, a full
 # collection every 1,000th of these, which is every 1,400,000 objects.
 COLLECT_AFTER = (700, 2, 1000)
 # A thread that renders or counts gives way to the streams after this; 5 ms is Python's default.
 SWITCH_INTERVAL_S = 0.0005
+
+
+def tell_warnings(state: State) -> None:
+    """Write to the log what may be no mistake of the operator's, but looks like one."""
+    for warning in () if state.rules is None else state.rules.warnings:
+        logger.warning("rules: %s", warning)
 
 
 async def settle(timer_slack_us: int) -> None:

@@ -107,8 +107,14 @@ class Settings(BaseSettings):
     traces: Path | None = Field(
         None, description="folder of <name>.csv files with gaps in ms, for X-ITL-JITTER: trace:name"
     )
-    profiles: Path | None = Field(
-        None, description="YAML file of what counts, by model name, without header and emulation"
+    rules: Path | None = Field(
+        None, description="YAML file of rules: how fast, how it fails, and what it says"
+    )
+    unmatched: Literal["corpus", "refuse"] = Field(
+        "corpus", description="what a request gets that no rule with an answer decides"
+    )
+    rules_header: bool = Field(
+        True, description="whether answers name the rules that decided, in x-emulation-rules"
     )
     ignore_eos: bool = Field(
         False, description="answer as long as the limit allows, as with ignore_eos in the body"
@@ -122,9 +128,6 @@ class Settings(BaseSettings):
     )
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
-    )
-    faults: Path | None = Field(
-        None, description="file of rules, which say what requests are to fail and how"
     )
     fault_headers: bool = Field(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"

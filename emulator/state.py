@@ -1,4 +1,4 @@
-"""What requests are answered by: settings, models, profiles, rules, limits and the engine.
+"""What requests are answered by: settings, models, rules, limits and the engine.
 
 A request takes a snapshot when it comes, and keeps it until it ends.
 """
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from emulator.emulation.profiles import Profiles, read_profiles
 from emulator.engine.config import EngineConfig, load_engine
-from emulator.faults.rules import Rule, read_rules
 from emulator.limits.gate import Policy
+from emulator.rules.reading import read_rules
+from emulator.rules.ruleset import Rules
 from emulator.settings import Settings
 from emulator.timing.jitter import Floats, load_traces
 
@@ -22,8 +22,7 @@ class State:
     Args:
         settings: The operator's settings.
         traces: The gaps that X-ITL-JITTER may name, in ms.
-        profiles: What counts for a model by default.
-        faults: The rules by which requests fail.
+        rules: How requests are answered where they do not say it; None if nothing says so.
         policy: Keys and limits; None if nothing is locked or limited.
         engine: The engine that makes the times; None for times by header.
         version: The number of changes since the start.
@@ -31,8 +30,7 @@ class State:
 
     settings: Settings
     traces: Mapping[str, Floats] = field(default_factory=dict)
-    profiles: Profiles | None = None
-    faults: tuple[Rule, ...] = ()
+    rules: Rules | None = None
     policy: Policy | None = None
     engine: EngineConfig | None = None
     version: int = 0
@@ -45,11 +43,11 @@ def read_state(settings: Settings) -> State:
         ConfigError: One of them cannot be used; the message names the setting, the file and why.
     """
     traces = settings.read("traces", load_traces) or {}
+    none = Rules() if settings.unmatched == "refuse" else None
     return State(
         settings,
         traces,
-        settings.read("profiles", lambda path: read_profiles(path, settings, traces)),
-        settings.read("faults", read_rules) or (),
+        settings.read("rules", lambda path: read_rules(path, settings, traces)) or none,
         Policy.read(settings),
         settings.read("engine", load_engine),
     )

@@ -3,19 +3,22 @@
 import hashlib
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from emulator import metrics
-from emulator.apis.api import API
+from emulator.apis.api import API, ReadyRequest
 from emulator.apis.computations import Computation
 from emulator.apis.table import APIS, COMPUTATIONS
+from emulator.engine.runner import TimedSequence
+from emulator.faults.fault import Fault
 from emulator.helpers.pool import HelperPool
-from emulator.injection.fault_injector import FaultInjector
+from emulator.injection.fault_injector import FaultInjector, Wished, refuse_time_in_engine
 from emulator.limits.gate import open_store
 from emulator.metrics import TALLY
 from emulator.reading.bodies import BodyReader
 from emulator.reading.dispatcher import Dispatcher
 from emulator.reading.helper_work import HelperWork
+from emulator.rules.counting import counted, open_counts
 from emulator.serving.endings import Endings
 from emulator.serving.endpoint import Endpoint, Handler
 from emulator.serving.engine_timing import EngineTiming, Startup
@@ -26,6 +29,20 @@ from emulator.transport.bentoml_seam import worker_number
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply
 from tokenizer import TokenGenerator
+
+R = TypeVar("R", bound=ReadyRequest)
+
+
+class Checked(NamedTuple):
+    """What is to be done for a request beside answering it.
+
+    Args:
+        wished: The failure that it may get.
+        sequences: What an engine is to work at.
+    """
+
+    wished: Wished | None
+    sequences: Sequence[TimedSequence] = ()
 
 
 class Worker:
@@ -41,12 +58,15 @@ class Worker:
         settings, generator = live.current.settings, TokenGenerator()
         fingerprint = "fp_" + hashlib.sha256(version.encode()).hexdigest()[:10]
         self.live = live
+        if live.current.rules is not None:
+            live.current.rules.prepare()
         self.apis: Sequence[API[Any]] = [api(generator, fingerprint) for api in APIS]
         self.computations: Sequence[Computation] = [each() for each in COMPUTATIONS]
         work = HelperWork([*self.apis, *self.computations], live.current)
         self.helpers = HelperPool(settings.helpers, work, work.fresh)
         self.dispatcher = Dispatcher(work.reader, BodyReader(settings), self.helpers)
         self.injector = FaultInjector(generator)
+        self.counts = open_counts(settings.limits_store, alone=settings.workers == 1)
         self.startup = Startup(settings.startup_s)
         self.timing = Timing(self._engine(), self.dispatcher)
         self.limiter = Limiter(
@@ -58,6 +78,43 @@ class Worker:
             )
         )
         self._endings = endings
+
+    async def check(self, exchange: Exchange, ready: ReadyRequest) -> Checked:
+        """Refuse what this server cannot do for a request; return what it is to do beside that.
+
+        Raises:
+            APIError: It is refused.
+        """
+        wished = self.injector.wish(exchange, ready.ask, ready.decision)
+        if self.timing.is_by_engine(ready):
+            refuse_time_in_engine(wished)
+            return Checked(wished, await self.timing.sequences(exchange, ready))
+        await self.timing.draw(exchange, ready)
+        return Checked(wished)
+
+    async def decide(self, api: API[R], exchange: Exchange, ready: R) -> R:
+        """Count the rules that a request matches, and return it as they decide it.
+
+        Raises:
+            APIError: It is refused, or the store of the counts is away.
+            ClientDisconnect: The client went away.
+        """
+        undecided, rules = ready.undecided, exchange.state.rules
+        if undecided is None or rules is None:
+            return ready
+        decision = await counted(rules, undecided, ready.ask, self.counts)
+        decided = await api.decided(exchange, ready, decision)
+        exchange.asked, exchange.rules = decided.asked, decision.rules
+        return decided
+
+    async def fail(self, exchange: Exchange, wished: Wished | None) -> Fault | None:
+        """Return the failure that a request gets, or None; this counts its attempts."""
+        before = 0
+        if wished is not None and wished.attempt is None:
+            scope = exchange.asked.emulation.emulation_scope if exchange.asked else None
+            found = self.counts.add(wished.key, scope or "")
+            before = found if isinstance(found, int) else await found
+        return self.injector.draw(wished, before)
 
     def _engine(self) -> EngineTiming | None:
         state = self.live.current

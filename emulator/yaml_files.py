@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -28,6 +29,7 @@ class Document(Generic[Content]):
         path: The file.
         shape: The type of the content. An empty file is a model without any field.
         secret: The names of fields whose values must not be in messages.
+        name: Returns the name that messages use for an entry of a list, by the entry and its index.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, or has other content.
@@ -39,19 +41,21 @@ class Document(Generic[Content]):
         shape: type[Content] | TypeAdapter[Content],
         *,
         secret: Collection[str] = (),
+        name: Callable[[object, int], str] | None = None,
     ) -> None:
         self._path = path
         self._secret = frozenset(secret)
         self._root: yaml.Node | None = None
         data = self._read()
+        self._name = name and partial(_name_in, data, name)
         if data is None and isinstance(shape, type) and issubclass(shape, BaseModel):
             data = {}
         adapter = shape if isinstance(shape, TypeAdapter) else TypeAdapter(shape)
         try:
             self.content: Content = adapter.validate_python(data)
         except ValidationError as error:
-            faults = error.errors(include_url=False)[:MAX_FAULTS_TOLD]
-            told = "; ".join(self._told(fault, adapter) for fault in faults)
+            faults = explained(error, adapter, self._secret)[:MAX_FAULTS_TOLD]
+            told = "; ".join(self._located(*fault) for fault in faults)
             raise ConfigError(f"{path}, {told}") from None
 
     def error(self, place: Place, problem: str) -> ConfigError:
@@ -79,33 +83,6 @@ class Document(Generic[Content]):
         except RecursionError:
             raise ConfigError(f"{self._path}: expected YAML that is nested less deeply") from None
 
-    def _told(self, fault: ErrorDetails, adapter: TypeAdapter[Content]) -> str:
-        """Return an error of pydantic's in terms of the file."""
-        place, value = fault["loc"], fault["input"]
-        match fault["type"]:
-            case "missing":
-                problem = "it is missing"
-            case "extra_forbidden":
-                problem = _unknown(str(place[-1]), _fields(adapter.json_schema(), place[:-1]))
-            case "model_type" | "dict_type":
-                problem = f"expected fields with values{self._got(place, value)}"
-            case "tuple_type" | "list_type":
-                problem = f"expected a list{self._got(place, value)}"
-            case "too_long" if isinstance(value, list):
-                place = (*place, fault["ctx"]["max_length"])
-                problem = f"expected at most {place[-1]} entries, but got {len(value)}"
-            case _:
-                problem = fault["msg"].removeprefix("Value error, ")
-                if not isinstance(value, dict | list):
-                    problem += self._got(place, value)
-        return self._located(place, problem)
-
-    def _got(self, place: Place, value: object) -> str:
-        if not self._secret.isdisjoint(place):
-            return ""
-        names = {dict: "fields with values", list: "a list", type(None): "nothing"}
-        return f", but got {names.get(type(value)) or f'{value!r:.{MAX_SHOWN}}'}"
-
     def _located(self, place: Place, problem: str) -> str:
         """Return a problem with its line and field; an index at the root is left to the line."""
         line, node = 1, self._root
@@ -115,8 +92,51 @@ class Document(Generic[Content]):
                 break
             _, mark, node = found
             line = mark.start_mark.line + 1
-        field = ".".join(map(str, place[1:] if place and isinstance(place[0], int) else place))
-        return ": ".join(filter(None, (f"line {line}", field, problem)))
+        first = place[0] if place else None
+        is_listed = isinstance(first, int)
+        name = self._name(first) if self._name and isinstance(first, int) else ""
+        field = ".".join(map(str, place[1:] if is_listed else place))
+        return ": ".join(filter(None, (f"line {line}", name, field, problem)))
+
+
+def _name_in(data: object, name: Callable[[object, int], str], index: int) -> str:
+    return name(data[index], index) if isinstance(data, list) and index < len(data) else ""
+
+
+def explained(
+    error: ValidationError, adapter: TypeAdapter[Any], secret: Collection[str] = ()
+) -> list[tuple[Place, str]]:
+    """Return where some data is not what an adapter asks for, and what is wrong there."""
+    return [_explained(fault, adapter, secret) for fault in error.errors(include_url=False)]
+
+
+def _explained(
+    fault: ErrorDetails, adapter: TypeAdapter[Any], secret: Collection[str]
+) -> tuple[Place, str]:
+    place, value = tuple(fault["loc"]), fault["input"]
+    got = _got(value) if set(secret).isdisjoint(place) else ""
+    match fault["type"]:
+        case "missing":
+            problem = "it is missing"
+        case "extra_forbidden":
+            problem = _unknown(str(place[-1]), _fields(adapter.json_schema(), place[:-1]))
+        case "model_type" | "dict_type":
+            problem = f"expected fields with values{got}"
+        case "tuple_type" | "list_type":
+            problem = f"expected a list{got}"
+        case "too_long" if isinstance(value, list):
+            place = (*place, fault["ctx"]["max_length"])
+            problem = f"expected at most {place[-1]} entries, but got {len(value)}"
+        case _:
+            problem = fault["msg"].removeprefix("Value error, ")
+            if not isinstance(value, dict | list):
+                problem += got
+    return place, problem
+
+
+def _got(value: object) -> str:
+    names = {dict: "fields with values", list: "a list", type(None): "nothing"}
+    return f", but got {names.get(type(value)) or f'{value!r:.{MAX_SHOWN}}'}"
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # its package ships no types

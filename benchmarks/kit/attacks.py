@@ -56,12 +56,14 @@ class Attack:
         calls: Makes what is sent at once; called in the attacker's process.
         allowed: The answers that it may get.
         lasts_s: How long a round is where no answer is to be waited for; None for until it is here.
+        rules: The rules of the server that is attacked, as JSON; empty for none.
     """
 
     told: str
     calls: Callable[[], Sequence[Call]]
     allowed: Answers = refused
     lasts_s: float | None = None
+    rules: str = ""
 
 
 # --------------------------------------------------------------------------------------
@@ -262,6 +264,18 @@ STRICT_TOOL = {
 TOOL = '{"type":1}'
 USER = '{"role":"user","content":"hi"}'
 BOTH = '{"role":"user","content":"hi there"},{"role":"assistant","content":"hello"}'
+
+
+def hostile_rules() -> str:
+    """Return 1,000 rules, of globs that match nearly and of expressions that go back for ever."""
+    texts: list[dict[str, str]] = [
+        {"text": "*a" * 60 + f"?{number}*", "text_regex": f"(a+)+(b|c)*{number}$"}
+        if number % 2
+        else {"text": f"*a*[!b]?*a{number}*", "system": f"*{'?*' * 30}{number}"}
+        for number in range(1000)
+    ]
+    rules = [{"match": match, "answer": {"text": "{{ user }}" * 100}} for match in texts]
+    return json.dumps(rules)
 
 
 def sizes(
@@ -680,6 +694,20 @@ ATTACKS: dict[str, Attack] = {
         ignored,
         lasts_s=4,
     ),
+    # Rules
+    **{
+        f"rules-{name}": Attack(
+            f"1,000 hostile rules, and {count} prompts of {name}",
+            partial(lambda size, many: post(CHAT, chat("a" * size)) * many, size, count),
+            answered,
+            rules=hostile_rules(),
+        )
+        for name, size, count in (
+            ("10mb", 10 * MB, 4),
+            ("100kb", 100 * KB, 50),
+            ("2kb", 2 * KB, 200),
+        )
+    },
     "crowd": Attack(
         "1,000 prompts of 70 KB at once",
         lambda: post(CHAT, chat("hello " * 11_700)) * 1000,

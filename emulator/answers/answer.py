@@ -33,6 +33,7 @@ class Segment:
     call: Call | None = None
     reasoning: bool = False
     is_json: bool = False
+    refusal: bool = False
     utf8: Sequence[bytes | None] | None = None
     ids: Sequence[Sequence[int]] | None = None
 
@@ -99,14 +100,19 @@ class Answer:
             yield entry if utf8 is None else entry._replace(utf8=utf8)
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is nothing but plain text whose tokens leave one in each slot."""
+    def is_steady(self) -> bool:
+        """Whether it is one text whose tokens leave one in each slot."""
+        segment = self.segments[0]
         return (
             len(self.segments) == 1
-            and not self.segments[0].is_json
-            and self.segments[0].call is None
-            and not self.segments[0].reasoning
-            and self.segments[0].ids is None
+            and segment.call is None
+            and not segment.reasoning
+            and segment.ids is None
             and self.token_slots is None
             and self.logprobs is None
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is steady, and plain text that needs no escapes."""
+        return not self.segments[0].is_json and self.is_steady

@@ -6,10 +6,13 @@ of a body.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
 from emulator.contract.errors import APIError
+
+if TYPE_CHECKING:
+    from emulator.answers.script import Script
 
 CallKind: TypeAlias = Literal["function", "custom", "function_call"]
 
@@ -112,6 +115,7 @@ class Ask:
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
         says_failed: Whether the API has an answer that says that it failed.
+        script: What a rule has written for its answers.
         id_end: The last digits of the answer's id.
         names: The names of parameters.
     """
@@ -142,6 +146,7 @@ class Ask:
     wants_summary: bool = False
     can_show_reasoning: bool = False
     says_failed: bool = False
+    script: "Script | None" = None
     id_end: str = ""
     names: ParamNames = DEFAULT_NAMES
 
@@ -164,9 +169,9 @@ class Ask:
 
     def light(self) -> "Ask":
         """Return it without schemas and texts, which nobody needs once answers are composed."""
-        if not self.offered and self.schema is None:
+        if not self.offered and self.schema is None and self.script is None:
             return self
-        return replace(self, offered=(), schema=None, schema_texts=())
+        return replace(self, offered=(), schema=None, schema_texts=(), script=None)
 
 
 def too_many_tokens(ask: Ask, source: str) -> APIError:

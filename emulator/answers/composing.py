@@ -2,14 +2,14 @@
 
 import random
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
 from emulator.answers.corpora import Texts
 from emulator.answers.grammar_texts import GrammarTexts
-from emulator.answers.instances import Instances, invalid_schema
+from emulator.answers.instances import Instances, invalid_schema, schema_in_texts
 from emulator.answers.logprobs import (
     Likelihoods,
     Logprobs,
@@ -17,7 +17,7 @@ from emulator.answers.logprobs import (
     TextLogprobs,
     bytes_of_parts,
 )
-from emulator.answers.prompted import schema_in_texts
+from emulator.answers.script import Script, ScriptedChoice
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError
@@ -122,15 +122,33 @@ class Composer:
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        ask = self._ask
+        ask, script = self._ask, self._ask.script
         if not ask.generates:
             return [Answer(0, [NO_THOUGHT], "stop", 0)]
+        if script is not None and script.parts:
+            answers = [self._scripted(index, script) for index in range(ask.choices)]
+        else:
+            answers = self._made()
+        if script is not None:
+            answers = [_ended(answer, script.finish_reason) for answer in answers]
+        if ask.token_ids:
+            for segment in (segment for answer in answers for segment in answer.segments):
+                segment.ids = token_ids(segment.tokens, ask.model)
+        return answers
+
+    def _made(self) -> list[Answer]:
+        """Return the choices that no rule has written.
+
+        Raises:
+            APIError: Nothing satisfies a schema, or all choices together have too many tokens.
+        """
+        ask = self._ask
         calls = ask.calls(self._asked.tool_calls)
         if ask.schema_texts and not calls:
             self._found = schema_in_texts(ask.schema_texts)
         if calls or ask.schema is not None:
             self._refuse_many_values(calls, ask.schema)
-        answers = [
+        return [
             self._calls(index, calls)
             if calls
             else self._json(index, ask.schema)
@@ -138,10 +156,6 @@ class Composer:
             else self._text(index)
             for index in range(ask.choices)
         ]
-        if ask.token_ids:
-            for segment in (segment for answer in answers for segment in answer.segments):
-                segment.ids = token_ids(segment.tokens, ask.model)
-        return answers
 
     def _text(self, index: int) -> Answer:
         """Return an answer in plain English, of the planned length unless a stop ends it."""
@@ -277,9 +291,52 @@ class Composer:
             self._instances.spent_s = 0.0
             return []
 
+    def _scripted(self, index: int, script: Script) -> Answer:
+        """Return an answer that says what a rule has written."""
+        ask, plan = self._ask, self._plan
+        rng = self._rng(index, "tools")
+        thoughts = self._reasoning_segments(index)
+        choice = ScriptedChoice(thoughts, self._reasoning, plan.output_tokens)
+        choice.write(script, partial(call_id, rng), ask.stops, ask.model)
+        self._spend(choice.slots - self._reasoning, "prompt")
+        visible = [segment for segment in choice.segments if not segment.reasoning]
+        if not visible:
+            choice.segments.append(Segment([], is_json=True))
+        calls = [segment.call for segment in visible if segment.call is not None]
+        finish: FinishReason = "stop"
+        if calls and not ask.names_call:
+            finish = "function_call" if calls[0].kind == "function_call" else "tool_calls"
+        logprobs = None
+        if len(visible) == 1 and not calls and not visible[0].refusal:
+            logprobs = self._logprobs(index)
+            self._spend_logprobs(logprobs, len(visible[0].tokens))
+            visible[0].utf8 = self._text_segment(visible[0].tokens, logprobs).utf8
+        answer = Answer(
+            index,
+            choice.segments,
+            choice.end or finish,
+            choice.slots,
+            choice.token_slots if ask.stops else None,
+            logprobs,
+        )
+        return self._thoughtful(answer)
+
+    def _spend_logprobs(self, logprobs: Likelihoods | None, tokens: int) -> None:
+        """Count the log probabilities of some tokens.
+
+        Raises:
+            APIError: All choices together have too many.
+        """
+        if logprobs is not None:
+            self._logprobs_left -= tokens * (1 + logprobs.top)
+            if self._logprobs_left < 0:
+                raise too_many_logprobs(logprobs.top)
+
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
             return []
+        if self._ask.script is not None and (thoughts := self._ask.script.reasoning):
+            return [Segment(thoughts[: self._reasoning], reasoning=True)]
         thoughts = self._corpus.write(self._reasoning, self._rng(index, "reasoning"))
         return [Segment(thoughts, reasoning=True)]
 
@@ -291,10 +348,7 @@ class Composer:
         Raises:
             APIError: All choices together have too many log probabilities.
         """
-        if logprobs is not None:
-            self._logprobs_left -= len(tokens) * (1 + logprobs.top)
-            if self._logprobs_left < 0:
-                raise too_many_logprobs(logprobs.top)
+        self._spend_logprobs(logprobs, len(tokens))
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
@@ -333,11 +387,20 @@ def is_quick(ask: Ask, plan: GenerationPlan, asked_calls: int) -> bool:
     if ask.token_ids:
         return False  # the prompt's take as long as it is
     tokens = (plan.output_tokens + plan.reasoning_tokens) * ask.choices
+    if ask.script is not None and ask.script.parts:
+        return tokens <= (MAX_TOKENS_QUICK if ask.stops else MAX_TOKENS_PLAIN)
     if ask.choices == 1 and not ask.stops and ask.schema is None and not ask.offered:
         return tokens <= MAX_TOKENS_PLAIN
     if tokens > MAX_TOKENS_QUICK:
         return False
     return ask.schema is None and not ask.calls(asked_calls)
+
+
+def _ended(answer: Answer, finish: FinishReason | None) -> Answer:
+    """Return an answer with another reason for its end, if nothing cut it."""
+    if finish is not None and answer.finish_reason != "length":
+        answer.finish_reason = finish
+    return answer
 
 
 def _cut(

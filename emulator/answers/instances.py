@@ -1,15 +1,17 @@
-"""The instances of schemas that answers hold, as tokens."""
+"""The instances of schemas that answers hold, as tokens, and the schemas that texts hold."""
 
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
-from emulator.schema_instances import SchemaError, Style, dumps, instance
+from emulator.schema_instances import SchemaError, Style, dumps, instance, schema_in_text
 from tokenizer import split_tokens
 
 MAX_INSTANCES_S = 5  # CPU time
+MAX_SEARCHED = 2**20  # characters; they take up to a second
 
 
 class Instances:
@@ -65,3 +67,19 @@ def invalid_schema(error: SchemaError, param: str, *, is_text: bool = False) -> 
         return APIError(f"Invalid '{param}': {error.message}", param=param, code="invalid_value")
     where = f"{param}.{error.path}" if error.path else param
     return APIError(f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema")
+
+
+def schema_in_texts(texts: Iterable[str]) -> dict[str, Any] | None:
+    """Return the JSON schema of an object in the first of `texts` that holds one.
+
+    Only `MAX_SEARCHED` characters are searched in all, in each text the last.
+    """
+    left = MAX_SEARCHED
+    for text in texts:
+        schema = schema_in_text(text[-left:])
+        if schema is not None:
+            return schema
+        left -= len(text)
+        if left <= 0:
+            return None
+    return None

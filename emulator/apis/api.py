@@ -10,17 +10,20 @@ from functools import partial
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from emulator.answers.ask import Ask
+from emulator.answers.script import Told
 from emulator.contract.bodies import ModelRequest
 from emulator.contract.errors import ErrorBody
 from emulator.emulation.asked import Asked
 from emulator.engine.times import TokenTimes
-from emulator.faults.deciding import Fault
+from emulator.faults.fault import Fault
 from emulator.injection.fault_injector import FaultInjector
 from emulator.reading.counting import PromptCount
 from emulator.reading.dispatcher import Dispatcher
 from emulator.reading.helper_work import HelperOrder, texts
 from emulator.reading.reader import Reader, Reading, Ready
 from emulator.rendering.renderer import Header
+from emulator.rules.deciding import Decision, Undecided
+from emulator.rules.subject import Conversation
 from emulator.serving.event_stream import EVENT_STREAM, play, stream_of
 from emulator.serving.generation import Generation, random_id
 from emulator.state import State
@@ -45,6 +48,11 @@ class ReadyRequest(Protocol):
     asked: Asked
     plan: GenerationPlan
     count: PromptCount
+    decision: Decision
+    undecided: Undecided | None
+
+    def give_up(self) -> None:
+        """Let go of what was kept, and give up a count that is under way."""
 
     @property
     def token_limit(self) -> int | None:
@@ -53,6 +61,17 @@ class ReadyRequest(Protocol):
     @property
     def planned_tokens(self) -> int:
         """The tokens that limits charge beside the prompt's."""
+
+
+def told_header(header: Header, told: Told) -> Header:
+    """Return what an answer says of itself, where a rule says it in place of what is true."""
+    return Header(
+        told.id or header.id,
+        header.created,
+        told.model or header.model,
+        told.system_fingerprint or header.system_fingerprint,
+        told.service_tier or header.service_tier,
+    )
 
 
 B = TypeVar("B", bound=ModelRequest)
@@ -104,6 +123,15 @@ class API(ABC, Generic[R]):
         """
 
     @abstractmethod
+    async def decided(self, exchange: Exchange, ready: R, decision: Decision) -> R:
+        """Return a request as rules that were counted have decided it.
+
+        Raises:
+            APIError: It is refused.
+            ClientDisconnect: The client went away.
+        """
+
+    @abstractmethod
     async def answer(
         self,
         exchange: Exchange,
@@ -147,9 +175,24 @@ class TextAPI(API[Ready], Generic[B]):
             APIError: The API refuses it; a `lenient` one lets pass what other servers do.
         """
 
+    @abstractmethod
+    def conversation(self, request: B) -> Conversation:
+        """Return a request in the words of rules."""
+
     async def take(self, exchange: Exchange, dispatcher: Dispatcher) -> Ready:
         """Read a request, plan and compose its answers."""
         return await dispatcher.texts(exchange, self)
+
+    async def decided(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - what was kept knows it
+        ready: Ready,
+        decision: Decision,
+    ) -> Ready:
+        """Return a request as rules that were counted have decided it."""
+        again = await ready.again(decision)
+        again.count, again.ids, again.prompts = ready.count, ready.ids, ready.prompts
+        return again
 
     def work(
         self, reader: Reader, order: HelperOrder, state: State, body: bytearray
@@ -184,6 +227,9 @@ class TextAPI(API[Ready], Generic[B]):
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
         made_id = random_id(self.id_prefix, self.id_digits, ready.ask.id_end)
         header = Header(made_id, int(time.time()), ready.ask.model, self._fingerprint)
+        if ready.told is not None:
+            header = told_header(header, ready.told)
+            made_id = header.id
         return Generation(
             exchange,
             ready.ask,
@@ -195,6 +241,7 @@ class TextAPI(API[Ready], Generic[B]):
             ready.note,
             times,
             ready.opening,
+            told_usage=None if ready.told is None else ready.told.usage,
         )
 
     def stamp(self, content: bytes | bytearray) -> None:

@@ -3,26 +3,36 @@
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from emulator.answers.ask import Ask
+from emulator.answers.script import Told
 from emulator.apis.api import API
 from emulator.contract.bodies import ModelRequest
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
 from emulator.engine.times import TokenTimes
-from emulator.faults.deciding import Fault
+from emulator.faults.fault import Fault
+from emulator.helpers.pool import Job, Lane, Pieces, close
+from emulator.helpers.spool import Spool
 from emulator.injection.fault_injector import FaultInjector
 from emulator.injection.faulty_answers import instant_s
 from emulator.reading.bodies import is_light
 from emulator.reading.counting import PromptCount
 from emulator.reading.dispatcher import Dispatcher
 from emulator.reading.helper_work import HelperOrder
-from emulator.reading.reader import Reader
+from emulator.reading.judging import Judged
+from emulator.reading.reader import Reader, Ruling
+from emulator.reading.seeing import seen_of
+from emulator.rules.deciding import NOTHING, Decision, Undecided, answer_of
+from emulator.rules.globs import OverBudgetError
+from emulator.rules.scripting import told_of
+from emulator.rules.subject import Conversation
 from emulator.state import State
 from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan
@@ -43,9 +53,18 @@ class Made(NamedTuple):
 Q = TypeVar("Q", bound=ModelRequest)
 
 
+class Read(NamedTuple, Generic[Q]):
+    """A request that was read, and what rules decide of it; it travels from a helper."""
+
+    request: Q
+    asked: Asked
+    decision: Decision = NOTHING
+    undecided: Undecided | None = None
+
+
 @dataclass(slots=True)
 class ReadyWhole(Generic[Q]):
-    """A request that was read.
+    """A request that was read, with the plan of its answer.
 
     Args:
         request: The body; from a helper without its inputs.
@@ -53,7 +72,12 @@ class ReadyWhole(Generic[Q]):
         asked: The X-* headers.
         plan: When the answer is due: as the one token of a generation.
         count: The count of the inputs' tokens.
+        decision: What rules decide.
+        undecided: What is known for another decision, if rules have to be counted first.
+        again: Returns the request by that decision.
         made: The items, once they are made.
+        told: What a rule tells in place of what is true.
+        held: The body, if a helper has to read it again.
     """
 
     request: Q
@@ -61,9 +85,20 @@ class ReadyWhole(Generic[Q]):
     asked: Asked
     plan: GenerationPlan
     count: PromptCount
+    decision: Decision
+    undecided: Undecided | None
+    again: "Callable[[Decision], Awaitable[ReadyWhole[Q]]]"
     made: Made | None = None
+    told: Told | None = None
+    held: bytes | bytearray | Spool = b""
     token_limit: int | None = None
     planned_tokens: int = 0
+
+    def give_up(self) -> None:
+        """Let go of the body, and give up a count that is under way."""
+        self.count.cancel()
+        close(self.held)
+        self.held = b""
 
 
 class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
@@ -78,6 +113,18 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
         Raises:
             APIError: It does not fit the request.
         """
+
+    @abstractmethod
+    def conversation(self, request: Q) -> Conversation:
+        """Return a request in the words of rules."""
+
+    def told_items(self, request: Q, told: Told) -> Sequence[Piece] | None:  # noqa: ARG002
+        """Return the items that a rule tells; None if it tells none.
+
+        Raises:
+            APIError: They do not fit the request.
+        """
+        return None
 
     @abstractmethod
     def items(self, request: Q, asked: Asked, *, counts: bool) -> Iterator[tuple[bytes, int]]:
@@ -98,7 +145,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
         """Return a request without what its inputs say."""
 
     @abstractmethod
-    def around(self, request: Q, tokens: int) -> tuple[str, str]:
+    def around(self, request: Q, tokens: int, told: Told | None) -> tuple[str, str]:
         """Return what comes before the items, as JSON, and what after, but for the last brace."""
 
     @abstractmethod
@@ -129,61 +176,158 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
     async def take(self, exchange: Exchange, dispatcher: Dispatcher) -> ReadyWhole[Q]:
         """Read a request; a helper makes the items of a large one."""
         received, given = await dispatcher.take(exchange)
+        rules = exchange.state.rules
+        seen = None if rules is None else seen_of(exchange)
         if received.encoding is None and is_light(received.content):
-            request, asked = dispatcher.here(
-                exchange,
-                received,
-                lambda body: self._read(dispatcher.reader, given, body, exchange.state),
-            )
-            if self.stays(request):
-                return self._ready(exchange, request, asked, None)
-        order = HelperOrder(self.path, given, counts=exchange.state.policy is not None)
-        job, (result, pieces) = await dispatcher.ask(exchange, order, received)
+            ruling = Ruling(seen)
+            with suppress(OverBudgetError):  # a helper has more time
+                read = dispatcher.here(
+                    exchange,
+                    received,
+                    lambda body: self._read(dispatcher.reader, given, body, exchange.state, ruling),
+                )
+                if self.stays(read.request):
+                    return self._ready(exchange, read, None)
+        counts = exchange.state.policy is not None
+        order = HelperOrder(self.path, given, counts, encoding=received.encoding, seen=seen)
+        held = dispatcher.held(exchange, received)
+        try:
+            job, first = await dispatcher.ask(exchange, order, received)
+            ready = await self._by_helper(exchange, dispatcher, job, first)
+        except BaseException:
+            close(held)
+            raise
+        if ready.undecided is None:
+            close(held)
+        else:
+            ready.held = held
+            ready.again = partial(self._held_again, exchange, dispatcher, order, ready)
+        return ready
+
+    async def _by_helper(
+        self, exchange: Exchange, dispatcher: Dispatcher, job: Job, first: tuple[Any, Pieces]
+    ) -> ReadyWhole[Q]:
+        """Return a request with the items that a helper makes."""
+        result, pieces = first
         made: list[Piece] = [*pieces]
         while result is None:
             result, pieces = await dispatcher.result(exchange, job)
             made += pieces
-        request, asked, tokens = result
-        return self._ready(exchange, request, asked, Made(made, tokens))
+        read, tokens = result
+        return self._ready(exchange, read, Made(made, tokens))
+
+    async def _held_again(
+        self,
+        exchange: Exchange,
+        dispatcher: Dispatcher,
+        order: HelperOrder,
+        ready: ReadyWhole[Q],
+        decision: Decision,
+    ) -> ReadyWhole[Q]:
+        held, ready.held = ready.held, b""
+        order = order._replace(decision=decision)
+        job = dispatcher.submit(exchange, order, held, Lane.LONG)
+        first = await dispatcher.result(exchange, job)
+        return await self._by_helper(exchange, dispatcher, job, first)
+
+    async def decided(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - what was kept knows it
+        ready: ReadyWhole[Q],
+        decision: Decision,
+    ) -> ReadyWhole[Q]:
+        """Return a request as rules that were counted have decided it."""
+        return await ready.again(decision)
 
     def _read(
-        self, reader: Reader, given: Mapping[str, str], body: bytes | bytearray, state: State
-    ) -> tuple[Q, Asked]:
+        self,
+        reader: Reader,
+        given: Mapping[str, str],
+        body: bytes | bytearray,
+        state: State,
+        ruling: Ruling,
+    ) -> Read[Q]:
+        """Read a request.
+
+        Raises:
+            APIError: It is refused.
+            OverBudgetError: Rules take too long.
+        """
         request = reader.parse(body, self.body, state.settings)
-        asked = read_asked(given, request, state.profiles)
+        asked = read_asked(given, request)
+        if state.rules is None and not asked.emulation.emulation_strict:
+            return self._checked(Read(request, asked))
+        if (decision := ruling.decision) is not None:
+            return self._checked(Read(request, asked, decision))
+        talk = self.conversation(request)
+        judged = Judged(state.rules, ruling.seen, _ask(request), asked, talk, state.settings)
+        return self._checked(Read(request, asked, *judged.judge(ruling.budget())))
+
+    def _checked(self, read: Read[Q]) -> Read[Q]:
+        """Return a request whose headers fit it, as far as they are decided.
+
+        Raises:
+            APIError: They do not.
+        """
+        asked = _ruled(read)
         try:
-            self.check(request, asked)
+            self.check(read.request, asked)
         except APIError as error:
             raise placed(error, asked.places) from None
-        return request, asked
+        return read
 
-    def _ready(
-        self, exchange: Exchange, request: Q, asked: Asked, made: Made | None
-    ) -> ReadyWhole[Q]:
-        exchange.model, exchange.asked = request.model, asked
+    def _ready(self, exchange: Exchange, read: Read[Q], made: Made | None) -> ReadyWhole[Q]:
+        """Return a request with the plan of its answer.
+
+        Raises:
+            APIError: A rule tells items that do not fit it.
+        """
+        request, asked, decision = read.request, _ruled(read), read.decision
+        exchange.model, exchange.asked, exchange.rules = request.model, asked, decision.rules
+        rules, told = exchange.state.rules, None
+        if rules is not None and decision.choice is not None:
+            told = told_of(answer_of(rules.rules, decision.choice))
+        count = PromptCount(now=partial(self.count, request), size=exchange.size)
+        if made is not None:
+            count = PromptCount(made.tokens)
+        if told is not None and (items := self.told_items(request, told)) is not None:
+            made = Made(items, self.count(request) if made is None else made.tokens)
         given_ms = asked.emulation.ttft_ms
         ttft_ms = exchange.state.settings.ttft_ms if given_ms is None else given_ms
         return ReadyWhole(
             request,
-            Ask(request.model, user=getattr(request, "user", None)),
+            _ask(request),
             asked,
             GenerationPlan(1, "stop", ttft_s=ttft_ms / 1000, itl_s=0),
-            PromptCount(now=partial(self.count, request), size=exchange.size)
-            if made is None
-            else PromptCount(made.tokens),
+            count,
+            decision,
+            read.undecided,
+            partial(self._again, exchange, read),
             made,
+            told,
         )
+
+    async def _again(self, exchange: Exchange, read: Read[Q], decision: Decision) -> ReadyWhole[Q]:
+        """Return a request that stays here by another decision."""
+        read = self._checked(Read(read.request, read.asked, decision))
+        return self._ready(exchange, read, None)
 
     def work(
         self, reader: Reader, order: HelperOrder, state: State, body: bytearray
     ) -> Iterator[tuple[object, bytes]]:
-        """Yield the items piece by piece, which together are large, and then what they are of."""
-        request, asked = self._read(reader, order.given, body, state)
-        tokens = 0
-        for piece, counted in self.items(request, asked, counts=order.counts):
-            tokens += counted
-            yield None, piece
-        yield (self.light(request), asked, tokens), b""
+        """Yield the items piece by piece, which together are large, and then what they are of.
+
+        Items that rules may still change are only counted.
+        """
+        read = self._read(reader, order.given, body, state, order.ruling)
+        request, tokens = read.request, 0
+        if read.undecided is not None:
+            tokens = self.count(request)
+        else:
+            for piece, counted in self.items(request, _ruled(read), counts=order.counts):
+                tokens += counted
+                yield None, piece
+        yield (read._replace(request=self.light(request)), tokens), b""
 
     async def answer(
         self,
@@ -244,7 +388,7 @@ class WholeAnswer:
         made = self.ready.made
         if made is None:
             raise RuntimeError("the items are not made yet")
-        before, after = self.api.around(self.ready.request, made.tokens)
+        before, after = self.api.around(self.ready.request, made.tokens, self.ready.told)
         return [before.encode(), *made.pieces, f"{after}{report}}}".encode()]
 
     def report(self) -> str:
@@ -279,3 +423,13 @@ class WholeAnswer:
             fault=self.fault,
             note=self.api.note(ready.request, tokens),
         )
+
+
+def _ask(request: ModelRequest) -> Ask:
+    return Ask(request.model, user=getattr(request, "user", None))
+
+
+def _ruled(read: Read[Any]) -> Asked:
+    """Return what is asked of a request beside its body, with what rules decide of it."""
+    decision = read.decision
+    return read.asked.ruled(decision.timing, decision.sources) if decision.timing else read.asked

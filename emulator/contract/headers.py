@@ -145,6 +145,21 @@ class EmulationHeaders(BaseModel):
         title="true or false",
         description="Report the times asked and actual with the end of the answer",
     )
+    emulation_strict: bool | None = Field(
+        None,
+        alias="X-EMULATION-STRICT",
+        title="true or false",
+        description="Refuse the request if no rule has an answer for it",
+    )
+    emulation_scope: str | None = Field(
+        None,
+        alias="X-EMULATION-SCOPE",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9._:-]*$",
+        title="1 to 64 letters, digits, dots, hyphens, colons or underscores",
+        description="Whose counts of rules count, and whose own rules do",
+    )
 
     @field_validator(*_NUMBERS, mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """Token counts and log probabilities, as several APIs tell them."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel
@@ -46,6 +47,22 @@ class Usage(BaseModel):
             total_tokens=prompt + visible + hidden,
             prompt_tokens_details=PromptTokensDetails(cached_tokens=min(cached, prompt)),
             completion_tokens_details=CompletionTokensDetails(reasoning_tokens=hidden),
+        )
+
+    def told(self, figures: Mapping[str, int]) -> Self:
+        """Return it with figures in place of some; the total is their sum if it is none of them."""
+        prompt = figures.get("prompt_tokens", self.prompt_tokens)
+        completion = figures.get("completion_tokens", self.completion_tokens)
+        cached = figures.get("cached_tokens", self.prompt_tokens_details.cached_tokens)
+        thoughts = self.completion_tokens_details.reasoning_tokens
+        return type(self)(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=figures.get("total_tokens", prompt + completion),
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+            completion_tokens_details=CompletionTokensDetails(
+                reasoning_tokens=figures.get("reasoning_tokens", thoughts)
+            ),
         )
 
 

@@ -1,9 +1,17 @@
 """The options of a failure, in headers and rules, and which contradict each other."""
 
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS, PLACED, TELLING
@@ -145,6 +153,35 @@ class FaultHeaders(Wish):
         title=f"a text of 1 to {MAX_KEY_LENGTH} characters",
         description="What counts as the same call for attempts",
     )
+
+
+class Span(BaseModel):
+    """A number of tokens that is drawn evenly, both ends included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min: AfterTokens
+    max: AfterTokens
+
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"expected a min of at most max ({self.max}), but got {self.min}")
+        return self
+
+
+def _span(value: object) -> object:
+    """Take a number for a span of it alone."""
+    is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return {"min": value, "max": value} if is_number else value
+
+
+class FaultRule(Wish):
+    """The failure that a rule asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after_tokens: Annotated[Span | None, BeforeValidator(_span)] = None
 
 
 def contradiction(wish: Wish, name: Callable[[str], str]) -> tuple[str, str] | None:

@@ -19,6 +19,12 @@ class Spool:
         self.fd = _memory_file()
         self += content
 
+    def twin(self) -> "Spool":
+        """Return another spool of the same bytes, which is closed for itself."""
+        twin = Spool.__new__(Spool)
+        twin._size, twin.fd = self._size, os.dup(self.fd)
+        return twin
+
     def __len__(self) -> int:
         return self._size
 

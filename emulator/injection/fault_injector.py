@@ -1,11 +1,8 @@
 """From a request to the failure that it is to get, and from that to the answer that fails."""
 
-import os
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -13,11 +10,9 @@ from emulator import metrics
 from emulator.answers.ask import Ask
 from emulator.contract.error_words import header_error, invalid_header
 from emulator.contract.errors import APIError
-from emulator.faults.asking import FaultHeaders, header_contradiction
-from emulator.faults.attempts import Attempts
-from emulator.faults.deciding import Call, Fault, decide, first_match, fits, kind_of
+from emulator.faults.asking import FaultHeaders, FaultRule, header_contradiction
+from emulator.faults.fault import Fault, draw, kind_of
 from emulator.faults.kinds import KINDS
-from emulator.faults.rules import Rule
 from emulator.faults.statuses import error_body
 from emulator.injection.faulty_answers import (
     FailedWhole,
@@ -32,6 +27,8 @@ from emulator.injection.faulty_answers import (
 )
 from emulator.limits.keys import key_of
 from emulator.metrics import TALLY
+from emulator.reading.seeing import ATTEMPT_HEADERS, attempts_told
+from emulator.rules.deciding import Decision
 from emulator.serving.generation import Generation
 from emulator.transport.direct_write import RawHeaders
 from emulator.transport.exchange import Exchange
@@ -42,8 +39,6 @@ from tokenizer import TokenGenerator
 FAULTS = {name: metrics.FAULTS.labels(name) for name in KINDS}
 
 KIND = "X-FAULT-KIND"
-_RETRIES = "x-stainless-retry-count"
-_ATTEMPTS = "x-envoy-attempt-count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ class Wished:
         key: What they are counted by.
     """
 
-    wish: FaultHeaders | Rule
+    wish: FaultHeaders | FaultRule
     seed: int | None
     attempt: int | None = 0
     key: str = ""
@@ -88,33 +83,23 @@ class FaultInjector:
     def __init__(self, generator: TokenGenerator) -> None:
         self._generator = generator
 
-    @cached_property
-    def _attempts(self) -> Attempts:
-        # All workers of a server share this folder, and BentoML empties it at the start.
-        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp()
-        return Attempts(Path(folder) / "fault_attempts")
-
-    def wish(self, exchange: Exchange, ask: Ask) -> Wished | None:
+    def wish(self, exchange: Exchange, ask: Ask, decision: Decision) -> Wished | None:
         """Return the failure that a request may get; most get none.
 
         Raises:
             APIError: A header is no good, contradicts another, or is refused on this server.
         """
         given = None if exchange.asked is None else exchange.asked.faults
-        rules = exchange.state.faults
-        if given is None and not rules:
+        wish: FaultHeaders | FaultRule | None = decision.fault
+        if given is None and wish is None:
             return None
-        call = _call(exchange, ask)
-        wish: FaultHeaders | Rule
         if given is not None:
-            wish = self._read(exchange, given, call)
-            name, key = KIND, wish.key and f"key {wish.key}"
+            wish = headers = self._read(exchange, given, ask)
+            name, key = KIND, headers.key and f"key {headers.key}"
         else:
-            found = first_match(rules, call)
-            if found is None:
-                return None
-            index, wish = found
-            name, key = f"match of faults[{index}]", f"rule {index}"
+            name, key = f"fault of rules.{decision.fault_rule}", f"fault {decision.fault_rule}"
+        if wish is None:
+            return None
         kind = kind_of(wish)
         if kind.needs_connection:
             _connection(exchange, name)
@@ -126,20 +111,30 @@ class FaultInjector:
                 param="X-FAULT-AFTER-MS",
                 code="timeout_exceeded",
             )
+        attempt = attempts_told(exchange)
         if wish.attempts is None:
-            return Wished(wish, call.seed)
-        return Wished(wish, call.seed, _attempts_told(exchange, key), key or "")
+            return Wished(wish, ask.seed, attempt or 0)
+        if attempt is None and key is None:
+            raise invalid_header(
+                "X-FAULT-ATTEMPTS",
+                f"expected {ATTEMPT_HEADERS[0]} (which OpenAI's SDKs send), {ATTEMPT_HEADERS[1]} "
+                "or X-FAULT-KEY beside it, but got none of them",
+            )
+        return Wished(wish, ask.seed, attempt, key or "")
 
-    def decide(self, wished: Wished | None) -> Fault | None:
-        """Return the failure that this attempt gets, or None; this counts the attempt."""
+    def draw(self, wished: Wished | None, counted: int = 0) -> Fault | None:
+        """Return the failure that this attempt gets, or None.
+
+        Args:
+            wished: What it may get.
+            counted: How many attempts came before, where the client does not tell it.
+        """
         if wished is None:
             return None
-        attempt = wished.attempt
-        if attempt is None:
-            attempt = self._attempts.count(wished.key)
-        return decide(wished.wish, attempt, wished.seed)
+        attempt = counted if wished.attempt is None else wished.attempt
+        return draw(wished.wish, attempt, wished.seed)
 
-    def _read(self, exchange: Exchange, given: Mapping[str, str], call: Call) -> FaultHeaders:
+    def _read(self, exchange: Exchange, given: Mapping[str, str], ask: Ask) -> FaultHeaders:
         if not exchange.state.settings.fault_headers:
             raise invalid_header(
                 next(iter(given)),
@@ -153,7 +148,7 @@ class FaultInjector:
         if found := header_contradiction(headers):
             raise invalid_header(*found)
         kind = kind_of(headers)
-        if not fits(kind, call):
+        if not kind.fits(stream=ask.stream, says_failed=ask.says_failed):
             having = "this API" if kind.says_failed else "a whole answer"
             raise invalid_header(KIND, f"expected a kind that {having} has, but got {kind.name}")
         return headers
@@ -213,14 +208,13 @@ class FaultInjector:
 
 
 def _failure(exchange: Exchange, fault: Fault, ask: Ask) -> Failure:
-    call = _call(exchange, ask)
     error = error_body(
         fault.status,
-        model=call.model,
-        api_key=call.api_key,
+        model=ask.model,
+        api_key=key_of(exchange.header(b"authorization")),
         retry_after_ms=fault.retry_after_ms,
         code=fault.code,
-        path=call.path,
+        path=exchange.path,
     )
     if fault.message is not None:
         error.message = fault.message
@@ -236,50 +230,6 @@ def _connection(exchange: Exchange, name: str = KIND) -> Connection:
         raise invalid_header(
             name, f"expected a kind that leaves the connection alone, as {error}, but got one"
         ) from None
-
-
-def _call(exchange: Exchange, ask: Ask) -> Call:
-    """Return what decides of a request."""
-    return Call(
-        model=ask.model,
-        path=exchange.path,
-        stream=ask.stream,
-        user=ask.user,
-        api_key=key_of(exchange.header(b"authorization")),
-        seed=ask.seed,
-        says_failed=ask.says_failed,
-    )
-
-
-def _attempts_told(exchange: Exchange, key: str | None) -> int | None:
-    """Return how many attempts came before this one; None if they are to be counted by `key`.
-
-    Raises:
-        APIError: The client tells no number, or tells nothing and there is no key.
-    """
-    for name, first in ((_RETRIES, 0), (_ATTEMPTS, 1)):
-        if (value := exchange.header(name.encode())) is not None:
-            return _number(name, value, first) - first
-    if key is None:
-        raise invalid_header(
-            "X-FAULT-ATTEMPTS",
-            f"expected {_RETRIES} (which OpenAI's SDKs send), {_ATTEMPTS} or X-FAULT-KEY "
-            "beside it, but got none of them",
-        )
-    return None
-
-
-def _number(name: str, value: str, least: int) -> int:
-    """Read the number that a header has.
-
-    Raises:
-        APIError: It is none, or less than `least`.
-    """
-    if not value.isascii() or not value.isdecimal() or len(value) > 9 or int(value) < least:
-        raise invalid_header(
-            name, f"expected a whole number of at least {least}, but got '{value[:64]}'"
-        )
-    return int(value)
 
 
 def _headers(exchange: Exchange, fault: Fault) -> RawHeaders:

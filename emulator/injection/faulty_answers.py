@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from emulator.answers.answer import Answer
 from emulator.contract.errors import ErrorBody
-from emulator.faults.deciding import Fault
+from emulator.faults.fault import Fault
 from emulator.faults.kinds import split_events
 from emulator.serving.event_stream import EventStream, stream_of
 from emulator.serving.generation import Generation

@@ -9,7 +9,12 @@ from emulator.contract.errors import APIError, ErrorBody
 from emulator.engine.prompts import engine_prompts
 from emulator.reading.bodies import named_model
 from emulator.reading.encodings import decoded, too_large
-from emulator.reading.reader import BodyOfTexts, Reader, Ready
+from emulator.reading.judging import HELPER_S
+from emulator.reading.reader import BodyOfTexts, Reader, Ready, Ruling
+from emulator.rules.deciding import Decision
+from emulator.rules.globs import OverBudgetError
+from emulator.rules.scripting import ScriptError
+from emulator.rules.subject import Seen
 from emulator.state import State
 
 
@@ -22,6 +27,8 @@ class HelperOrder(NamedTuple):
         counts: Whether the prompt's tokens are wanted even if no usage tells them.
         only_counts: Whether nothing but the prompt's tokens is wanted.
         encoding: How the body is encoded, None for plain JSON.
+        seen: What rules look at beside the body.
+        decision: What rules decide, if that is known already.
     """
 
     path: str
@@ -29,6 +36,13 @@ class HelperOrder(NamedTuple):
     counts: bool = False
     only_counts: bool = False
     encoding: str | None = None
+    seen: Seen | None = None
+    decision: Decision | None = None
+
+    @property
+    def ruling(self) -> Ruling:
+        """What rules need beside the body."""
+        return Ruling(self.seen, self.decision, HELPER_S)
 
 
 class Works(Protocol):
@@ -47,16 +61,23 @@ class Works(Protocol):
 
 
 class Refused(NamedTuple):
-    """An `APIError` on its way to the worker, and the model that it was for."""
+    """An `APIError` on its way to the worker, and the model that it was for.
+
+    ``rule`` and ``why`` are those of a `ScriptError`.
+    """
 
     status: int
     body: ErrorBody
     headers: Mapping[str, str]
     model: str
+    rule: str = ""
+    why: str = ""
 
     def error(self) -> APIError:
         """Return the error."""
         body = self.body
+        if self.rule:
+            return ScriptError(self.rule, self.why)
         return APIError(
             body.message,
             param=body.param,
@@ -90,8 +111,14 @@ class HelperWork:
             if order.encoding is not None:
                 body = self._decoded(body, order.encoding)
             yield from self._apis[order.path].work(self.reader, order, self._state, body)
+        except ScriptError as error:
+            model = named_model(body)
+            yield Refused(error.status, error.body, {}, model, error.rule, error.why), b""
         except APIError as error:
             yield Refused(error.status, error.body, error.headers, named_model(body)), b""
+        except OverBudgetError:
+            slow = too_slow_rules()
+            yield Refused(slow.status, slow.body, slow.headers, named_model(body)), b""
 
     def _decoded(self, body: bytearray, encoding: str) -> bytearray:
         most = int(self._state.settings.max_body_mb * 1_000_000)
@@ -113,12 +140,12 @@ def texts(
     Raises:
         APIError: It is refused.
     """
-    read = reader.read(api, order.given, body, state)
+    read = reader.read(api, order.given, body, state, order.ruling)
     prompt = read.prompt
     if order.only_counts:
         yield prompt.count(), b""
         return
-    wants_count = order.counts or read.ask.wants_usage
+    wants_count = order.decision is None and (order.counts or read.ask.wants_usage)
     ready = reader.compose(read)
     del read
     if state.engine is not None and ready.asked.has_no_timing:
@@ -128,6 +155,15 @@ def texts(
     yield ready, parts
     del ready, parts
     yield prompt.count() if wants_count else 0, b""
+
+
+def too_slow_rules() -> APIError:
+    """Refuse a request that rules take too long for."""
+    return APIError(
+        f"This server's rules take more than {HELPER_S:g} s to match this request, or to answer "
+        "it. Expected a shorter request, or simpler rules.",
+        code="rules_too_slow",
+    )
 
 
 def _pack(ready: Ready) -> None:

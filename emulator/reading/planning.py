@@ -24,15 +24,25 @@ def plan_generation(ask: Ask, headers: EmulationHeaders, settings: Settings) -> 
     ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
     itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
     limit = ask.token_limit
+    script = ask.script if ask.script is not None and ask.script.parts else None
     reasoning = headers.reasoning_length
-    if reasoning is None:
+    thoughts = 0 if script is None else len(script.reasoning)
+    if thoughts:
+        reasoning = thoughts
+    elif reasoning is None:
         reasoning = settings.reasoning_lengths.get(ask.effort or "", 0)
     if limit is not None:
         reasoning = min(reasoning, limit)
-    shown = settings.reasoning_content and ask.can_show_reasoning
+    shown = (settings.reasoning_content or bool(thoughts)) and ask.can_show_reasoning
     length = _output_length(ask, headers, settings)
+    if script is not None:
+        length = script.visible_tokens
     visible_limit = None if limit is None else limit - reasoning
     tokens = length if visible_limit is None else min(length, visible_limit)
+    if script is not None:
+        most = settings.max_output_length
+        reasoning = min(reasoning, most)
+        tokens = min(tokens, headers.output_length or most, most - reasoning)
     if reasoning + tokens > settings.max_output_length:
         source = ask.names.effort if headers.reasoning_length is None else "X-REASONING-LENGTH"
         raise _too_long(source, reasoning + tokens, settings)

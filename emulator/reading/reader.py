@@ -4,16 +4,18 @@ Nothing here waits, or knows a connection or the clock. A worker does it itself 
 a helper for the others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast
+from math import inf
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
 from emulator.answers.corpora import Corpora, TextKind
 from emulator.answers.logprobs import ScoredPrompts
+from emulator.answers.script import Told
 from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.bounds import MAX_PROMPT_IDS_TOLD
 from emulator.contract.error_words import placed
@@ -21,11 +23,17 @@ from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
 from emulator.emulation.opening import Opening
 from emulator.engine.prompts import EnginePrompt, engine_prompts
+from emulator.helpers.pool import close
+from emulator.helpers.spool import Spool
 from emulator.reading.bodies import AnyRequest, parse_any_body
 from emulator.reading.counting import PromptCount
+from emulator.reading.judging import WORKER_S, WORKER_WORK, Judged
 from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
 from emulator.rendering.token_ids import ids_json
+from emulator.rules.deciding import NOTHING, Decision, Undecided
+from emulator.rules.globs import Budget
+from emulator.rules.subject import Conversation, Seen
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
@@ -33,6 +41,24 @@ from emulator.timing.plan import GenerationPlan
 MakeRenderer = Callable[[Header], Renderer]
 NOT_COUNTED = PromptCount(known=0)
 NO_TEXT = 0  # the id that is told for what takes tokens and has no text: functions, pictures
+
+
+class Ruling(NamedTuple):
+    """What rules need of a request beside its body.
+
+    Args:
+        seen: What they look at.
+        decision: What they decide, if that is known already.
+        seconds: The time that they may take, beyond which a helper has to do it.
+    """
+
+    seen: Seen | None = None
+    decision: Decision | None = None
+    seconds: float = WORKER_S
+
+    def budget(self) -> Budget:
+        """Begin to count the time."""
+        return Budget(self.seconds, WORKER_WORK if self.seconds <= WORKER_S else inf)
 
 
 class PromptSource(Protocol):
@@ -89,6 +115,9 @@ class BodyOfTexts(Protocol):
             APIError: The API refuses it; a `lenient` one lets pass what other servers do.
         """
 
+    def conversation(self, request: Any) -> Conversation:  # noqa: ANN401 - of type `body`
+        """Return a request in the words of rules."""
+
 
 @dataclass(slots=True)
 class Read:
@@ -102,6 +131,10 @@ class Read:
     renderer: MakeRenderer
     text: TextKind
     scores: Scores | None = None
+    judged: Judged | None = None
+    decision: Decision = NOTHING
+    undecided: Undecided | None = None
+    told: Told | None = None
 
     @property
     def is_quick(self) -> bool:
@@ -109,6 +142,10 @@ class Read:
         if self.scores is not None and not self.scores.is_quick:
             return False
         return is_quick(self.ask, self.plan, self.asked.emulation.tool_calls)
+
+
+async def _never(_: Decision) -> "Ready":
+    raise RuntimeError("nothing of this request is undecided")
 
 
 @dataclass(slots=True)
@@ -126,6 +163,11 @@ class Ready:
         prompts: The prompts as an engine sees them; None where they are not made yet.
         ids: Makes the token ids for them.
         count: The count of the prompt's tokens; the worker sets it.
+        told: What a rule tells of the answer in place of what is true.
+        decision: What rules decide.
+        undecided: What is known for another decision, if rules have to be counted first.
+        again: Reads the request again by that decision; the worker sets it.
+        held: The body, if that is needed for it.
         parts: What of the answer is large and made already; it travels apart, as bytes.
     """
 
@@ -140,6 +182,17 @@ class Ready:
     ids: Callable[[], Sequence[Sequence[int]]] | None = None
     count: PromptCount = NOT_COUNTED
     parts: Sequence[bytes | bytearray] = ()
+    told: Told | None = None
+    decision: Decision = NOTHING
+    undecided: Undecided | None = None
+    again: "Again" = _never
+    held: bytes | bytearray | Spool = b""
+
+    def give_up(self) -> None:
+        """Let go of the body, and give up a count that is under way."""
+        self.count.cancel()
+        close(self.held)
+        self.held = b""
 
     @property
     def token_limit(self) -> int | None:
@@ -150,6 +203,10 @@ class Ready:
     def planned_tokens(self) -> int:
         """The planned tokens of all choices, which limits charge beside the prompt's."""
         return (self.plan.reasoning_tokens + self.plan.output_tokens) * self.ask.choices
+
+
+Again: TypeAlias = Callable[[Decision], Awaitable[Ready]]
+"""Reads a request again, as rules that were counted have decided it."""
 
 
 class Reader:
@@ -173,7 +230,12 @@ class Reader:
         return request
 
     def read(
-        self, api: BodyOfTexts, given: Mapping[str, str], body: bytes | bytearray, state: State
+        self,
+        api: BodyOfTexts,
+        given: Mapping[str, str],
+        body: bytes | bytearray,
+        state: State,
+        ruling: Ruling | None = None,
     ) -> Read:
         """Read a request for texts, and plan its answers.
 
@@ -182,21 +244,39 @@ class Reader:
             given: Its X-* headers.
             body: Its body.
             state: The snapshot that answers it.
+            ruling: What rules look at beside these, and the time that they may take.
 
         Raises:
             APIError: It is refused.
+            OverBudgetError: Rules take too long.
         """
         settings = state.settings
         request = self.parse(body, api.body, settings)
-        asked = read_asked(given, request, state.profiles)
-        ask, prompt, renderer, scores = api.read(request, lenient=settings.lenient)
-        try:
-            plan = plan_generation(ask, asked.emulation, settings)
-            opening = Opening.of(asked.emulation, settings)
-        except APIError as error:
-            raise placed(error, asked.places) from None
-        text = asked.emulation.text or settings.text
-        return Read(ask, asked, plan, opening, prompt, renderer, text, scores)
+        asked = read_asked(given, request)
+        reading = api.read(request, lenient=settings.lenient)
+        if state.rules is None and not asked.emulation.emulation_strict:
+            return _planned(reading, asked, settings)
+        ruling = ruling or Ruling()
+        talk, decision = api.conversation(request), ruling.decision
+        judged = Judged(state.rules, ruling.seen, reading.ask, asked, talk, settings)
+        undecided, budget = None, ruling.budget()
+        if decision is None:
+            decision, undecided = judged.judge(budget)
+        decided = _decided(reading, judged, decision, settings, budget)
+        decided.undecided = undecided
+        return decided
+
+    def decide(self, read: Read, decision: Decision, settings: Settings, budget: Budget) -> Read:
+        """Return a request as rules decide it.
+
+        Raises:
+            APIError: It is refused.
+            OverBudgetError: It takes too long.
+        """
+        if read.judged is None:
+            raise ValueError("no rules were there when this request was read")
+        reading = Reading(read.ask, read.prompt, read.renderer, read.scores)
+        return _decided(reading, read.judged, decision, settings, budget)
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -205,9 +285,8 @@ class Reader:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
         ask, asked = read.ask, read.asked.emulation
-        texts = self.corpora.of(read.text, ask.model)
+        texts, material = self.corpora.of(read.text, ask.model), read.prompt.texts
         scored = None if read.scores is None else read.scores.make()
-        material = read.prompt.texts
         composer = Composer(ask, read.plan, texts, material, asked, scored=scored)
         try:
             answers = composer.compose()
@@ -225,7 +304,44 @@ class Reader:
             read.opening,
             composer.note,
             parts=() if scored is None else scored.parts,
+            told=read.told,
+            decision=read.decision,
+            undecided=read.undecided,
         )
+
+
+def _planned(reading: Reading, asked: Asked, settings: Settings) -> Read:
+    """Return a request with the plan of its answers.
+
+    Raises:
+        APIError: It is refused.
+    """
+    ask, prompt, renderer, scores = reading
+    try:
+        plan = plan_generation(ask, asked.emulation, settings)
+        opening = Opening.of(asked.emulation, settings)
+    except APIError as error:
+        raise placed(error, asked.places) from None
+    text = asked.emulation.text or settings.text
+    return Read(ask, asked, plan, opening, prompt, renderer, text, scores)
+
+
+def _decided(
+    reading: Reading, judged: Judged, decision: Decision, settings: Settings, budget: Budget
+) -> Read:
+    """Return a request as rules decide it, with the plan of its answers.
+
+    Raises:
+        APIError: It is refused.
+        OverBudgetError: Rules take too long.
+    """
+    ask, asked = reading.ask, judged.asked(decision)
+    script, told = judged.script(decision, budget)
+    if script is not ask.script:
+        reading = reading._replace(ask=replace(ask, script=script))
+    read = _planned(reading, asked, settings)
+    read.judged, read.decision, read.told = judged, decision, told
+    return read
 
 
 def _telling_ids(read: Read) -> MakeRenderer:

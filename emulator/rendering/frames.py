@@ -6,6 +6,19 @@ from json.encoder import encode_basestring as quoted
 from emulator.answers.answer import Answer
 from emulator.rendering.renderer import SLOT, Renderer
 
+# Some clients take these for the end of a line.
+_LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
+
+
+def escaped(text: str) -> str:
+    r"""Return a text as it stands in JSON between its quotation marks, and in one line.
+
+    >>> escaped('"1"')
+    '\\"1\\"'
+    """
+    content = quoted(text)[1:-1]
+    return content if content.isascii() else content.translate(_LINE_ENDS)
+
 
 class TokenEvent:
     """The event of one token of a segment, made ready for text and log probabilities.
@@ -20,10 +33,10 @@ class TokenEvent:
 
     def render(self, text: str, logprobs: str | None = None) -> str:
         """Return the event with `text`, which need not be escaped, and `logprobs` as JSON."""
-        escaped = quoted(text)[1:-1]
+        content = escaped(text)
         if logprobs is None:
-            return f"{self.head}{escaped}{self.tail}"
-        return f'{self.head}{escaped}{self._middle}"logprobs":{logprobs}{self._end}'
+            return f"{self.head}{content}{self.tail}"
+        return f'{self.head}{content}{self._middle}"logprobs":{logprobs}{self._end}'
 
 
 class Frame:

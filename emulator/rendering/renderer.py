@@ -25,6 +25,7 @@ class Header:
     created: int
     model: str
     system_fingerprint: str
+    service_tier: str = "default"
 
 
 CountUsage: TypeAlias = Callable[[int], str]

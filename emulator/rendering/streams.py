@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from emulator.answers.answer import Answer, Segment
-from emulator.rendering.frames import TokenEvent
+from emulator.rendering.frames import TokenEvent, escaped
 from emulator.rendering.renderer import NO_USAGE, CountUsage, Renderer
 from emulator.rendering.token_ids import with_token_ids
 
@@ -44,6 +44,7 @@ class PlainStream:
     def __init__(self, renderer: Renderer, answer: Answer, tokens_per_event: int) -> None:
         segment = answer.segments[0]
         tokens, self.tokens_per_event = segment.tokens, tokens_per_event
+        self._escapes = segment.is_json
         self._tokens = tokens
         self._texts = self._all_texts = (
             tokens
@@ -74,7 +75,7 @@ class PlainStream:
         """Return the events from `first` to before `upto`."""
         if not first:
             return self._preamble + self._joined(0, upto)
-        if upto - first == 1:
+        if upto - first == 1 and not self._escapes:
             return f"{self._head}{self._texts[first]}{self._tail}"
         return self._joined(first, upto)
 
@@ -84,10 +85,15 @@ class PlainStream:
             return [self.render(0, 1, None).encode()]
         head, tail = self._head, self._tail
         texts = self._texts[first : first + EVENTS_AHEAD]
+        if self._escapes:
+            return [f"{head}{escaped(text)}{tail}".encode() for text in texts]
         return [f"{head}{text}{tail}".encode() for text in texts]
 
     def _joined(self, first: int, upto: int) -> str:
-        return f"{self._head}{self._between.join(self._texts[first:upto])}{self._tail}"
+        texts = self._texts[first:upto]
+        if self._escapes:
+            texts = list(map(escaped, texts))
+        return f"{self._head}{self._between.join(texts)}{self._tail}"
 
     def departing(self, _: int, __: int) -> None:
         """Hold nothing back."""
@@ -176,7 +182,7 @@ def stream_events(
     count_usage: CountUsage | None = None,
 ) -> PlainStream | MixedStream:
     """Return what renders the events of some answers."""
-    if len(answers) == 1 and answers[0].is_plain and count_usage is None:
+    if len(answers) == 1 and answers[0].is_steady and count_usage is None:
         return PlainStream(renderer, answers[0], tokens_per_event)
     return MixedStream(renderer, answers, tokens_per_event, count_usage)
 
@@ -221,6 +227,8 @@ class _Cursor:
             events.append(self._counted(self._batch(slot)))
         if slot >= self._last_slot and not self._ended:
             self._ended = True
+            for segment in self._segments:  # of no tokens
+                self._segment = self._enter(segment)
             finish = self._take_preamble() + self._renderer.finish(self._answer)
             events.append(self._counted(finish))
         return "".join(events)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from emulator.answers.answer import Answer
@@ -49,6 +49,7 @@ class Generation:
         note: More for the log line.
         times: The due times as an engine makes them, if one does.
         opening: How the stream begins, if not at once.
+        told_usage: Figures of the usage that a rule tells in place of the true ones.
         lead: What of a stream leaves right before its first token, in parts, if it is large.
         is_large: Whether a whole answer is large, however short its texts are.
         fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
@@ -68,6 +69,7 @@ class Generation:
     note: str = ""
     times: TokenTimes | None = None
     opening: Opening | None = None
+    told_usage: Mapping[str, int] | None = None
     lead: Sequence[bytes | memoryview] = ()
     is_large: bool = False
     fault: str = ""
@@ -101,12 +103,13 @@ class Generation:
             APIError: It cannot be counted.
         """
         count = self.count
-        return Usage.of(
+        usage = Usage.of(
             prompt=await count.tokens() if count.known is None else count.known,
             visible=self.visible_tokens,
             hidden=self.plan.reasoning_tokens * len(self.answers),
             cached=self._cached(),
         )
+        return usage if self.told_usage is None else usage.told(self.told_usage)
 
     def usage_so_far(self, tokens: int) -> str:
         """Return as JSON the usage after so many tokens of one choice; the prompt is counted."""

@@ -23,6 +23,7 @@ EXPOSED = (
     "retry-after-ms",
     "x-should-retry",
     "x-fault-injected",
+    "x-emulation-rules",
 )
 MAX_AGE_S = 7_200  # browsers remember a preflight's answer no longer
 

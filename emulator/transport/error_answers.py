@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from emulator.contract.absent import absent_endpoint
 from emulator.contract.error_words import placed, server_error
 from emulator.contract.errors import APIError
+from emulator.rules.scripting import ScriptError
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST, Reply, whole_reply
 
@@ -63,6 +64,8 @@ def error_reply(exchange: Exchange, error: Exception) -> Reply:
     if isinstance(error, ClientDisconnect):
         exchange.status = CLIENT_CLOSED_REQUEST
         return Reply(CLIENT_CLOSED_REQUEST, [])
+    if isinstance(error, ScriptError):
+        logger.error("the rule %r failed: %s", error.rule, error.why)
     is_known = isinstance(error, APIError | HTTPException)
     if not is_known:
         logger.error("a request failed", exc_info=error)

@@ -1,7 +1,7 @@
 """One request on its way, and what is known of it by now."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -39,6 +39,7 @@ class Exchange:
         size: The bytes of the body.
         arrival_s: When the last part of the body came, where it came in parts.
         limit_lines: The x-ratelimit-* headers, as ready lines.
+        rules: The names of the rules that decided something.
         status: The status that the client got; 499 if it went away before its end.
         code: The error's code or type, if there is one.
         left_s: When an answer that is not streamed left, on ``time.monotonic()``.
@@ -56,6 +57,7 @@ class Exchange:
     size: int = 0
     arrival_s: float = 0.0
     limit_lines: bytes = b""
+    rules: Sequence[str] = ()
     status: int = 0
     code: str = ""
     left_s: float = 0.0

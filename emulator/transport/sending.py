@@ -26,10 +26,13 @@ _OPENAI_LINES = (
 
 def openai_lines(exchange: Exchange) -> bytes:
     """Return the headers that OpenAI adds to every answer, as ready lines."""
+    more = exchange.limit_lines
+    if exchange.rules and exchange.state.settings.rules_header:
+        more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
     return _OPENAI_LINES % (
         random.getrandbits(128),
         (monotonic() - exchange.start_s) * 1000,
-        exchange.limit_lines,
+        more,
     )
 
 

@@ -8,7 +8,7 @@ import jsonschema
 import openai
 import pytest
 
-from emulator.answers.prompted import MAX_SEARCHED, schema_in_texts
+from emulator.answers.instances import MAX_SEARCHED, schema_in_texts
 from emulator.apis.chat.asking import schema_texts
 from schemas import ChatCompletionRequest, JsonObjectFormat, Message
 from tests.support.reference import cpu_s, least

@@ -4,7 +4,7 @@
     tests/clients/run --prepare [part ...]
 
 The parts are those of parts.py; without a name all are tried, or are only installed and built, two
-at a time. The server needs the profiles of profiles.yaml. Each environment is installed once for
+at a time. The server needs the rules of rules.yaml. Each environment is installed once for
 each list of versions, into CLIENTS_HOME or ~/.cache/openai-emulator-clients. Checks that
 pending.txt names must fail: they wait for the server. Ends with 1 if anything is not as it should
 be, else with 77 if a part could not be installed, or was asked for by name and lacks its toolchain.

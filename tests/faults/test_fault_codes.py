@@ -1,7 +1,6 @@
 """OpenAI's errors by their code: X-FAULT-CODE and X-FAULT-MESSAGE."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,9 +9,10 @@ import pytest
 
 from emulator.faults.asking import MAX_MESSAGE_LENGTH
 from emulator.faults.codes import CODES
-from emulator.faults.deciding import decide
-from emulator.faults.rules import read_rules
+from emulator.faults.fault import draw
 from emulator.faults.statuses import error_body
+from emulator.rules.reading import RulesError, check_rules
+from emulator.settings import Settings
 from tests.support.cut_wire import CHAT, ENDPOINTS, RESPONSES, WHOLE_ENDPOINTS, Endpoint, exchange
 from tests.support.sdk import complete
 from tests.support.server import Server
@@ -129,14 +129,16 @@ def test_the_body_asks_too(http: httpx.Client) -> None:
     assert answer.json()["error"]["param"] == "emulation.fault_code"
 
 
-def test_rules_ask_too(tmp_path: Path) -> None:
+def test_rules_ask_too() -> None:
     """A rule takes a code and a message."""
-    file = tmp_path / "faults.yaml"
-    file.write_text("- {code: insufficient_quota, message: spent}\n- {kind: error, code: x}\n")
-    with pytest.raises(Exception, match=r"line 2: code: expected one of rate_limit_exceeded"):
-        read_rules(file)
-    file.write_text("- {code: insufficient_quota, message: spent}\n")
-    fault = decide(read_rules(file)[0], 0, None)
+    with pytest.raises(RulesError, match=r"fault\.code .*: expected one of rate_limit_exceeded"):
+        check_rules([{"fault": {"kind": "error", "code": "x"}}], Settings(), {})
+    rules = check_rules(
+        [{"fault": {"code": "insufficient_quota", "message": "spent"}}], Settings(), {}
+    )
+    wish = rules.rules[0].fault
+    assert wish is not None
+    fault = draw(wish, 0, None)
     assert fault is not None
     assert (fault.kind.name, fault.status) == ("status", 429)
     assert (fault.code, fault.message) == ("insufficient_quota", "spent")

@@ -1,4 +1,4 @@
-"""The pages about clients held against the code: the body's object, profiles, refusals, recipes."""
+"""The pages about clients held against the code: the body's object, refusals, recipes."""
 
 import json
 import re
@@ -13,8 +13,6 @@ from emulator.emulation.header_fields import (
     body_headers,
     check_headers,
 )
-from emulator.emulation.profiles import read_profiles
-from emulator.settings import Settings
 from tests.apis.completions.test_completions import REFUSED as LEGACY
 from tests.apis.test_refusals import REFUSED, RESPONSES
 from tests.support.documents import names, page, table
@@ -44,16 +42,6 @@ def test_objects_of_the_pages_are_taken(name: str) -> None:
     assert objects
     for one in objects:
         assert check_headers(body_headers(one)).model_fields_set
-
-
-def test_profiles_of_the_page_are_read(tmp_path: Path) -> None:
-    """The page's profiles are such, and a mini model gets those of its own line."""
-    (example,) = page("docs/emulation.md").blocks("yaml")
-    file = tmp_path / "profiles.yaml"
-    file.write_text(example)
-    profiles = read_profiles(file, Settings(), {})
-    ttfts = [profiles.of(model)["X-TTFT-MS"] for model in ("gpt-4o-mini-x", "gpt-4o", "o3")]
-    assert ttfts == ["120", "400", "250"]
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ TIMEOUT_S = 1500  # the first time everything is downloaded and built, maybe bes
 
 @pytest.fixture(scope="module")
 def server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - it starts one
-    """Yield a quick server with the profiles that clients without header fields need."""
-    profiles = ("--arg", f"profiles={FOLDER / 'profiles.yaml'}")
+    """Yield a quick server with the rules that clients without header fields need."""
+    rules = ("--arg", f"rules={FOLDER / 'rules.yaml'}")
     quick = ("--arg", "ttft_ms=5", "--arg", "itl_ms=1", "--arg", "workers=1")
-    with running_server(*quick, *profiles) as started:
+    with running_server(*quick, *rules) as started:
         yield started
 
 

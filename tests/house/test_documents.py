@@ -36,7 +36,6 @@ from emulator.faults.asking import (
 )
 from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS
-from emulator.faults.rules import read_rules
 from emulator.settings import Settings
 from loadtest.options import Options, add_options, flag
 from schemas import (
@@ -381,6 +380,7 @@ def test_table_of_headers_is_the_codes() -> None:
         expected = {
             "X-REASONING-LENGTH": "0, or by `reasoning_effort`",
             "X-OPTIONAL": "fill, omit in calls that are not strict",
+            "X-EMULATION-STRICT": "by the setting `unmatched`",
         }
         assert default == expected.get(name, default_of(name)), name
 
@@ -440,14 +440,6 @@ def test_table_of_codes_is_the_codes() -> None:
         [f"`{name}`", str(c.status), f"`{c.type}`", "if asked for" if c.waits else "never"]
         for name, c in CODES.items()
     ]
-
-
-def test_rules_of_the_page_are_read(tmp_path: Path) -> None:
-    """The page's file of rules is one."""
-    (example,) = page("docs/failures.md").blocks("yaml")
-    file = tmp_path / "faults.yaml"
-    file.write_text(example)
-    assert [rule.kind_name for rule in read_rules(file)] == ["error", "status"]
 
 
 # --------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ ROOMS = (
     "emulator.faults",
     "emulator.emulation",
     "emulator.answers",
+    "emulator.rules",
     "emulator.rendering",
     "emulator.state",
     "emulator.transport",

@@ -1,20 +1,14 @@
-"""What headers say where they do not reach: in a body, and in a file of profiles."""
+"""What headers say where they do not reach: in a body, and in a file of rules."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from conftest import PROFILES
 from emulator.emulation.header_fields import HEADERS_BY_FIELD, _ours, given_headers
-from emulator.emulation.profiles import read_profiles
-from emulator.settings import ConfigError, Settings
 from schemas import EmulationHeaders
-from tests.serving.test_settings import failed_start
-from tests.support.reference import cpu_s, here_s, least
 from tests.support.sdk import complete, text_of
 from tests.support.server import PLAIN, Server
 from tests.support.simulated.client import Simulated
@@ -245,8 +239,8 @@ def test_other_models_have_the_settings(lenient_server: Server) -> None:
     assert len(stream(lenient_server.address, model="gpt-4").content) == 20
 
 
-def test_header_and_body_win_over_the_profile(lenient_server: Server) -> None:
-    """Headers and body count before the profile, field by field."""
+def test_header_and_body_win_over_the_rule(lenient_server: Server) -> None:
+    """Headers and body count before the rule, field by field."""
     answer = stream(
         lenient_server.address,
         {"X-OUTPUT-LENGTH": "2"},
@@ -257,8 +251,8 @@ def test_header_and_body_win_over_the_profile(lenient_server: Server) -> None:
     assert answer.report["ttft_ms"]["asked"] == 10
 
 
-def test_profile_sets_all_that_headers_set(lenient_server: Server) -> None:
-    """Reasoning and the report come from a profile too."""
+def test_rule_sets_all_that_headers_set(lenient_server: Server) -> None:
+    """Reasoning and the report come from a rule too."""
     answer = stream(
         lenient_server.address, model="a-talker", stream_options={"include_usage": True}
     )
@@ -267,14 +261,14 @@ def test_profile_sets_all_that_headers_set(lenient_server: Server) -> None:
     assert answer.report["ttft_ms"]["asked"] == 102
 
 
-def test_profile_is_named_in_errors(lenient_server: Server) -> None:
-    """An error that comes of a profile's field names it."""
+def test_rule_is_named_in_errors(lenient_server: Server) -> None:
+    """An error that comes of a rule's field names both."""
     response = PLAIN.post(
         lenient_server.url + CHAT_PATH,
         json=chat(model="a-talker"),
         headers={"X-OUTPUT-LENGTH": "301"},
     )
-    assert response.json()["error"]["param"] == "profile.reasoning_length"
+    assert response.json()["error"]["param"] == "rules.talker.reasoning_length"
 
 
 def test_ignore_eos_for_every_request(lenient_server: Server) -> None:
@@ -288,97 +282,6 @@ def test_ignore_eos_for_every_request(lenient_server: Server) -> None:
         )
     ]
     assert lengths == [30, 20, 4]
-
-
-def read(tmp_path: Path, text: str) -> Any:  # noqa: ANN401
-    """Return the profiles of a file with this text."""
-    path = tmp_path / "p.yaml"
-    path.write_text(text)
-    return read_profiles(path, Settings(), {})
-
-
-def test_remembered_models_are_bounded(tmp_path: Path) -> None:
-    """However many models are asked for, and however long their names, memory is bounded."""
-    profiles = read(tmp_path, PROFILES)
-    for number in range(3000):
-        profiles.of(f"slow-{number}")
-        profiles.of(f"slow-{number}{'x' * 200}")
-    assert profiles.cached == 1024
-    assert profiles.of("slow-" + "x" * 10_000)["X-TTFT-MS"] == "300"
-
-
-def test_a_thousand_profiles_are_found_quickly(tmp_path: Path) -> None:
-    """A model seen before costs no search through the file."""
-    profiles = read(tmp_path, "\n".join(f"- model: a*b*{i}" for i in range(1000)))
-    profiles.of("gpt-4")
-
-    def find_often() -> None:
-        for _ in range(1000):
-            profiles.of("gpt-4")
-
-    most_s = here_s(0.05)
-    assert least(lambda: cpu_s(find_often), below=most_s) < most_s
-
-
-BAD_FILES = {
-    "yaml": ("- model: a\n  ttft_ms: [", "line 2", "expected"),
-    "no list": ("model: a", "line 1", "expected a list, but got fields with values"),
-    "empty": ("", "line 1", "expected a list, but got nothing"),
-    "no model": ("- ttft_ms: 5", "line 1", "model: it is missing"),
-    "model": ("- model: [a]", "line 1", "model: Input should be a valid string"),
-    "no fields": ("- model: a\n- b", "line 2", "expected fields with values"),
-    "unknown": (
-        "- model: a\n\n  ttft: 5",
-        "line 3",
-        "ttft: there is no such field; did you mean ttft_ms? There are model, ",
-    ),
-    "twice": ("- model: a\n  itl_ms: 5\n  itl_ms: 6", "line 3", "itl_ms: it is there twice"),
-    "value": ("- model: a\n  itl_ms: soon", "line 2", "itl_ms: expected a number of"),
-    "range": ("- model: a\n  itl_ms: -1", "line 2", "from 0 to 60000, but got '-1'"),
-    "null": ("- model: a\n  itl_ms:", "line 2", "expected one of a number"),
-    "list": ("- model: a\n  itl_ms: [5]", "line 2", "expected one of a number"),
-    "jitter": ("- model: a\n  itl_jitter: x", "line 2", "itl_jitter: expected 'normal"),
-    "trace": ("- model: a\n  itl_jitter: trace:x", "line 2", "expected a trace of this server"),
-    "length": (
-        "- model: b\n- model: a\n  output_length: 131072\n  reasoning_length: 1",
-        "line 2",
-        "expected at most 131072 tokens, but got 131073",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_FILES)
-def test_bad_profiles_are_refused(tmp_path: Path, kind: str) -> None:
-    """A bad file is refused with its name, the line and what is wrong there."""
-    text, line, problem = BAD_FILES[kind]
-    with pytest.raises(ConfigError) as caught:
-        read(tmp_path, text)
-    assert str(caught.value).startswith(f"{tmp_path / 'p.yaml'}, {line}: ")
-    assert problem in str(caught.value)
-
-
-def test_too_many_profiles_are_refused(tmp_path: Path) -> None:
-    """A file has a bound."""
-    with pytest.raises(ConfigError, match="line 1001: expected at most 1000 entries, but got 1001"):
-        read(tmp_path, "- model: a\n" * 1001)
-
-
-@pytest.mark.usefixtures("local_only")
-def test_bad_profiles_stop_the_start(tmp_path: Path) -> None:
-    """A bad file ends ``bentoml serve`` with a message that names file and line."""
-    path = tmp_path / "p.yaml"
-    path.write_text("- model: a\n  ttft_ms: -1\n")
-    message = " ".join(failed_start("--arg", f"profiles={path}").split("\n"))
-    assert f"{path}, line 2: ttft_ms: expected a number of" in message
-    assert "Traceback" not in message
-
-
-@pytest.mark.usefixtures("local_only")
-def test_missing_profiles_stop_the_start(tmp_path: Path) -> None:
-    """A file that is not there ends ``bentoml serve`` with a message that names it."""
-    message = " ".join(failed_start("--arg", f"profiles={tmp_path / 'absent'}").split("\n"))
-    assert f"{tmp_path / 'absent'}: No such file" in message
-    assert "Traceback" not in message
 
 
 # --------------------------------------------------------------------------------------

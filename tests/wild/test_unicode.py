@@ -171,18 +171,20 @@ def test_it_can_be_asked_for_in_the_body(http: httpx.Client) -> None:
     )
 
 
-def composed(folder: Path, settings: Json, profiles: str) -> str:
-    """Return the text of an answer by these settings and profiles, made in this process."""
-    file = folder / "profiles.yaml"
-    file.write_text(profiles)
-    state = read_state(Settings(**settings, profiles=file if profiles else None))
+def composed(folder: Path, settings: Json, rules: str) -> str:
+    """Return the text of an answer by these settings and rules, made in this process."""
+    file = folder / "rules.yaml"
+    file.write_text(rules)
+    state = read_state(Settings(**settings, rules=file if rules else None))
     reader, api = Reader(), ChatAPI(TokenGenerator(), "fp_0")
     body = json.dumps(chat()).encode()
     return reader.compose(reader.read(api, {}, body, state)).answers[0].segments[0].text
 
 
 def test_operator_chooses_the_texts(tmp_path: Path) -> None:
-    """A setting decides what no request says, and a profile comes before it."""
+    """A setting decides what no request says, and a rule comes before it."""
     assert composed(tmp_path, {}, "").isascii()
     assert not composed(tmp_path, {"text": "unicode"}, "").isascii()
-    assert composed(tmp_path, {"text": "unicode"}, "- {model: gpt-4, text: english}").isascii()
+    assert composed(
+        tmp_path, {"text": "unicode"}, "- {match: {model: gpt-4}, text: english}"
+    ).isascii()

@@ -45,7 +45,7 @@ class Delta(TypedDict, total=False):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
+    refusal: str | None
     reasoning_content: str
     tool_calls: list[ToolCallDelta]
     function_call: CallDelta
@@ -75,7 +75,7 @@ class ChatCompletion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage
-    service_tier: Literal["default"] = "default"
+    service_tier: str = "default"
     system_fingerprint: str
 
 
@@ -95,7 +95,7 @@ class ChatCompletionChunk(BaseModel):
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
-    service_tier: Literal["default"] = "default"
+    service_tier: str = "default"
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | None = None

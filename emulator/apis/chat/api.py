@@ -6,10 +6,11 @@ from typing import ClassVar
 from emulator.apis.api import TextAPI
 from emulator.apis.chat.asking import chat_ask
 from emulator.apis.chat.events import ChatRenderer
-from emulator.apis.chat.prompt import ChatPrompt
+from emulator.apis.chat.prompt import ChatConversation, ChatPrompt
 from emulator.apis.chat.refusals import refuse_chat
 from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.reading.reader import Reading
+from emulator.rules.subject import Conversation
 
 
 class ChatAPI(TextAPI[ChatCompletionRequest]):
@@ -30,3 +31,7 @@ class ChatAPI(TextAPI[ChatCompletionRequest]):
             refuse_chat(request, prompt.texts)
         renderer = partial(ChatRenderer, include_usage=request.include_usage)
         return Reading(chat_ask(request), prompt, renderer)
+
+    def conversation(self, request: ChatCompletionRequest) -> Conversation:
+        """Return a chat in the words of rules."""
+        return ChatConversation(request)

@@ -46,6 +46,7 @@ class ChatRenderer(ChunkRenderer):
             ],
             usage=usage,
             system_fingerprint=header.system_fingerprint,
+            service_tier=header.service_tier,
         )
         body = with_logprobs(completion.model_dump_json(), self, answers)
         if self._prompt_ids is None:
@@ -72,6 +73,8 @@ class ChatRenderer(ChunkRenderer):
             delta = _call_delta(segment.call, named=False, arguments=SLOT)
         elif segment.reasoning:
             delta = Delta(reasoning_content=SLOT)
+        elif segment.refusal:
+            delta = Delta(refusal=SLOT)
         else:
             delta = Delta(content=SLOT)
         return self._event(answer.index, delta)
@@ -103,6 +106,7 @@ class ChatRenderer(ChunkRenderer):
             created=header.created,
             model=header.model,
             system_fingerprint=header.system_fingerprint,
+            service_tier=header.service_tier,
             choices=choices,
             usage=usage,
         )
@@ -113,7 +117,7 @@ def _plain_whole(header: Header, answer: Answer, usage: Usage) -> bytes:
     """Return a whole answer of one plain text, in a third of the time that a model takes."""
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     return (
-        _whole_frame(header.system_fingerprint)
+        _whole_frame(header.system_fingerprint, header.service_tier)
         .filled(
             header.id,
             str(header.created),
@@ -131,7 +135,7 @@ def _plain_whole(header: Header, answer: Answer, usage: Usage) -> bytes:
 
 
 @cache
-def _whole_frame(system_fingerprint: str) -> Frame:
+def _whole_frame(system_fingerprint: str, service_tier: str) -> Frame:
     numbers = [-1, -2, -3, -4, -5, -6]
     answer = Answer(0, [Segment([SLOT])], "stop", 1)
     completion = ChatCompletion(
@@ -147,18 +151,21 @@ def _whole_frame(system_fingerprint: str) -> Frame:
             completion_tokens_details=CompletionTokensDetails(reasoning_tokens=numbers[5]),
         ),
         system_fingerprint=system_fingerprint,
+        service_tier=service_tier,
     )
     texts = ("<id>", "-1", "<model>", SLOT, "stop")
     return Frame(completion.model_dump_json(), *texts, *map(str, numbers[1:]))
 
 
 def _message(answer: Answer) -> ResponseMessage:
-    content = "".join(s.text for s in answer.segments if not s.call and not s.reasoning)
+    said = [s for s in answer.segments if not s.call and not s.reasoning]
+    refusal = "".join(segment.text for segment in said if segment.refusal)
+    content = "".join(segment.text for segment in said if not segment.refusal)
     calls = [segment for segment in answer.segments if segment.call]
     message: ResponseMessage = {
         "role": "assistant",
-        "content": None if calls else content,
-        "refusal": None,
+        "content": content if content or not (calls or refusal) else None,
+        "refusal": refusal or None,
         "annotations": [],
     }
     if answer.segments[0].reasoning:

@@ -1,24 +1,32 @@
-"""The prompt of a chat: its texts, its token count and its token ids."""
+"""The prompt of a chat: its texts, its token count, its token ids, and what rules see of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from zlib import crc32
 
+from emulator.answers.ask import CallKind
+from emulator.apis.chat.calls import RESULT_ROLES
 from emulator.apis.chat.messages import (
     AssistantMessage,
     FunctionToolCall,
     ImagePart,
+    InstructionMessage,
     Message,
     TextPart,
     ToolMessage,
+    UserMessage,
 )
 from emulator.apis.chat.request import ChatCompletionRequest
+from emulator.apis.chat.tools import FunctionTool
 from emulator.contract.parts import FunctionDefinition, ImageURL, RefusalPart
 from emulator.prompts.counting import (
     count_function_tokens,
     count_image_tokens,
     count_prompt_tokens,
 )
+from emulator.rules import subject
+from emulator.rules.subject import AnswerKind
 from tokenizer import encode, encoding_name
 
 # The ids that begin, part and end a message in ChatML; they follow the vocabulary of an encoding.
@@ -142,3 +150,86 @@ def _image_tokens(model: str, image: ImageURL) -> int:
 
 def _stand_in(content: object) -> int:
     return -1 - (crc32(repr(content).encode()) & 0x7FFFFFFF)
+
+
+# --------------------------------------------------------------------------------------
+# In the words of rules
+# --------------------------------------------------------------------------------------
+
+
+class ChatConversation:
+    """What a chat says so far; Responses are read as chats.
+
+    Args:
+        chat: The chat.
+    """
+
+    answers: AnswerKind = "texts"
+
+    def __init__(self, chat: ChatCompletionRequest) -> None:
+        self._chat = chat
+
+    @cached_property
+    def user(self) -> str:
+        """The last message of the user."""
+        users = (m for m in reversed(self._chat.messages) if isinstance(m, UserMessage))
+        return next((_text(message) for message in users), "")
+
+    @cached_property
+    def system(self) -> str:
+        """The instructions, each on a line of its own."""
+        messages = self._chat.messages
+        return "\n".join(_text(m) for m in messages if isinstance(m, InstructionMessage))
+
+    @cached_property
+    def tool_result(self) -> str | None:
+        """The last result of a tool that came after the user last spoke, if one did."""
+        for message in reversed(self._chat.messages):
+            if message.role in RESULT_ROLES:
+                return _text(message)
+            if isinstance(message, UserMessage):
+                return None
+        return None
+
+    @cached_property
+    def turn(self) -> int:
+        """How many assistant messages came before."""
+        return sum(message.role == "assistant" for message in self._chat.messages)
+
+    @property
+    def messages(self) -> Sequence[subject.Message]:
+        """All messages, each with its role and its text."""
+        return [{"role": m.role, "content": _text(m)} for m in self._chat.messages]
+
+    @cached_property
+    def tools(self) -> Mapping[str, CallKind]:
+        """The tools that are offered, by name."""
+        chat = self._chat
+        offered: dict[str, CallKind] = {}
+        for tool in chat.tools or ():
+            if isinstance(tool, FunctionTool):
+                offered[tool.function.name] = "function"
+            else:
+                offered[tool.custom.name] = "custom"
+        if chat.tools is None:
+            offered = {function.name: "function_call" for function in chat.functions or ()}
+        return offered
+
+    @property
+    def may_call(self) -> bool:
+        """Whether the choice of tools allows a call."""
+        return "none" not in (self._chat.tool_choice, self._chat.function_call)
+
+
+def _text(message: Message) -> str:
+    """Return the texts of a message."""
+    content = message.content
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts: list[str] = []
+    for part in content:
+        if isinstance(part, TextPart):
+            parts.append(part.text)
+        elif isinstance(part, RefusalPart):
+            parts.append(part.refusal)
+    return "\n".join(parts)

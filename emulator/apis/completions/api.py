@@ -16,6 +16,7 @@ from emulator.apis.completions.scored_events import ScoredRenderer
 from emulator.apis.completions.scores import PromptScores
 from emulator.engine.times import TokenTimes
 from emulator.reading.reader import Reading, Ready
+from emulator.rules.subject import Conversation, TextConversation
 from emulator.serving.generation import Generation
 from emulator.transport.exchange import Exchange
 
@@ -58,6 +59,10 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             CompletionRenderer, echoes=echoes(request), include_usage=request.include_usage
         )
         return Reading(ask, prompt, plain)
+
+    def conversation(self, request: CompletionRequest) -> Conversation:
+        """Return the prompts in the words of rules."""
+        return TextConversation([each for each in request.prompt if isinstance(each, str)])
 
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
         if ready.parts:

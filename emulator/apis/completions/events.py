@@ -37,7 +37,7 @@ class CompletionRenderer(ChunkRenderer):
         """Return the whole answer as JSON."""
         choices = [
             CompletionChoice(
-                text=self._echoes[answer.index] + answer.segments[-1].text,
+                text=self._echoes[answer.index] + "".join([s.text for s in answer.segments]),
                 index=answer.index,
                 finish_reason=answer.finish_reason,
             )

@@ -1,17 +1,21 @@
 """POST /v1/embeddings as one object."""
 
 import asyncio
+import base64
 import json
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
+from emulator.answers.script import Told
 from emulator.apis.embeddings.schema import EmbeddingRequest
-from emulator.apis.whole import Made, WholeAPI
+from emulator.apis.whole import Made, Piece, WholeAPI
 from emulator.contract.errors import APIError
 from emulator.embeddings.embedder import Embedder, InputError
 from emulator.embeddings.models import most_dimensions
 from emulator.emulation.asked import Asked
+from emulator.rules.subject import Conversation, TextConversation
 from tokenizer import TokenGenerator, count_tokens
 
 
@@ -26,6 +30,37 @@ class EmbeddingsAPI(WholeAPI[EmbeddingRequest]):
         super().__init__(generator, fingerprint)
         self._embedder = Embedder()
         self._thread = ThreadPoolExecutor(1, "embeddings")
+
+    def conversation(self, request: EmbeddingRequest) -> Conversation:
+        """Return a request in the words of rules."""
+        texts = [each for each in request.inputs if isinstance(each, str)]
+        return TextConversation(texts, answers="vectors")
+
+    def told_items(self, request: EmbeddingRequest, told: Told) -> Sequence[Piece] | None:
+        """Return the vectors that a rule tells; None if it tells none.
+
+        Raises:
+            APIError: The request asks for vectors of another length.
+        """
+        numbers = told.embedding
+        if numbers is None:
+            return None
+        if request.dimensions is not None and request.dimensions != len(numbers):
+            raise APIError(
+                f"Invalid 'dimensions': expected {len(numbers)}, as many as the vector of the rule "
+                f"for this request has, but got {request.dimensions} instead.",
+                param="dimensions",
+                code="invalid_value",
+            )
+        vector = json.dumps(list(numbers))
+        if request.wants_base64:
+            packed = struct.pack(f"<{len(numbers)}f", *numbers)
+            vector = f'"{base64.b64encode(packed).decode()}"'
+        objects = (
+            f'{{"object":"embedding","index":{index},"embedding":{vector}}}'
+            for index in range(len(request.inputs))
+        )
+        return [",".join(objects).encode()]
 
     def items(
         self,
@@ -74,10 +109,14 @@ class EmbeddingsAPI(WholeAPI[EmbeddingRequest]):
         """Return a request without what its inputs say."""
         return request.model_copy(update={"input": [""] * len(request.inputs), "emulation": None})
 
-    def around(self, request: EmbeddingRequest, tokens: int) -> tuple[str, str]:
+    def around(self, request: EmbeddingRequest, tokens: int, told: Told | None) -> tuple[str, str]:
         """Return what comes before the vectors, as JSON, and what after."""
-        usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
-        after = f'],"model":{json.dumps(request.model)},"usage":{usage}'
+        figures = (told.usage if told is not None else None) or {}
+        prompt = figures.get("prompt_tokens", tokens)
+        total = figures.get("total_tokens", prompt)
+        usage = f'{{"prompt_tokens":{prompt},"total_tokens":{total}}}'
+        model = json.dumps((told and told.model) or request.model)
+        after = f'],"model":{model},"usage":{usage}'
         return '{"object":"list","data":[', after
 
     def note(self, request: EmbeddingRequest, tokens: int) -> str:

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar
 
+from emulator.answers.script import Told
 from emulator.apis.moderations.results import categories_of, result_json
 from emulator.apis.moderations.schema import OLD_MODEL, OLD_MODELS, Moderated, ModerationRequest
 from emulator.apis.whole import WholeAPI
 from emulator.contract.error_words import invalid_header
 from emulator.contract.moderation import listed
 from emulator.emulation.asked import Asked
+from emulator.rules.subject import Conversation, TextConversation
 from emulator.serving.generation import random_id
 from tokenizer import count_tokens
 
@@ -36,6 +38,11 @@ class ModerationsAPI(WholeAPI[ModerationRequest]):
                 "X-FLAGGED", f"expected categories of {request.model}, but got {min(unknown)}"
             )
 
+    def conversation(self, request: ModerationRequest) -> Conversation:
+        """Return a request in the words of rules, which can flag categories by `flagged`."""
+        texts = [text for moderated in request.moderated for text in moderated.texts]
+        return TextConversation(texts, answers="flags")
+
     def items(
         self, request: ModerationRequest, asked: Asked, *, counts: bool
     ) -> Iterator[tuple[bytes, int]]:
@@ -60,10 +67,17 @@ class ModerationsAPI(WholeAPI[ModerationRequest]):
         inputs = [""] * request.results
         return request.model_copy(update={"input": inputs, "emulation": None})
 
-    def around(self, request: ModerationRequest, tokens: int) -> tuple[str, str]:  # noqa: ARG002
+    def around(
+        self,
+        request: ModerationRequest,
+        tokens: int,  # noqa: ARG002
+        told: Told | None,
+    ) -> tuple[str, str]:
         """Return what comes before the results, as JSON, and what after."""
         model = OLD_MODEL if request.model in OLD_MODELS else request.model
         made_id = random_id("modr-", 32)
+        if told is not None:
+            made_id, model = told.id or made_id, told.model or model
         return f'{{"id":"{made_id}","model":{json.dumps(model)},"results":[', "]"
 
     def note(self, request: ModerationRequest, tokens: int) -> str:  # noqa: ARG002

@@ -4,7 +4,7 @@ from functools import partial
 from typing import ClassVar
 
 from emulator.apis.api import TextAPI
-from emulator.apis.chat.prompt import ChatPrompt
+from emulator.apis.chat.prompt import ChatConversation, ChatPrompt
 from emulator.apis.computations import Computation
 from emulator.apis.responses.as_chat import to_chat
 from emulator.apis.responses.asking import compaction_ask, response_ask
@@ -19,6 +19,7 @@ from emulator.apis.responses.schema.request import (
     ResponsesRequest,
 )
 from emulator.reading.reader import Reader, Reading
+from emulator.rules.subject import Conversation
 from emulator.state import State
 
 
@@ -42,6 +43,10 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
             refuse_response(request, chat, param)
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
+
+    def conversation(self, request: ResponsesRequest) -> Conversation:
+        """Return a request in the words of rules."""
+        return ChatConversation(to_chat(request)[0])
 
     def stamp(self, content: bytes | bytearray) -> None:
         """Say in a whole answer that it is completed now."""
@@ -70,6 +75,10 @@ class CompactAPI(TextAPI[CompactRequest]):
         refuse_long_echo(sum(map(len, kept)), "messages of the user")
         renderer = partial(CompactedRenderer, kept=kept)
         return Reading(compaction_ask(request, chat), ChatPrompt(chat), renderer)
+
+    def conversation(self, request: CompactRequest) -> Conversation:
+        """Return a request in the words of rules."""
+        return ChatConversation(to_chat(request)[0])
 
 
 class InputTokensAPI(Computation):

@@ -43,7 +43,7 @@ class Echoed:
         Raises:
             APIError: It would repeat too much.
         """
-        echo = _echo(request).model_dump_json()[1:]
+        echo = _echo(request).model_dump_json(exclude={"model", "service_tier"})[1:]
         refuse_long_echo(len(echo), "instructions, tools and a format")
         return cls(echo, ENCRYPTED in (request.include or ()), asks_to_compact(request))
 

@@ -34,6 +34,8 @@ from emulator.rendering.streams import stream_events
 # in the three events that end the text too.
 MAX_LOGPROBS_REPEATED = 1 << 20
 
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
 # It stands in front of all that is long: a whole answer is written before it is due.
 COMPLETED_AT = b'"completed_at":'
 BEFORE_COMPLETED_AT = 256
@@ -56,7 +58,7 @@ class ResponsesRenderer:
         self._compacts = echo.compacts
         self._echo = echo.json
         self.next_number = 0
-        self._was_cut = False
+        self._incomplete = ""  # the reason
         self._items: Sequence[OutputItem] = ()
         self._begun = 0  # items; all but the last of them have ended
         self._logprobs: list[str] = []
@@ -121,7 +123,7 @@ class ResponsesRenderer:
         """Return what follows the last token: `finish`, the usage and the report if asked for."""
         if usage is None:
             raise ValueError("a response ends with its usage")
-        kind = "incomplete" if self._was_cut else "completed"
+        kind = "incomplete" if self._incomplete else "completed"
         fields = f'"response":{self._ended(usage, report)}'
         return self.number(finish + raw_event(f"response.{kind}", fields))
 
@@ -147,7 +149,7 @@ class ResponsesRenderer:
     def _take(self, answers: Sequence[Answer]) -> Answer:
         """Make the items of the one answer, and return what the events show of it."""
         [answer] = answers
-        self._was_cut = answer.finish_reason == "length"
+        self._incomplete = _INCOMPLETE.get(answer.finish_reason, "")
         if self._compacts:
             answer, item = compacted(answer, self._digits)
             self._items = [item]
@@ -175,10 +177,11 @@ class ResponsesRenderer:
         """Return the whole response as JSON."""
         logprobs = f"[{','.join(self._logprobs)}]"
         output = ",".join(item.json(logprobs) for item in self._items)
-        details = '{"reason":"max_output_tokens"}' if self._was_cut else "null"
-        status = "incomplete" if self._was_cut else "completed"
+        reason = self._incomplete
+        details = f'{{"reason":"{reason}"}}' if reason else "null"
+        status = "incomplete" if reason else "completed"
         spent = _usage(usage).model_dump_json()
-        completed = "null" if self._was_cut else str(int(time.time()))
+        completed = "null" if reason else str(int(time.time()))
         response = self._response(status, details, output, spent, completed=completed)
         return _reported(response, report)
 
@@ -195,7 +198,8 @@ class ResponsesRenderer:
         return (
             f'{{"id":"{header.id}","object":"response","created_at":{header.created},'
             f'"status":"{status}","background":false,"completed_at":{completed},"error":{error},'
-            f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
+            f'"incomplete_details":{details},"output":[{output}],"usage":{usage},'
+            f'"model":{dumps(header.model)},"service_tier":"{header.service_tier}",{self._echo}'
         )
 
 

@@ -129,6 +129,34 @@ class MessageOutput:
         return self._text
 
 
+class RefusalOutput(MessageOutput):
+    """A refusal, which stands where a text would."""
+
+    def begin(self) -> str:
+        """Return the events that leave with the first token."""
+        place, part = self._place, {"type": "refusal", "refusal": ""}
+        return place.added(self._item("in_progress")) + place.event(
+            "content_part.added", content_index=0, part=part
+        )
+
+    def token(self) -> str:
+        """Return the event of one token, with `SLOT` for its text."""
+        return self._place.event("refusal.delta", content_index=0, delta=SLOT)
+
+    def end(self, logprobs: str) -> str:
+        """Return the events after the last token."""
+        place = self._place
+        where = f'"item_id":"{place.id}","output_index":{place.index},"content_index":0'
+        return (
+            raw_event("response.refusal.done", f'{where},"refusal":{self._escaped()}')
+            + raw_event("response.content_part.done", f'{where},"part":{self._part(logprobs)}')
+            + place.done(self.json(logprobs))
+        )
+
+    def _part(self, _: str) -> str:
+        return f'{{"type":"refusal","refusal":{self._escaped()}}}'
+
+
 class CallOutput:
     """A call of a function or of a custom tool."""
 
@@ -260,12 +288,13 @@ def output_items(answer: Answer, digits: str, *, encrypted: bool) -> Sequence[Ou
         secret = f"gAAAAA{digits}" if encrypted else None
         shown = first if first.reasoning else None
         items.append(ReasoningOutput(place("rs_"), shown, answer.summary, secret))
-    was_cut = answer.finish_reason == "length"
+    was_cut = answer.finish_reason in ("length", "content_filter")
     for segment in answer.segments:
         status = "incomplete" if was_cut and segment is answer.segments[-1] else "completed"
         if segment.call:
             prefix = "ctc_" if segment.call.kind == "custom" else "fc_"
             items.append(CallOutput(place(prefix), segment, segment.call, status))
         elif not segment.reasoning and (segment.tokens or not (items and was_cut)):
-            items.append(MessageOutput(place("msg_"), segment, status))
+            output = RefusalOutput if segment.refusal else MessageOutput
+            items.append(output(place("msg_"), segment, status))
     return items

@@ -1,12 +1,8 @@
 """Responses that fail: in mid-stream, and with a status that says so."""
 
-from typing import Any
-
 import openai
 import pytest
 
-from emulator.faults.deciding import Call, first_match
-from emulator.faults.rules import Rule
 from tests.apis.responses.client import EVENTS, PATH, asked, respond, stream
 from tests.support.server import PLAIN, Server
 from tests.support.wire import CHAT_PATH, chat, headers
@@ -57,13 +53,3 @@ def test_chats_do_not_say_that_they_failed(base_url: str, streamed: bool) -> Non
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, "X-FAULT-KIND")
     assert "expected a kind that this API has, but got failed" in error["message"]
-
-
-def test_a_rule_of_failed_is_for_responses_alone() -> None:
-    """A rule of the kind failed decides no chat, and each response."""
-    rule: Any = Rule(kind="failed")
-    calls = {
-        path: Call("gpt-4", path, stream=True, says_failed=path == PATH) for path in (PATH, "")
-    }
-    assert first_match([rule], calls[PATH]) == (0, rule)
-    assert first_match([rule], calls[""]) is None

@@ -1,7 +1,6 @@
 """POST /v1/moderations: what is flagged, the shapes of its models, and what it costs others."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +9,6 @@ import pytest
 from openai.types import ModerationCreateResponse
 
 from emulator.contract.moderation import CATEGORIES, OF_IMAGES, OLD_CATEGORIES
-from emulator.emulation.profiles import read_profiles
-from emulator.settings import ConfigError, Settings
 from schemas import ModerationList
 from tests.support.reference import watched_machine
 from tests.support.sdk import message_of, refused
@@ -157,17 +154,6 @@ def test_what_cannot_be_flagged(
     error = refused(client, {"input": "x", **body}, "/moderations")
     assert (error.status_code, error.param) == (400, param)
     assert said in message_of(error)
-
-
-def test_profiles_flag(tmp_path: Path) -> None:
-    """A profile may flag too, with a list; a bad one is told with its line."""
-    file = tmp_path / "profiles.yaml"
-    file.write_text("- model: strict-*\n  flagged: [violence, sexual]\n")
-    profiles = read_profiles(file, Settings(), {})
-    assert profiles.of("strict-moderation") == {"X-FLAGGED": "violence,sexual"}
-    file.write_text("- model: strict-*\n  flagged: [violent]\n")
-    with pytest.raises(ConfigError, match="line 2: flagged: expected categories"):
-        read_profiles(file, Settings(), {})
 
 
 # --------------------------------------------------------------------------------------

@@ -78,3 +78,20 @@ def test_embeddings() -> None:
 
     assert len(near) == 1536
     assert likeness(near, same) > likeness(near, far)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_scripted_loop(api: object) -> None:
+    """By rules an agent calls its tool with what the user says, and ends with the rules' answer."""
+    cities: list[str] = []
+
+    def weather(city: str) -> str:
+        """Tell the weather of a city."""
+        cities.append(city)
+        return "sunny"
+
+    scripted = ChatOpenAI(model="gpt-4o-scripted", use_responses_api=api)
+    agent = create_agent(scripted, tools=[weather])
+    state = agent.invoke({"messages": [{"role": "user", "content": "Oslo"}]})
+    assert cities == ["Oslo"]
+    assert state["messages"][-1].text == "In Oslo it is sunny. 🌤"

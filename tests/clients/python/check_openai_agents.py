@@ -6,7 +6,9 @@ import pytest
 from agents import (
     Agent,
     ItemHelpers,
+    Model,
     ModelSettings,
+    OpenAIChatCompletionsModel,
     Runner,
     RunResult,
     function_tool,
@@ -14,6 +16,7 @@ from agents import (
 )
 from agents.models.multi_provider import MultiProvider
 from agents.models.openai_responses import OpenAIResponsesModel
+from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 set_tracing_disabled(True)
@@ -132,3 +135,13 @@ def test_streaming() -> None:
     assert "".join(deltas) == final
     assert items == ["tool_called", "tool_output", "message_output_created"]
     assert len(cities) == 1
+
+
+@pytest.mark.parametrize("api", [OpenAIResponsesModel, OpenAIChatCompletionsModel])
+def test_scripted_loop(api: type[Model]) -> None:
+    """By rules an agent calls its tool with what the user says, and ends with the rules' answer."""
+    cities: list[str] = []
+    model = api("gpt-4o-scripted", openai_client=AsyncOpenAI())
+    result = run(Agent(name="a", model=model, tools=[calling(cities)]), "Oslo")
+    assert cities == ["Oslo"]
+    assert result.final_output == "In Oslo it is sunny. 🌤"

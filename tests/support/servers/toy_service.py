@@ -15,6 +15,7 @@ from emulator.contract.usage import Usage
 from emulator.reading.reader import Reading
 from emulator.rendering.renderer import SLOT, AnswerStream, CountUsage, Header, Renderer
 from emulator.rendering.streams import stream_events
+from emulator.rules.subject import Conversation, TextConversation
 from tokenizer import count_tokens, encode
 
 
@@ -95,6 +96,10 @@ class LinesAPI(TextAPI[LinesRequest]):
         """Return what a request asks."""
         ask = Ask(request.model, stream=bool(request.stream))
         return Reading(ask, LinesPrompt(request), _renderer)
+
+    def conversation(self, request: LinesRequest) -> Conversation:
+        """Return a request in the words of rules."""
+        return TextConversation([request.prompt])
 
     def envelope(self, error: ErrorBody) -> bytes:
         """Return an error as a line."""

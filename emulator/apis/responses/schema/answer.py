@@ -18,13 +18,20 @@ class OutputTextPart(BaseModel):
     text: str
 
 
+class OutputRefusalPart(BaseModel):
+    """A refusal."""
+
+    type: Literal["refusal"] = "refusal"
+    refusal: str
+
+
 class OutputMessage(BaseModel):
     """What the assistant says."""
 
     id: str
     type: Literal["message"] = "message"
     status: ItemStatus
-    content: list[OutputTextPart]
+    content: list[OutputTextPart | OutputRefusalPart]
     role: Literal["assistant"] = "assistant"
 
 
@@ -117,7 +124,7 @@ class ResponseFailure(BaseModel):
 class IncompleteDetails(BaseModel):
     """Why an answer is incomplete."""
 
-    reason: Literal["max_output_tokens"]
+    reason: Literal["max_output_tokens", "content_filter"]
 
 
 class ImageTokens(BaseModel):
@@ -169,7 +176,7 @@ class Echo(BaseModel):
     prompt_cache_retention: str | None
     reasoning: dict[str, Any]
     safety_identifier: str | None
-    service_tier: Literal["default"] = "default"
+    service_tier: str = "default"
     store: bool
     temperature: float
     frequency_penalty: float

@@ -1,0 +1,1 @@
+"""Rules: reading, matching, counting, deciding, and the answers that they write."""
