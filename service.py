@@ -171,9 +171,9 @@ class OpenAIEmulator:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
         try:
             if STATE.current.policy is not None:
-                prepare_store(SETTINGS.limits_store)
+                prepare_store(SETTINGS.store)
         except ConfigError as error:
-            raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
+            raise BentoMLConfigException(f"The setting 'store': {error}") from None
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -52,7 +52,7 @@ class Worker:
         self.limiter = Limiter(
             partial(
                 open_store,
-                settings.limits_store,
+                settings.store,
                 lambda: TALLY.add(metrics.UNLIMITED),
                 alone=settings.workers == 1,
             )

@@ -43,6 +43,10 @@ class Profiles:
         short = len(model) <= _MAX_CACHED_MODEL_LENGTH
         return (self._cached if short else self._find)(model)
 
+    def __reduce__(self) -> tuple[type["Profiles"], tuple[tuple[Profile, ...]]]:
+        """Leave out what is remembered."""
+        return Profiles, (self._profiles,)
+
     @property
     def cached(self) -> int:
         """How many models are remembered."""

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Protocol, TypeAlias
 
 from emulator.limits.buckets import Limits, Verdict
-from emulator.limits.keys import Caller, Keys, anyone
+from emulator.limits.keys import Caller, Keys, anyone, scope_of_key
+from emulator.limits.resets import NO_RESETS, Resets
 from emulator.limits.rules import Figures, Key, LimitsFile, Rules, read_keys, read_limits
 from emulator.limits.shared import SharedTable, create_table
 from emulator.limits.words import Refusal
@@ -50,14 +51,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the settings and their files say; `keys` is None where every key is good."""
+    """What is limited, and who may ask; `keys` is None where every key is good.
+
+    ``resets`` says when the buckets were last filled: those of all callers, or of some.
+    """
 
     rules: Rules
     keys: Keys | None
+    resets: Resets = NO_RESETS
+
+
+@dataclass(frozen=True, slots=True)
+class LimitFiles:
+    """What the files of keys and limits hold, as far as there are any."""
+
+    limits: LimitsFile | None = None
+    named: Sequence[Key] = ()
+    keys: Keys | None = None
 
     @classmethod
-    def read(cls, settings: Settings) -> "Policy | None":
-        """Read the files that the settings name; None if nothing is limited or locked.
+    def read(cls, settings: Settings) -> "LimitFiles":
+        """Read the files that the settings name.
 
         Raises:
             ConfigError: A file cannot be used.
@@ -69,11 +83,23 @@ class Policy:
             named = content.keys
             names = [key.name for key in named]
         limits = settings.read("limits", lambda path: read_limits(path, settings.models, names))
+        return cls(limits, named, keys)
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of the keys, None where every key is good."""
+        return None if self.keys is None else [key.name for key in self.named]
+
+    def policy(self, settings: Settings, resets: Resets = NO_RESETS) -> Policy | None:
+        """Return what these and the settings say; None if nothing is limited or locked."""
         given = {"rpm": settings.rpm, "tpm": settings.tpm}
         default = Figures(**{name: limit for name, limit in given.items() if limit is not None})
-        if keys is None and limits is None and not default.model_fields_set:
+        if self.keys is None and self.limits is None and not default.model_fields_set:
             return None
-        return cls(Rules(default, limits or LimitsFile(), named), keys)
+        return Policy(Rules(default, self.limits or LimitsFile(), self.named), self.keys, resets)
+
+
+NO_FILES = LimitFiles()
 
 
 def prepare_store(url: str) -> None:
@@ -136,6 +162,8 @@ class Gate:
         if limits.requests is None and limits.tokens is None:
             return None
         named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
+        if filled := self._policy.resets.of(scope_of_key(caller.bucket)):
+            named += b" %d" % filled
         digest = hashlib.blake2b(named, digest_size=16).digest()
         return Account(caller.name, model, limits, digest)
 

@@ -368,6 +368,11 @@ def test_default_settings() -> None:
     """The defaults are those of the specification and the README."""
     assert Settings().model_dump(exclude={"models"}) == {
         "ttft_ms": 100,
+        "ttft_jitter": None,
+        "itl_jitter": None,
+        "ready": True,
+        "control": "local",
+        "control_key": None,
         "itl_ms": 50,
         "output_length": 20,
         "max_output_length": 131_072,
@@ -387,7 +392,7 @@ def test_default_settings() -> None:
         "tpm": None,
         "limits": None,
         "api_keys": None,
-        "limits_store": "memory",
+        "store": "memory",
         "workers": None,
         "timeout_s": 300,
         "keep_alive_s": 120,
