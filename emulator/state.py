@@ -29,7 +29,7 @@ class State:
         files: What the files of keys and limits hold.
         policy: Keys and limits; None if nothing is locked or limited.
         engine: The engine that makes the times; None for times by header.
-        resets: When what rules count was last set back.
+        resets: When counts were last set back, by what is counted.
         version: The revision, which is the number of changes since the start.
     """
 
@@ -40,13 +40,17 @@ class State:
     files: LimitFiles = NO_FILES
     policy: Policy | None = None
     engine: EngineConfig | None = None
-    resets: Resets = NO_RESETS
+    resets: Mapping[str, Resets] = field(default_factory=dict)
     version: int = 0
+
+    def counted_since(self, scope: str = "") -> int:
+        """Return the revision since which the matches of rules count for a scope."""
+        return self.resets.get("counts", NO_RESETS).of(scope)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave out, on the way to a helper, what only workers count."""
         parts = self.settings, self.traces, self.profiles, self.faults
-        return State, (*parts, NO_FILES, None, self.engine, NO_RESETS, self.version)
+        return State, (*parts, NO_FILES, None, self.engine, {}, self.version)
 
 
 def read_state(settings: Settings) -> State:
@@ -70,10 +74,15 @@ def read_state(settings: Settings) -> State:
     )
 
 
+def _see_nothing() -> None:
+    """Follow no document."""
+
+
 class LiveState:
     """The state that counts for the next request.
 
-    Where it follows a document that processes share, each look at it compares one integer.
+    Where it follows a document that processes share, each look at it compares one integer with
+    ``seen``, the number of the writing that made the state.
 
     Args:
         start: What counts before any change, and what changes lie over.
@@ -83,14 +92,14 @@ class LiveState:
         self.start = start
         self._current = start
         self._number: Sequence[int] | memoryview = (0,)
-        self._seen = 0
-        self._look: Callable[[], int] = int
+        self.seen = 0
+        self._look: Callable[[], None] = _see_nothing
 
     @property
     def current(self) -> State:
         """The snapshot to take."""
-        if self._number[0] != self._seen:
-            self._seen = self._look()
+        if self._number[0] != self.seen:
+            self._look()
         return self._current
 
     def follow(self, document: SharedDocument, read: Callable[[bytes], State]) -> None:
@@ -101,9 +110,8 @@ class LiveState:
             read: Makes the state of it; fails never.
         """
 
-        def look() -> int:
-            number, content = document.read()
+        def look() -> None:
+            self.seen, content = document.read()
             self._current = read(content)
-            return number
 
         self._number, self._look = document.number, look

@@ -12,6 +12,7 @@ from emulator.apis.table import APIS, COMPUTATIONS
 from emulator.helpers.pool import HelperPool
 from emulator.injection.fault_injector import FaultInjector
 from emulator.limits.gate import open_store
+from emulator.limits.resets import NO_RESETS
 from emulator.metrics import TALLY
 from emulator.reading.bodies import BodyReader
 from emulator.reading.dispatcher import Dispatcher
@@ -21,7 +22,7 @@ from emulator.serving.endpoint import Endpoint, Handler
 from emulator.serving.engine_timing import EngineTiming, Startup
 from emulator.serving.limiting import Limiter
 from emulator.serving.timing import Timing
-from emulator.state import LiveState
+from emulator.state import LiveState, State
 from emulator.transport.bentoml_seam import worker_number
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply
@@ -45,10 +46,15 @@ class Worker:
         self.computations: Sequence[Computation] = [each() for each in COMPUTATIONS]
         work = HelperWork([*self.apis, *self.computations], live.current)
         self.helpers = HelperPool(settings.helpers, work, work.fresh)
-        self.dispatcher = Dispatcher(work.reader, BodyReader(settings), self.helpers)
+        self.dispatcher = Dispatcher(
+            work.reader,
+            BodyReader(int(settings.max_body_mb * 1_000_000), settings.timeout_s),
+            self.helpers,
+        )
         self.injector = FaultInjector(generator)
         self.startup = Startup(settings.startup_s)
-        self.timing = Timing(self._engine(), self.dispatcher)
+        self.engine = self._engine()
+        self.timing = Timing(self.engine, self.dispatcher)
         self.limiter = Limiter(
             partial(
                 open_store,
@@ -65,6 +71,11 @@ class Worker:
             return None
         number = (worker_number() or 1) - 1  # vLLM counts from 0
         return EngineTiming(state.engine, str(number), state.settings.models[0])
+
+    def adopt(self, state: State) -> None:
+        """Let the engine run by a state that is new, which no request asks it to."""
+        if self.engine is not None and state.engine is not None:
+            self.engine.adopt(state.engine, state.resets.get("engine", NO_RESETS).everybody)
 
     def endpoint(self, handler: Handler) -> Endpoint:
         """Return an endpoint that anybody may ask."""

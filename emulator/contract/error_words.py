@@ -20,10 +20,10 @@ _HEADER = re.compile(r"\bX(?:-[A-Z]+)+")
 Rule: TypeAlias = Callable[[ErrorDetails, str], APIError]
 
 
-def request_error(error: ValidationError) -> APIError:
-    """Turn the first fault of a request body into OpenAI's error for it."""
+def request_error(error: ValidationError, place: Sequence[int | str] = ()) -> APIError:
+    """Turn the first fault of a request body, or of what stands at a place of it, into an error."""
     details = min(error.errors(include_url=False), key=_rank)
-    return RULES.get(details["type"], _other)(details, _path(details["loc"]))
+    return RULES.get(details["type"], _other)(details, path_of((*place, *details["loc"])))
 
 
 def _rank(error: ErrorDetails) -> int:
@@ -91,7 +91,7 @@ def placed(error: APIError, places: Mapping[str, str]) -> APIError:
     return error
 
 
-def _path(loc: Sequence[int | str]) -> str:
+def path_of(loc: Sequence[int | str]) -> str:
     """Write a location as ``messages[0].content``.
 
     The tags of unions (``<user>``) drop out, and pydantic's mark of a key (``[key]``) too.
@@ -101,11 +101,12 @@ def _path(loc: Sequence[int | str]) -> str:
         for step in loc
         if isinstance(step, int) or not (step.startswith("<") or step == "[key]")
     )
-    path = "".join(map(_shown, steps)).lstrip(".")
+    path = "".join(map(shown, steps)).lstrip(".")
     return path if len(path) <= MAX_PATH_SHOWN else f"{path[:MAX_PATH_SHOWN]}..."
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return a client's text as a message shows it: not all of a long one."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
@@ -155,7 +156,7 @@ def string_too_long(param: str, most: int, length: int) -> APIError:
 def _invalid_value(value: str, supported: Sequence[str], param: str) -> APIError:
     noun = "value is" if len(supported) == 1 else "values are"
     return APIError(
-        f"Invalid value: '{_shown(value)}'. Supported {noun}: {_listed(supported)}.",
+        f"Invalid value: '{shown(value)}'. Supported {noun}: {_listed(supported)}.",
         param=param,
         code="invalid_value",
     )
@@ -200,7 +201,7 @@ def _out_of_range(side: str, sign: str, bound: str) -> Rule:
     def rule(error: ErrorDetails, param: str) -> APIError:
         limit: Any = error["ctx"][bound]
         kind = "integer" if isinstance(limit, int) else "decimal"
-        got = _shown(str(error["input"]))
+        got = shown(str(error["input"]))
         return APIError(
             f"Invalid '{param}': {kind} {side} value. "
             f"Expected a value {sign} {_plain(limit)}, but got {got} instead.",
@@ -251,7 +252,7 @@ def _too_long(error: ErrorDetails, param: str) -> APIError:
 
 
 def _beyond_double(error: ErrorDetails, param: str) -> APIError:
-    param = f"{param}{_shown(error.get('ctx', {}).get('path', ''))}"
+    param = f"{param}{shown(error.get('ctx', {}).get('path', ''))}"
     return APIError(
         f"Invalid '{param}': number out of range. Expected a number that a double can hold, "
         "but got a larger one instead.",
@@ -288,6 +289,7 @@ RULES: Mapping[str, Rule] = {
     "float_type": _expected("a decimal"),
     "bool_type": _expected("a boolean"),
     "list_type": _expected("an array"),
+    "tuple_type": _expected("an array"),
     "dict_type": _expected("an object"),
     "model_type": _expected("an object"),
     "model_attributes_type": _expected("an object"),

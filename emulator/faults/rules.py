@@ -1,5 +1,6 @@
 """faults.yaml: which requests fail, and how. Errors name file and line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -55,7 +56,7 @@ class Rule(Wish):
     after_tokens: Annotated[Span | None, BeforeValidator(_span)] = None
 
 
-_RULES = TypeAdapter(Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES)])
+RULES = TypeAdapter(Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES)])
 
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
@@ -64,9 +65,16 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     Raises:
         ConfigError: It cannot be read, or is no list of rules.
     """
-    document = Document(path, _RULES)
-    for index, rule in enumerate(document.content):
+    document = Document(path, RULES)
+    if found := contradicting(document.content):
+        raise document.error(*found)
+    return document.content
+
+
+def contradicting(rules: Sequence[Rule]) -> tuple[tuple[int | str, ...], str] | None:
+    """Return the place of a rule's field that contradicts another, and what is wrong with it."""
+    for index, rule in enumerate(rules):
         if found := contradiction(rule, str):
             field, problem = found
-            raise document.error((index, field), problem)
-    return document.content
+            return (index, field), problem
+    return None

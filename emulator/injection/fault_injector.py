@@ -128,6 +128,8 @@ class FaultInjector:
             )
         if wish.attempts is None:
             return Wished(wish, call.seed)
+        if key and (since := exchange.state.counted_since()):
+            key = f"{since} {key}"
         return Wished(wish, call.seed, _attempts_told(exchange, key), key or "")
 
     def decide(self, wished: Wished | None) -> Fault | None:

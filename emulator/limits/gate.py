@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
@@ -90,6 +90,10 @@ class LimitFiles:
         """The names of the keys, None where every key is good."""
         return None if self.keys is None else [key.name for key in self.named]
 
+    def with_limits(self, limits: LimitsFile | None) -> "LimitFiles":
+        """Return these with other limits."""
+        return replace(self, limits=limits)
+
     def policy(self, settings: Settings, resets: Resets = NO_RESETS) -> Policy | None:
         """Return what these and the settings say; None if nothing is limited or locked."""
         given = {"rpm": settings.rpm, "tpm": settings.tpm}
@@ -115,7 +119,7 @@ def prepare_store(url: str) -> None:
         from emulator.limits.redis_store import StoreError, check_store  # noqa: PLC0415 - optional
     except ImportError:
         raise ConfigError(
-            "limits in Redis need the package redis: pip install -r requirements-redis.txt"
+            "a store in Redis needs the package redis: pip install -r requirements-redis.txt"
         ) from None
     try:
         check_store(url)

@@ -30,33 +30,42 @@ class Member:
 
 
 class Members:
-    """Who shares the memory; each process that opens it is one, until it ends.
+    """Who shares the memory: each process that has joined, until it ends.
 
     Args:
         path: A file, as from `files.create`.
 
     Raises:
         OSError: The file cannot be opened.
-        RuntimeError: There are as many as may be.
     """
 
     def __init__(self, path: str | Path) -> None:
         size = MAX_MEMBERS * _SLOT.size
+        self._file = -1
+        self._at: int | None = None
         self._memory: mmap.mmap
         if fcntl is None:  # each process is alone
             self._memory = mmap.mmap(-1, size)
-        else:
-            file = os.open(path, os.O_RDWR)
-            os.ftruncate(file, size)
-            self._memory = mmap.mmap(file, size)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            return
+        self._file = os.open(path, os.O_RDWR)
+        os.ftruncate(self._file, size)
+        self._memory = mmap.mmap(self._file, size)
+
+    def join(self) -> None:
+        """Be one of them.
+
+        Raises:
+            RuntimeError: There are as many as may be.
+        """
+        own = psutil.Process()
+        if fcntl is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             self._at = self._free()
-            own = psutil.Process()
             _SLOT.pack_into(self._memory, self._at, own.pid, _made(own), 0)
         finally:
             if fcntl is not None:
-                os.close(file)  # which unlocks it
+                fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _free(self) -> int:
         for at in range(0, len(self._memory), _SLOT.size):
@@ -66,8 +75,9 @@ class Members:
         raise RuntimeError(f"more than {MAX_MEMBERS} processes")
 
     def tell(self, value: int) -> None:
-        """Tell the others an integer of this process's."""
-        struct.pack_into("=q", self._memory, self._at + _SLOT.size - 8, value)
+        """Tell the others an integer of this process's, if it has joined."""
+        if self._at is not None:
+            struct.pack_into("=q", self._memory, self._at + _SLOT.size - 8, value)
 
     def lagging(self, value: int) -> bool:
         """Tell whether a member that is alive has told less than `value`."""
@@ -79,6 +89,8 @@ class Members:
 
     def is_first(self) -> bool:
         """Tell whether this process is the first of those that are alive."""
+        if self._at is None:
+            return False
         for at in range(0, self._at, _SLOT.size):
             pid, made, _ = _SLOT.unpack_from(self._memory, at)
             if pid and _is_alive(pid, made):

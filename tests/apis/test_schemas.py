@@ -134,6 +134,10 @@ def test_headers_default_to_nothing() -> None:
         "cached_tokens": 0,
         "ttft_jitter": None,
         "itl_jitter": None,
+        "head": None,
+        "keepalive_ms": None,
+        "optional": None,
+        "numbers": "whole",
         "emulation_report": False,
     }
 
@@ -371,6 +375,8 @@ def test_default_settings() -> None:
         "ttft_jitter": None,
         "itl_jitter": None,
         "ready": True,
+        "head": "accepted",
+        "keepalive_ms": 0,
         "control": "local",
         "control_key": None,
         "itl_ms": 50,

@@ -1,0 +1,74 @@
+"""What is refused here, in OpenAI's envelope: the path of a field, what was expected, what came."""
+
+import difflib
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from emulator.contract.error_words import (
+    path_of,
+    request_error,
+    shown,
+    unknown_parameter,
+)
+from emulator.contract.errors import APIError
+from emulator.yaml_files import fields_at
+
+
+def refused_at(place: Sequence[int | str], problem: str) -> APIError:
+    """Refuse what stands at a place; `problem` says what was expected and what came."""
+    param = path_of(place)
+    subject = f"Invalid '{param}'" if param else "Invalid body"
+    return APIError(f"{subject}: {problem.rstrip('.')}.", param=param or None, code="invalid_value")
+
+
+def unknown_name(name: str, known: Iterable[str], what: str, param: str) -> APIError:
+    """Refuse, with 404, a name that nothing has; tell the nearest that something has."""
+    return APIError(
+        f"No {what} has the name '{shown(name)}'.{_nearest(name, known)}",
+        status=404,
+        param=param,
+        code=f"{what}_not_found",
+    )
+
+
+def first_fault(
+    error: ValidationError,
+    model: type[BaseModel] | TypeAdapter[Any],
+    place: Sequence[int | str] = (),
+) -> APIError:
+    """Turn the first fault that pydantic found into an error.
+
+    Args:
+        error: What it found.
+        model: What was expected.
+        place: Where that stands in the body.
+    """
+    fault = error.errors(include_url=False)[0]
+    where = (*place, *fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+        known = fields_at(adapter.json_schema(), fault["loc"][:-1])
+        return _unknown_field(where, known)
+    if fault["type"] in ("value_error", "assertion_error"):
+        fields = () if isinstance(model, TypeAdapter) else model.model_fields
+        return _broken_rule(where, str(fault["ctx"]["error"]), fields)
+    return request_error(error, place)
+
+
+def _unknown_field(where: Sequence[int | str], known: Sequence[str]) -> APIError:
+    found = unknown_parameter(path_of(where))
+    found.body.message += _nearest(str(where[-1]), known)
+    return found
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, [*known], n=1, cutoff=0.0)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def _broken_rule(where: Sequence[int | str], problem: str, fields: Container[str]) -> APIError:
+    """Refuse what contradicts itself; a message that begins with a field's name is about it."""
+    first = problem.partition(" ")[0]
+    return refused_at((*where, first) if first in fields else where, problem)
