@@ -110,6 +110,8 @@ class OpenAIEmulator:
         worker.limiter.identify(exchange, api.authorization(exchange))
         worker.startup.check(exchange.state.settings)
         ready = await api.take(exchange, worker.dispatcher)
+        if ready.asked.emulation.emulation_revision:
+            exchange.told_lines += b"x-emulation-revision: %d\r\n" % exchange.state.version
         try:
             wished = worker.injector.wish(exchange, ready.ask)
             if worker.timing.is_by_engine(ready):
@@ -154,7 +156,7 @@ class OpenAIEmulator:
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             Route("/", index(__version__)),
             *(Route(path, self.worker.endpoint(control)) for path in CONTROL_PATHS),
-            *docs_page.routes(__version__),
+            *docs_page.routes(__version__, self.room.control.table.operations),
         ]
 
     async def __is_ready__(self) -> bool:

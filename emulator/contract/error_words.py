@@ -20,10 +20,15 @@ _HEADER = re.compile(r"\bX(?:-[A-Z]+)+")
 Rule: TypeAlias = Callable[[ErrorDetails, str], APIError]
 
 
-def request_error(error: ValidationError, place: Sequence[int | str] = ()) -> APIError:
-    """Turn the first fault of a request body, or of what stands at a place of it, into an error."""
+def request_error(error: ValidationError) -> APIError:
+    """Turn the first fault of a request body into OpenAI's error for it."""
     details = min(error.errors(include_url=False), key=_rank)
-    return RULES.get(details["type"], _other)(details, path_of((*place, *details["loc"])))
+    return fault_error(details, path_of(details["loc"]))
+
+
+def fault_error(details: ErrorDetails, param: str) -> APIError:
+    """Turn one fault of the value at a path into OpenAI's error for it."""
+    return RULES.get(details["type"], _other)(details, param)
 
 
 def _rank(error: ErrorDetails) -> int:

@@ -42,6 +42,8 @@ class Driver:
         if changes is not self._known:
             self._known = changes
             self._plan(now)
+            if changes.schedule:  # something may have to move at once
+                self._due_at = now
         if now >= self._due_at and self._task is None:
             if not self._truth.members.is_first():
                 self._due_at = now + TRY_AGAIN_S  # who is first may die

@@ -164,6 +164,7 @@ class Control:
         rule_list.check_name(call.name, ("name",))
         entry = rule_list.timed(_object(call.body), time.time(), ())
         rule_list.refuse_other_name(entry, call.name)
+        rule_list.read_one(entry)
         entry = entry._replace(data={**entry.data, "name": call.name})
         await self._change(call, lambda changes: self._with_rules(changes, _placing(entry, before)))
         return await self._changed(call, lambda: self._status.rules(call.name))

@@ -19,7 +19,7 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics
 JSON = b"application/json"
 _LINES = b"content-length: %d\r\ncontent-type: %b\r\n%b"
 _OPENAI_LINES = (
-    b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b"
+    b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b%b"
 )
 
 
@@ -29,6 +29,7 @@ def openai_lines(exchange: Exchange) -> bytes:
         random.getrandbits(128),
         (monotonic() - exchange.start_s) * 1000,
         exchange.limit_lines,
+        exchange.told_lines,
     )
 
 

@@ -139,6 +139,7 @@ def test_headers_default_to_nothing() -> None:
         "optional": None,
         "numbers": "whole",
         "emulation_report": False,
+        "emulation_revision": False,
     }
 
 

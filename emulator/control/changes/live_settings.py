@@ -132,4 +132,4 @@ def _changed_engine(start: State, figures: BaseModel | None) -> EngineConfig | N
     try:
         return EngineConfig.model_validate({**dict(start.engine), **dict(figures)})
     except ValidationError as error:
-        raise first_fault(error, EngineConfig, ("engine",)) from None
+        raise first_fault(error, EngineConfig, lambda place: ("engine", *place)) from None

@@ -1,14 +1,15 @@
 """What is refused here, in OpenAI's envelope: the path of a field, what was expected, what came."""
 
 import difflib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from emulator.contract.error_words import (
+    fault_error,
     path_of,
-    request_error,
     shown,
     unknown_parameter,
 )
@@ -36,25 +37,34 @@ def unknown_name(name: str, known: Iterable[str], what: str, param: str) -> APIE
 def first_fault(
     error: ValidationError,
     model: type[BaseModel] | TypeAdapter[Any],
-    place: Sequence[int | str] = (),
+    place: Callable[[Sequence[int | str]], Sequence[int | str]] = tuple,
 ) -> APIError:
     """Turn the first fault that pydantic found into an error.
 
     Args:
         error: What it found.
         model: What was expected.
-        place: Where that stands in the body.
+        place: Returns where something stands in the body; it is given its place in the model.
     """
     fault = error.errors(include_url=False)[0]
-    where = (*place, *fault["loc"])
+    where = place(fault["loc"])
     if fault["type"] == "extra_forbidden":
-        adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
-        known = fields_at(adapter.json_schema(), fault["loc"][:-1])
-        return _unknown_field(where, known)
+        return _unknown_field(where, fields_at(_schema(model), fault["loc"][:-1]))
     if fault["type"] in ("value_error", "assertion_error"):
         fields = () if isinstance(model, TypeAdapter) else model.model_fields
         return _broken_rule(where, str(fault["ctx"]["error"]), fields)
-    return request_error(error, place)
+    if fault["type"] == "literal_error" and not isinstance(fault["input"], str):
+        return refused_at(
+            where, f"expected {fault['ctx']['expected']}, but got {fault['input']!r:.64}"
+        )
+    return fault_error(fault, path_of(where))
+
+
+@cache
+def _schema(model: type[BaseModel] | TypeAdapter[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a model, which takes 20 ms."""
+    adapter = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
+    return adapter.json_schema()
 
 
 def _unknown_field(where: Sequence[int | str], known: Sequence[str]) -> APIError:

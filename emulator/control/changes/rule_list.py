@@ -1,17 +1,24 @@
 """The list of rules as data: read, named, changed rule by rule, and the seam to what checks it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from emulator.contract.error_words import invalid_type
+from emulator.contract.error_words import invalid_type, path_of
 from emulator.control.changes.refusals import first_fault, refused_at, unknown_name
 from emulator.faults.rules import MAX_RULES, RULES, Rule, contradicting
 
 MAX_TTL_S = 30 * 86_400
 MAX_NAME_LENGTH = 64
+
+
+Place: TypeAlias = Sequence[int | str]
+
+
+def _in_list(place: Place) -> Place:
+    return ("rules", *place)
 
 
 class Entry(NamedTuple):
@@ -39,8 +46,12 @@ def as_data(rules: Sequence[Rule]) -> list[Entry]:
     ]
 
 
-def read(entries: Sequence[Entry]) -> tuple[Rule, ...]:
+def read(entries: Sequence[Entry], place: Callable[[Place], Place] = _in_list) -> tuple[Rule, ...]:
     """Return the rules that some data says.
+
+    Args:
+        entries: The data.
+        place: Returns where something stands in the body; it is given its place in the list.
 
     Raises:
         APIError: One is not good; it names the rule by its place, and the field by its path.
@@ -51,11 +62,19 @@ def read(entries: Sequence[Entry]) -> tuple[Rule, ...]:
     try:
         rules = RULES.validate_python(data)
     except ValidationError as error:
-        raise first_fault(error, RULES, ("rules",)) from None
+        raise first_fault(error, RULES, place) from None
     if found := contradicting(rules):
-        place, problem = found
-        raise refused_at(("rules", *place), problem)
+        raise refused_at(place(found[0]), found[1])
     return rules
+
+
+def read_one(entry: Entry) -> None:
+    """Check one rule that is a body by itself.
+
+    Raises:
+        APIError: It is not good.
+    """
+    read([entry], lambda place: place[1:])
 
 
 def listed(body: object, now: float) -> list[Entry]:
@@ -93,7 +112,7 @@ def timed(data: object, now: float, place: Sequence[int | str]) -> Entry:
         APIError: It is no object, or its name or ``ttl_s`` are none.
     """
     if not isinstance(data, Mapping):
-        raise invalid_type(data, "an object", "".join(f"{part}" for part in place))
+        raise invalid_type(data, "an object", path_of(place))
     rule = dict(data)
     name, ttl_s = rule.get("name"), rule.pop("ttl_s", None)
     if name is not None:
