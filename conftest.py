@@ -4,9 +4,12 @@ With EMULATOR_URL set, the tests talk to the server at that address; those that 
 log or start servers with settings of their own are then skipped.
 """
 
+import gc
 import os
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import httpx
 import hypothesis
@@ -15,13 +18,45 @@ import pytest
 
 from tests.support.raw import Ended, ended, request
 from tests.support.server import REPOSITORY, TLS, Server, args, configured, running_server
+from tests.support.servers.ahead import AHEAD, shared
+from tests.support.simulated.client import Simulated, running_simulation
 
 # Taken out of the environment, where it would be a setting that does not exist.
 EMULATOR_URL = os.environ.pop("EMULATOR_URL", "").rstrip("/")
 
-# How long an example takes says more of the machine than of the code.
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
+# The clients of others have environments of their own, see tests/clients/run.
+collect_ignore = ["tests/clients"]
+
+# How long an example takes says more of the machine than of the code. The slow tests alone draw
+# other examples each time: what these find is a fault, but none that the last change has made.
+hypothesis.settings.register_profile("the same examples", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("new examples", deadline=None, print_blob=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the examples."""
+    slow = config.option.markexpr == "slow"
+    hypothesis.settings.load_profile("new examples" if slow else "the same examples")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Run what draws examples with the slow tests too, with new ones."""
+    draws = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    if draws and item.config.option.markexpr == "slow":
+        item.add_marker("slow")
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Begin to start what the tests share, in the order of the tests."""
+    gc.freeze()  # thousands of tests are no garbage: collections need not look at them
+    if not EMULATOR_URL and not session.config.option.collectonly:
+        AHEAD.expect(name for item in session.items for name in getattr(item, "fixturenames", ()))
+
+
+def pytest_sessionfinish() -> None:
+    """End what no test has asked for."""
+    AHEAD.close()
+
 
 # The tests count tokens with tiktoken too; it must not try to download a vocabulary.
 os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(REPOSITORY / "tiktoken_cache"))
@@ -33,13 +68,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+AHEAD.know("server", lambda _: running_server())
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """Yield the server under test, with default settings."""
     if EMULATOR_URL:
         yield Server(EMULATOR_URL)
         return
-    with running_server() as started:
+    with AHEAD.running("server") as started:
         yield started
 
 
@@ -62,26 +100,47 @@ def local_only() -> None:
 TRACE = (0.0, 0.0, 30.0, 10.0)
 
 
-@pytest.fixture(scope="session")
-def one_worker(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
-    """Yield a server with one worker, whose figures are those of one process."""
-    traces = tmp_path_factory.mktemp("traces")
-    (traces / "burst.csv").write_text("# ms\n" + "\n".join(map(str, TRACE)))
-    with running_server(*args(workers=1, traces=traces)) as started:
-        yield started
+def write_trace(folder: Path) -> None:
+    """Write the trace named burst."""
+    (folder / "burst.csv").write_text("# ms\n" + "\n".join(map(str, TRACE)))
 
 
-@pytest.fixture(scope="session")
-def unended_headers(one_worker: Server) -> Iterator[Mapping[str, Future[Ended]]]:
-    """Begin requests that never end, each in its own way; yield what is to come of them."""
+Unended = Mapping[str, "Future[Ended]"]
+
+
+@shared()
+@contextmanager
+def one_worker_and_unended(folder: Path) -> Iterator[tuple[Server, Unended]]:
+    """Run a server with one worker, and begin requests that never end, each in its own way."""
+    write_trace(folder)
     begun = {
         "request line": b"GET /hea",
         "headers": b"GET /health HTTP/1.1\r\nHost: a\r\n",
         "line ends": b"\r\n\r\n",
         "the second request": request("GET", "/health", close=False) + b"GET ",
     }
-    with ThreadPoolExecutor(len(begun)) as pool:
-        yield {name: pool.submit(ended, one_worker.address, data) for name, data in begun.items()}
+    arguments = args(workers=1, traces=folder)
+    with ThreadPoolExecutor(len(begun)) as pool, running_server(*arguments) as server:
+        yield server, {n: pool.submit(ended, server.address, data) for n, data in begun.items()}
+
+
+@pytest.fixture(scope="session")
+def one_worker(one_worker_and_unended: tuple[Server, Unended]) -> Server:
+    """Return a server with one worker, whose figures are those of one process."""
+    return one_worker_and_unended[0]
+
+
+@pytest.fixture(scope="session")
+def unended_headers(one_worker_and_unended: tuple[Server, Unended]) -> Unended:
+    """Return what is to come of requests that never end, which began with the server."""
+    return one_worker_and_unended[1]
+
+
+@shared()
+def simulated(folder: Path) -> AbstractContextManager[Simulated]:
+    """Yield the service on simulated time, with the settings of `one_worker`."""
+    write_trace(folder)
+    return running_simulation(traces=folder)
 
 
 @pytest.fixture(scope="session")
@@ -96,31 +155,29 @@ def address(server: Server) -> tuple[str, int]:
     return server.address
 
 
-# A start takes 3 s: servers with settings that do not touch each other are shared.
+# Servers with settings that do not touch each other are shared.
 
 PAGE = "https://page.example"
 BUSY_MODEL = "- match: {model: gpt-4-busy}\n  status: 429\n  retry_after_ms: 1500\n"
 
 
-@pytest.fixture(scope="session")
-def other_server(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+@shared()
+def other_server(folder: Path) -> AbstractContextManager[Server]:
     """Yield another server, one that is strict about parameters and shows its reasoning.
 
     It lets the pages of two origins in, and takes failures from a file and from no header.
     """
-    rules = tmp_path_factory.mktemp("faults") / "faults.yaml"
-    rules.write_text(BUSY_MODEL)
+    (folder / "faults.yaml").write_text(BUSY_MODEL)
     arguments = args(
         strict_parameters=True,
         reasoning_lengths="low=64,high=512",
         reasoning_content=True,
         cors_origins=f"{PAGE}, http://localhost:5173",
         fault_headers=False,
-        faults=rules,
+        faults=folder / "faults.yaml",
         workers=1,
     )
-    with running_server(*arguments) as started:
-        yield started
+    return running_server(*arguments)
 
 
 PROFILES = """\
@@ -141,24 +198,22 @@ PROFILES = """\
 """
 
 
-@pytest.fixture(scope="session")
-def lenient_server(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+@shared()
+def lenient_server(folder: Path) -> AbstractContextManager[Server]:
     """Yield a lenient server, which plays several models and answers as long as a limit allows.
 
     It lets no page of another origin in.
     """
-    profiles = tmp_path_factory.mktemp("profiles") / "profiles.yaml"
-    profiles.write_text(PROFILES)
+    (folder / "profiles.yaml").write_text(PROFILES)
     arguments = args(
         lenient=True,
-        profiles=profiles,
+        profiles=folder / "profiles.yaml",
         ignore_eos=True,
         max_output_length=302,
         cors_origins="",
         workers=1,
     )
-    with running_server(*arguments) as started:
-        yield started
+    return running_server(*arguments)
 
 
 FAULTS = """\
@@ -177,15 +232,13 @@ limits:
 """
 
 
-@pytest.fixture(scope="session")
-def two_workers(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+@shared()
+def two_workers(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server with two workers, rules for failures and limits of some models."""
-    folder = tmp_path_factory.mktemp("two-workers")
     (folder / "faults.yaml").write_text(FAULTS)
     (folder / "limits.yaml").write_text(LIMITS)
     files = {"faults": folder / "faults.yaml", "limits": folder / "limits.yaml"}
-    with running_server(*args(**files, workers=2)) as started:
-        yield started
+    return running_server(*args(**files, workers=2))
 
 
 CORS = """
@@ -197,20 +250,22 @@ CORS = """
 """
 
 
-@pytest.fixture(scope="session")
-def behind_middleware(
-    local_only: None,  # noqa: ARG001 - skips
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Server]:
+@shared()
+def behind_middleware(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server that lets one web page in, by middleware that the operator has configured."""
-    yield from configured(tmp_path_factory.mktemp("cors"), CORS)
+    return configured(folder, CORS)
 
 
-@pytest.fixture(scope="session")
-def paper(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
+@shared()
+def paper(_: Path) -> AbstractContextManager[Server]:
     """Yield a server with the engine of round numbers."""
-    with running_server(*args(engine="paper", workers=1)) as started:
-        yield started
+    return running_server(*args(engine="paper", workers=1))
+
+
+@shared()
+def simulated_paper(_: Path) -> AbstractContextManager[Simulated]:
+    """Yield the same engine on simulated time."""
+    return running_simulation(engine="paper")
 
 
 def sdk_client(url: str) -> openai.OpenAI:

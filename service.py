@@ -28,9 +28,8 @@ from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VersionAndPing
-from emulator.control.room import CONTROL_PATHS, ControlRoom, prepare_room
+from emulator.control.room import ControlRoom, prepare_store
 from emulator.injection.fault_injector import refuse_time_in_engine
-from emulator.limits.gate import prepare_store
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
@@ -155,7 +154,7 @@ class OpenAIEmulator:
             Route("/version", worker.endpoint(vllm.version), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             Route("/", index(__version__)),
-            *(Route(path, self.worker.endpoint(control)) for path in CONTROL_PATHS),
+            *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
             *docs_page.routes(__version__, self.room.control.table.operations),
         ]
 
@@ -174,11 +173,10 @@ class OpenAIEmulator:
 
     @bentoml.on_deployment
     @staticmethod
-    def prepare_store() -> None:
+    def create_store() -> None:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
         try:
             prepare_store(SETTINGS.store)
-            prepare_room(SETTINGS.store)
         except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'store': {error}") from None
 

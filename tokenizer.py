@@ -1,5 +1,6 @@
 """Encodings, token counts, and the generator of timed tokens."""
 
+import codecs
 import hashlib
 import os
 from asyncio import to_thread
@@ -7,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import tiktoken
 from tiktoken.model import encoding_name_for_model
@@ -38,6 +39,12 @@ VOCABULARIES = {
     ),
 }
 DEFAULT_ENCODING = "o200k_base"
+# A model of each encoding.
+MODEL_OF_ENCODING = {
+    "cl100k_base": "gpt-4",
+    "o200k_base": "gpt-4o",
+    "p50k_base": "text-davinci-003",
+}
 
 
 class VocabularyError(Exception):
@@ -127,22 +134,54 @@ def _count_cached(text: str, model: str) -> int:
     return len(encoding_for(model).encode_ordinary(text))
 
 
-def encode(text: str, model: str) -> list[int]:
-    """Return the token ids of `text`, as many as `count_tokens` counts."""
-    if len(text) <= _MAX_CHARACTERS_IN_A_LIST:
+def encode(text: str, model: str, *, specials: bool = False) -> list[int]:
+    """Return the token ids of `text`, as many as `count_tokens` counts.
+
+    With `specials`, special tokens in it, such as ``<|endoftext|>``, are one token each.
+    """
+    if len(text) <= _MAX_CHARACTERS_IN_A_LIST and not specials:
         return encoding_for(model).encode_ordinary(text)
+    allowed: Literal["all"] | set[str] = "all" if specials else set()
     try:
-        ids = encoding_for(model).encode_to_numpy(text, disallowed_special=())
+        ids = encoding_for(model).encode_to_numpy(
+            text, allowed_special=allowed, disallowed_special=()
+        )
     except ValueError:
         half = len(text) // 2
-        return encode(text[:half], model) + encode(text[half:], model)
+        parts = (text[:half], text[half:])
+        return [token for part in parts for token in encode(part, model, specials=specials)]
     return list(ids.tolist())
 
 
 def split_tokens(text: str, model: str) -> list[str]:
-    """Return the tokens of an ASCII text, each as a text of its own."""
-    encoding = encoding_for(model)
-    return [encoding.decode([token]) for token in encoding.encode_ordinary(text)]
+    """Return the tokens of a text, each as the characters that are complete with it.
+
+    There are as many as `count_tokens` counts, and joined they are the text. A character whose
+    bytes span tokens comes with the last of them, so that those before it may be empty. A lone
+    surrogate, which no UTF-8 holds, becomes U+FFFD, as tiktoken counts it.
+    """
+    return complete_characters(encoding_for(model).decode_tokens_bytes(encode(text, model)))
+
+
+def complete_characters(parts: Sequence[bytes]) -> list[str]:
+    r"""Return for each part of some UTF-8 the characters that are complete with it.
+
+    >>> complete_characters([b"a\xe2", b"\x82", b"\xacb"])
+    ['a', '', '€b']
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    return [decode(part) for part in parts]
+
+
+def token_ids(tokens: Sequence[str], model: str) -> list[list[int]]:
+    """Return the ids behind each token of a text, as `split_tokens` gave them: one each.
+
+    A text that ends within a token is split in another way, and its last token may have more.
+    """
+    ids = encode("".join(tokens), model)
+    if len(ids) == len(tokens):
+        return [[token] for token in ids]
+    return [encode(token, model) for token in tokens]
 
 
 def decode_tokens(tokens: Sequence[int], model: str) -> str:
@@ -152,6 +191,15 @@ def decode_tokens(tokens: Sequence[int], model: str) -> str:
         KeyError: The encoding of `model` does not have one of them.
     """
     return encoding_for(model).decode(list(tokens))
+
+
+def token_bytes(tokens: Sequence[int], model: str) -> list[bytes]:
+    """Return the bytes of each token, which may be a part of a character.
+
+    Raises:
+        KeyError: The encoding of `model` does not have one of them.
+    """
+    return encoding_for(model).decode_tokens_bytes(list(tokens))
 
 
 # --------------------------------------------------------------------------------------

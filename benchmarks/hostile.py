@@ -46,6 +46,7 @@ class Bounds:
     p99_ms: float = P99_MS
     largest_ms: float = LARGEST_MS
     memory_mb: float = 4000.0
+    neighbour_s: float = NEIGHBOUR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def faults(row: Row, bounds: Bounds) -> list[str]:
     checks = {
         f"p99 {p99_ms:+.1f} ms": p99_ms > bounds.p99_ms,
         f"largest gap {largest_ms:+.0f} ms": largest_ms > bounds.largest_ms,
-        f"a neighbour waited {row.neighbour_s:.1f} s": row.neighbour_s > NEIGHBOUR_S,
+        f"a neighbour waited {row.neighbour_s:.1f} s": row.neighbour_s > bounds.neighbour_s,
         f"keeps {row.worker_kept_mb:.0f} MB": row.worker_kept_mb > KEPT_MB,
         f"helpers {row.helpers_peak_mb:.0f} MB": row.helpers_peak_mb > HELPERS_MB,
     }
@@ -263,9 +264,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tries", type=int, default=1, help="how often to try what fails")
     parser.add_argument("--json", action="store_true", help="print an object a line, not a table")
     parser.add_argument("--checkout", type=Path, default=ROOT, help="attack this working tree's")
-    for name in ("quiet_s", "attack_s", "patience_s", "p99_ms", "largest_ms", "memory_mb"):
-        default = getattr(Bounds(), name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
+    for bound in dataclasses.fields(Bounds):
+        option = f"--{bound.name.replace('_', '-')}"
+        parser.add_argument(option, type=float, default=getattr(Bounds(), bound.name))
     return parser.parse_args(arguments)
 
 

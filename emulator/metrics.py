@@ -1,6 +1,6 @@
 """Prometheus metrics of the clock and the answers, on /metrics beside BentoML's.
 
-prometheus_client keeps them in files that all workers share, so that any worker tells all of them.
+prometheus_client keeps them in files that all workers share, so that any worker serves all.
 """
 
 import asyncio
@@ -13,8 +13,7 @@ from typing import Protocol
 import psutil
 from prometheus_client import Counter, Gauge, Histogram, multiprocess
 
-# Each increment in prometheus_client is a system call, a lock and a write to a shared file: all of
-# a request's together cost a tenth of it.
+# Each increment in prometheus_client is a system call, a lock and a write to a shared file.
 FLUSH_EVERY_S = 0.05
 
 
@@ -26,7 +25,7 @@ class Addable(Protocol):
 
 
 class Tally:
-    """Adds up what happens, and hands the sums to prometheus_client a few times a second."""
+    """Adds up increments, and passes the sums to prometheus_client a few times a second."""
 
     def __init__(self) -> None:
         self._sums: dict[Addable, float] = {}
@@ -47,7 +46,7 @@ class Tally:
         self.add(histogram._sum, value * times)
 
     def set(self, gauge: Gauge, value: float) -> None:
-        """Set a gauge that tells the latest value."""
+        """Set a gauge, of which only the latest value is passed on."""
         self._wake()
         self._latest[gauge] = value
 
@@ -56,7 +55,7 @@ class Tally:
             asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
 
     def flush(self) -> None:
-        """Hand over what was added up."""
+        """Pass on what was added up."""
         sums, self._sums = self._sums, {}
         latest, self._latest = self._latest, {}
         for gauge, value in latest.items():
@@ -69,9 +68,9 @@ TALLY = Tally()
 
 
 def forget_dead_workers() -> None:
-    """Take the streams of workers that were killed out of the gauges.
+    """Remove the values of killed workers from the gauges.
 
-    BentoML starts another worker in the place of one that died, and that one calls this.
+    A worker calls this at its start, as BentoML replaces those that died.
     """
     for file in Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", os.devnull)).glob("gauge_live*.db"):
         pid = re.search(r"_(\d+)\.db$", file.name)
@@ -124,7 +123,7 @@ COMPLETED = {
     for reason in ("stop", "length", "tool_calls", "function_call")
 }
 ERRORS = Counter(f"{_PREFIX}_errors", "Requests that were refused or failed", ["status", "code"])
-ERRORS.labels(400, "invalid_value")  # so that the name is there, at 0, before the first error
+ERRORS.labels(400, "invalid_value")  # makes the series exist before the first error
 FAULTS = Counter(f"{_PREFIX}_faults", "Answers that failed because they were to", ["kind"])
 ACTIVE_STREAMS = Gauge(
     f"{_PREFIX}_active_streams", "Streams under way", multiprocess_mode="livesum"

@@ -1,4 +1,4 @@
-"""What the operator sets, and the limits of what each caller sets."""
+"""The operator's settings, and the limits on what callers may ask for."""
 
 import os
 import re
@@ -80,7 +80,7 @@ def is_live(field: FieldInfo) -> bool:
 
 
 class ConfigError(ValueError):
-    """Something that the operator configured cannot be used."""
+    """The configuration is invalid; the message names what is wrong."""
 
 
 class Settings(BaseModel):
@@ -110,6 +110,9 @@ class Settings(BaseModel):
         ge=0,
         le=MAX_KEEPALIVE_MS,
         description="time between comments before the first token without X-KEEPALIVE-MS, in ms",
+    )
+    text: Literal["english", "unicode"] = live(
+        "english", description="the texts without X-TEXT: English, or many scripts with emoji"
     )
     models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = live(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
@@ -216,10 +219,10 @@ class Settings(BaseModel):
         return self
 
     def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
-        """Return what `reader` makes of a setting that names a file, None if it is not set.
+        """Read the file that a setting names; return None if it is not set.
 
         Raises:
-            ConfigError: The file cannot be used; the message names the setting.
+            ConfigError: The file is invalid; the message names the setting.
         """
         try:
             return None if (value := getattr(self, name)) is None else reader(value)

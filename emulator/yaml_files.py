@@ -1,4 +1,4 @@
-"""The operator's YAML files, checked against a model; an error names file, line and field."""
+"""Reading YAML files into pydantic models, with errors that name file, line and field."""
 
 import difflib
 import re
@@ -16,21 +16,21 @@ MAX_FAULTS_TOLD = 5
 MAX_SHOWN = 128  # characters of a value in a message
 
 Content = TypeVar("Content")
-# The keys and indices that lead to a value, such as ("rules", 3, "match").
+# The path of keys and indices to a value, such as ("rules", 3, "match").
 Place: TypeAlias = Sequence[int | str]
 Schema: TypeAlias = dict[str, Any]
 
 
 class Document(Generic[Content]):
-    """A YAML file: its checked ``content``, and errors at a place in it.
+    """A YAML file with its validated ``content``.
 
     Args:
         path: The file.
-        shape: The type of its content. An empty file is a model of which no field is given.
-        secret: Names of fields whose values no message may show.
+        shape: The type of the content. An empty file is a model without any field.
+        secret: The names of fields whose values must not be in messages.
 
     Raises:
-        ConfigError: The file cannot be read, is not YAML, or its content is of another type.
+        ConfigError: The file cannot be read, is not YAML, or has other content.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Document(Generic[Content]):
             raise ConfigError(f"{path}, {told}") from None
 
     def error(self, place: Place, problem: str) -> ConfigError:
-        """Return the error that something is wrong with the value at `place`."""
+        """Return an error about the value at `place`."""
         return ConfigError(f"{self._path}, {self._located(place, problem)}")
 
     def _read(self) -> object:
-        """Return the file's content as plain objects, None of an empty file."""
+        """Return the content as plain objects, None if the file is empty."""
         try:
             loader = _Loader(self._path.read_text(encoding="utf-8"))
             self._root = loader.get_single_node()
@@ -71,7 +71,7 @@ class Document(Generic[Content]):
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             problem = error.problem or "expected YAML"
-            if self._secret:  # what is quoted may be a part of one
+            if self._secret:  # the quotation may be a part of one
                 problem = re.sub(r"'[^']*'|\"[^\"]*\"", "...", problem)
             raise ConfigError(f"{self._path}, line {line}: {problem}") from None
         except yaml.YAMLError:
@@ -80,7 +80,7 @@ class Document(Generic[Content]):
             raise ConfigError(f"{self._path}: expected YAML that is nested less deeply") from None
 
     def _told(self, fault: ErrorDetails, adapter: TypeAdapter[Content]) -> str:
-        """Return one of pydantic's errors in terms of the file."""
+        """Return an error of pydantic's in terms of the file."""
         place, value = fault["loc"], fault["input"]
         match fault["type"]:
             case "missing":
@@ -107,7 +107,7 @@ class Document(Generic[Content]):
         return f", but got {names.get(type(value)) or f'{value!r:.{MAX_SHOWN}}'}"
 
     def _located(self, place: Place, problem: str) -> str:
-        """Return a problem with its line and field; the index in a list of all is in the line."""
+        """Return a problem with its line and field; an index at the root is left to the line."""
         line, node = 1, self._root
         for part in place:
             found = next((entry for entry in _entries(node) if entry[0] == str(part)), None)
@@ -120,10 +120,10 @@ class Document(Generic[Content]):
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # its package ships no types
-    """PyYAML's loader, which refuses repeated keys, and knows the line of every bad scalar."""
+    """SafeLoader that rejects duplicate keys, and reports the line of invalid scalars."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
-        """Read a mapping."""
+        """Compose a mapping."""
         node = super().compose_mapping_node(anchor)
         names: set[str] = set()
         for key, _ in node.value:
@@ -136,15 +136,15 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # its package ships no ty
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
-        """Make a plain object."""
+        """Construct a plain object."""
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # as of the timestamp 2026-13-01
+        except ValueError as error:  # for instance of the timestamp 2026-13-01
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
 
 def _entries(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-    """Yield the key or index of each entry, the node at its beginning, and that of its value."""
+    """Yield the key or index of each entry, the node where it begins, and its value."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield str(key.value), key, value
@@ -165,7 +165,7 @@ def _unknown(name: str, fields: Sequence[str]) -> str:
 
 
 def fields_at(schema: Schema, place: Place) -> list[str]:
-    """Return the names of the fields that a JSON Schema allows at a place."""
+    """Return the names of the fields that a JSON Schema has at a place."""
     found = [*_alternatives(schema, schema)]
     for part in place:
         children = [
@@ -173,12 +173,12 @@ def fields_at(schema: Schema, place: Place) -> list[str]:
             for node in found
         ]
         deeper = [each for child in children if child for each in _alternatives(schema, child)]
-        found = deeper or found  # the tag of a union is no part of the file
+        found = deeper or found  # a union's tag is in no schema
     return [*dict.fromkeys(name for node in found for name in node.get("properties", ()))]
 
 
 def _alternatives(root: Schema, node: Schema) -> Iterable[Schema]:
-    """Yield a schema and all that it refers to, or is a choice of."""
+    """Yield a schema, what it refers to, and its alternatives."""
     yield node
     if "$ref" in node:
         yield from _alternatives(root, root["$defs"][node["$ref"].rpartition("/")[2]])

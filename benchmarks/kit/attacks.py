@@ -1,12 +1,15 @@
 """The attacks: what each sends, and which answers it may get. Data for `benchmarks.hostile`."""
 
 import base64
+import gzip
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+
+import zstandard
 
 from benchmarks.kit.attacker import CUT, UNANSWERED, Call
 
@@ -205,6 +208,24 @@ def unread_stream() -> list[Call]:
     """Ask for 10 streams of 131,072 tokens at once, and read nothing."""
     (call,) = post(CHAT, chat(stream=True), X_OUTPUT_LENGTH="131072")
     return [Call(call.parts, reads=False)] * 10
+
+
+def bomb(encoding: str, size: int) -> list[Call]:
+    """Send 20 bodies that are `size` bytes once they are decoded, and a thousandth of that now."""
+    plain = json.dumps(chat("@")).encode().replace(b"@", b" " * size)
+    data = gzip.compress(plain) if encoding == "gzip" else zstandard.compress(plain)
+    return [Call([head(CHAT, len(data), Content_Encoding=encoding), data])] * 20
+
+
+def frames(payload: bytes, count: int) -> list[Call]:
+    """Send frames of a websocket one after another, masked with zeros."""
+    offer = head(RESPONSES, 0).replace(b"POST", b"GET").replace(b"Content-Length: 0\r\n", b"")
+    upgrade = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+    )
+    frame = b"\x81\xff" + struct.pack(">Q", len(payload)) + bytes(4) + payload
+    return [Call([offer.removesuffix(b"\r\n") + upgrade, *[frame] * count], reads=False)]
 
 
 def model_names() -> list[Call]:
@@ -516,6 +537,14 @@ ATTACKS: dict[str, Attack] = {
         ),
         answered,
     ),
+    "echo-logprobs-ids": Attack(
+        "`echo` of 2,000 prompts of 250 token ids each with `logprobs`, whole",
+        lambda: post(
+            LEGACY,
+            {**ECHO, "prompt": [[5, 6, 7, 8, 9] * 50] * 2000, "logprobs": 1, "max_tokens": 0},
+        ),
+        answered,
+    ),
     "responses-echo": Attack(
         "`instructions` of 10 MB, which three events of a stream repeat",
         lambda: post(
@@ -619,6 +648,27 @@ ATTACKS: dict[str, Attack] = {
     "idle": Attack("1,000 idle connections", lambda: [Call([])] * 1000, ignored, lasts_s=4),
     "leaving": Attack("10 clients go away in mid-parse", leaving, ignored, lasts_s=1),
     "unread": Attack("10 streams that nobody reads", unread_stream, ignored, lasts_s=4),
+    "gzip-bombs": Attack(
+        "20 gzip bodies of 200 MB each once decoded", lambda: bomb("gzip", 200 * MB)
+    ),
+    "gzip-49mb": Attack(
+        "20 gzip bodies of 49 MB of spaces each", lambda: bomb("gzip", 49 * MB), answered
+    ),
+    "zstd-bombs": Attack(
+        "20 zstd bodies of 200 MB each once decoded", lambda: bomb("zstd", 200 * MB)
+    ),
+    "frames-large": Attack(
+        "10 websockets with 20 frames of 1.9 MB, and no answer read",
+        lambda: frames(b" " * 1_900_000, 20) * 10,
+        ignored,
+        lasts_s=4,
+    ),
+    "frames-small": Attack(
+        "a websocket with 100,000 frames, and no answer read",
+        lambda: frames(b"{}", 100_000),
+        ignored,
+        lasts_s=4,
+    ),
     "crowd": Attack(
         "1,000 prompts of 70 KB at once",
         lambda: post(CHAT, chat("hello " * 11_700)) * 1000,

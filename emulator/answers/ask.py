@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from emulator.contract.bounds import MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
+from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES, MAX_TOOL_CALLS
 from emulator.contract.errors import APIError
 
 CallKind: TypeAlias = Literal["function", "custom", "function_call"]
@@ -24,6 +24,7 @@ class OfferedCall:
         schema: The JSON schema of the arguments; None for a tool that takes free text.
         param: The path of the schema in the body, for errors.
         strict: Whether every call has all properties of the schema.
+        grammar: Syntax and definition of the grammar that a free text has to follow.
     """
 
     name: str
@@ -31,16 +32,50 @@ class OfferedCall:
     schema: dict[str, Any] | None
     param: str
     strict: bool = False
+    grammar: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWords:
+    """What refuses a prompt and an answer that a model's context has no room for.
+
+    The messages have places for ``most``, ``total``, ``prompt`` and ``answer``, in tokens.
+
+    Args:
+        together: Tells that both do not fit.
+        alone: Tells that not even the prompt does.
+        param: The parameter at fault.
+        code: OpenAI's code.
+    """
+
+    together: str = (
+        "This model's maximum context length is {most} tokens. However, you requested {total} "
+        "tokens ({prompt} in the messages, {answer} in the completion). Please reduce the length "
+        "of the messages or completion."
+    )
+    alone: str = (
+        "This model's maximum context length is {most} tokens. However, your messages resulted in "
+        "{prompt} tokens. Please reduce the length of the messages."
+    )
+    param: str | None = "messages"
+    code: str | None = "context_length_exceeded"
+
+    def error(self, most: int, prompt: int, answer: int) -> APIError:
+        """Return the error."""
+        message = self.alone if prompt > most else self.together
+        told = message.format(most=most, total=prompt + answer, prompt=prompt, answer=answer)
+        return APIError(told, param=self.param, code=self.code)
 
 
 @dataclass(frozen=True, slots=True)
 class ParamNames:
-    """The names that a client knows parameters by, for errors."""
+    """The names that a client knows parameters by, and an API's own words, for errors."""
 
     limit: str = "max_tokens"
     effort: str = "reasoning_effort"
     format: str = "response_format"
     schema: str = "response_format.json_schema.schema"
+    context: ContextWords = ContextWords()
 
 
 DEFAULT_NAMES = ParamNames()
@@ -59,6 +94,7 @@ class Ask:
         user: The end user that the client names.
         token_limit: The most tokens of one answer, reasoning included.
         min_tokens: The fewest tokens of one answer.
+        generates: Whether anything is generated; else the answer is empty, and there at once.
         ignore_eos: Whether an answer is as long as its limit; None leaves it to the settings.
         effort: How hard to think.
         stops: Stop sequences.
@@ -68,12 +104,15 @@ class Ask:
         names_call: Whether the client names the tool to call.
         most_calls: The most calls of one answer.
         schema: The JSON schema that the text has to satisfy.
+        schema_is_text: Whether the text is a string of that schema by itself, not as JSON.
         schema_texts: Texts that may hold a schema to prefer, the last first.
+        token_ids: Whether the ids of tokens are told, of the prompt's too.
         include_usage: Whether a stream ends with its usage.
         continuous_usage: Whether each event of a stream holds the usage so far.
         wants_summary: Whether a summary of the reasoning is wanted.
         can_show_reasoning: Whether the API has a place for the text of a reasoning.
         says_failed: Whether the API has an answer that says that it failed.
+        id_end: The last digits of the answer's id.
         names: The names of parameters.
     """
 
@@ -85,6 +124,7 @@ class Ask:
     user: str | None = None
     token_limit: int | None = None
     min_tokens: int = 0
+    generates: bool = True
     ignore_eos: bool | None = None
     effort: str | None = None
     stops: tuple[str, ...] = ()
@@ -94,12 +134,15 @@ class Ask:
     names_call: bool = False
     most_calls: int = MAX_TOOL_CALLS
     schema: dict[str, Any] | None = None
+    schema_is_text: bool = False
     schema_texts: Sequence[str] = ()
+    token_ids: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
     wants_summary: bool = False
     can_show_reasoning: bool = False
     says_failed: bool = False
+    id_end: str = ""
     names: ParamNames = DEFAULT_NAMES
 
     @property
@@ -133,5 +176,15 @@ def too_many_tokens(ask: Ask, source: str) -> APIError:
         f"Invalid '{param}': expected at most {MAX_TOKENS_OF_ALL_CHOICES} tokens in all choices, "
         "but got more.",
         param=param,
+        code="integer_above_max_value",
+    )
+
+
+def too_many_logprobs(top: int) -> APIError:
+    """Refuse more log probabilities than all choices may have; `top` are those of alternatives."""
+    return APIError(
+        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
+        f"each token and its {top} alternatives, but got more.",
+        param="logprobs",
         code="integer_above_max_value",
     )

@@ -1,22 +1,30 @@
 """What each choice says, token by token: text, JSON or tool calls, and when it may leave."""
 
 import random
-import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from emulator.answers.answer import Answer, Call, Segment
-from emulator.answers.ask import Ask, OfferedCall, too_many_tokens
-from emulator.answers.corpus import Corpus
-from emulator.answers.logprobs import Logprobs
+from emulator.answers.ask import Ask, OfferedCall, too_many_logprobs, too_many_tokens
+from emulator.answers.corpora import Texts
+from emulator.answers.grammar_texts import GrammarTexts
+from emulator.answers.instances import Instances, invalid_schema
+from emulator.answers.logprobs import (
+    Likelihoods,
+    Logprobs,
+    ScoredPrompts,
+    TextLogprobs,
+    bytes_of_parts,
+)
 from emulator.answers.prompted import schema_in_texts
 from emulator.answers.stops import hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
-from emulator.schema_instances import SchemaError, Style, dumps, instance, least_values
+from emulator.schema_instances import SchemaError, least_values
 from emulator.timing.plan import FinishReason, GenerationPlan
-from tokenizer import split_tokens
+from tokenizer import split_tokens, token_ids
 
 # What satisfies "any JSON object" where no schema is given.
 JSON_OBJECT_SCHEMA = {
@@ -31,7 +39,6 @@ MAX_REDRAWS = 4096
 SUMMARY = 24  # tokens of a summary of the reasoning, at the most
 MAX_VALUES_OF_ALL_CHOICES = 2**16  # in JSON; they take about 2 s
 MAX_CALLS_OF_ALL_CHOICES = 1024
-MAX_INSTANCES_S = 5  # CPU time
 
 MAX_TOKENS_PLAIN = 16_384
 MAX_TOKENS_QUICK = 2048
@@ -43,6 +50,8 @@ def call_id(rng: random.Random) -> str:
 
 
 _ALPHANUMERIC = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+NO_THOUGHT = Segment([], reasoning=True)  # what an empty answer has in place of an empty text
 
 
 class Composer:
@@ -56,15 +65,18 @@ class Composer:
         corpus: Holds the texts.
         material: The texts that tell this request from others with the same seed.
         asked: What was asked beside the body.
+        scored: The prompts with log probabilities, which those of the answers go on from.
     """
 
     def __init__(
         self,
         ask: Ask,
         plan: GenerationPlan,
-        corpus: Corpus,
+        corpus: Texts,
         material: Sequence[str],
         asked: EmulationHeaders,
+        *,
+        scored: ScoredPrompts | None = None,
     ) -> None:
         self._ask = ask
         self._plan = plan
@@ -72,8 +84,9 @@ class Composer:
         self._asked = asked
         self._reasoning = plan.reasoning_tokens - plan.hidden_tokens
         self._tokens_left = MAX_TOKENS_OF_ALL_CHOICES - plan.reasoning_tokens * ask.choices
-        self._logprobs_left = MAX_LOGPROBS
-        self._instances_s = 0.0
+        self._scored = scored
+        self._logprobs_left = MAX_LOGPROBS - (scored.figures if scored is not None else 0)
+        self._grammar_texts = GrammarTexts(ask.model)
         self._openings: set[tuple[str, ...]] = set()
         self._redraws_left = MAX_REDRAWS
         self._seed: str | None = None
@@ -81,6 +94,11 @@ class Composer:
         self.note = ""
         if ask.seed is not None:
             self._seed = "\0".join([str(ask.seed), ask.model, *material])
+
+    @cached_property
+    def _instances(self) -> Instances:
+        """What makes the instances of schemas, for those who need one."""
+        return Instances(self._ask.model, self._asked, is_ascii=self._corpus.is_ascii)
 
     def _spend(self, tokens: int, source: str) -> None:
         """Count tokens of the answers; `source` is what asked for them.
@@ -105,12 +123,14 @@ class Composer:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
         ask = self._ask
+        if not ask.generates:
+            return [Answer(0, [NO_THOUGHT], "stop", 0)]
         calls = ask.calls(self._asked.tool_calls)
         if ask.schema_texts and not calls:
             self._found = schema_in_texts(ask.schema_texts)
         if calls or ask.schema is not None:
             self._refuse_many_values(calls, ask.schema)
-        return [
+        answers = [
             self._calls(index, calls)
             if calls
             else self._json(index, ask.schema)
@@ -118,6 +138,10 @@ class Composer:
             else self._text(index)
             for index in range(ask.choices)
         ]
+        if ask.token_ids:
+            for segment in (segment for answer in answers for segment in answer.segments):
+                segment.ids = token_ids(segment.tokens, ask.model)
+        return answers
 
     def _text(self, index: int) -> Answer:
         """Return an answer in plain English, of the planned length unless a stop ends it."""
@@ -177,16 +201,29 @@ class Composer:
         self._found = None
         self.note = " schema_in_message=unused"
 
-    def _logprobs(self, index: int) -> Logprobs | None:
+    def _logprobs(self, index: int) -> Likelihoods | None:
         top = self._ask.logprobs
-        return None if top is None else Logprobs(self._rng(index, "logprobs"), top)
+        if top is None:
+            return None
+        if self._scored is not None:
+            return TextLogprobs(self._scored.ends[index // self._ask.n], top)
+        return Logprobs(self._rng(index, "logprobs"), top)
+
+    def _text_segment(self, tokens: Sequence[str], logprobs: Likelihoods | None) -> Segment:
+        """Return some text, with the bytes that its log probabilities tell."""
+        if logprobs is None:
+            return Segment(tokens)
+        return Segment(tokens, utf8=bytes_of_parts(tokens, self._ask.model))
 
     def _json(self, index: int, schema: dict[str, Any]) -> Answer:
         rng = self._rng(index, "json")
-        style = self._style(fills=True)
-        made = self._instance_of_found(rng, style) or self._instance(
-            schema, rng, self._ask.names.schema, style
-        )
+        made = self._instance_of_found(rng)
+        if not made:
+            is_text = self._ask.schema_is_text
+            try:
+                made = self._instances.tokens(schema, rng, fills=True, is_text=is_text)
+            except SchemaError as error:
+                raise invalid_schema(error, self._ask.names.schema, is_text=is_text) from None
         tokens, finish = _cut(made, "stop", self._plan.token_limit)
         self._spend(len(tokens), self._ask.names.format)
         answer = self._content(index, tokens, finish, self._logprobs(index))
@@ -206,13 +243,19 @@ class Composer:
             if left == 0:
                 finish = "length"
                 break
-            if offered.schema is None:
-                tokens: list[str] = self._corpus.write(self._plan.output_tokens, rng)
+            by_grammar = self._grammar_texts.tokens(offered, rng)
+            tokens: list[str]
+            if by_grammar is not None:
+                tokens = by_grammar
+            elif offered.schema is None:
+                tokens = self._corpus.write(self._plan.output_tokens, rng)
                 # The plan has cut it already.
                 finish = "length" if self._plan.finish_reason == "length" else finish
             else:
-                style = self._style(fills=offered.strict)
-                tokens = self._instance(offered.schema, rng, offered.param, style)
+                try:
+                    tokens = self._instances.tokens(offered.schema, rng, fills=offered.strict)
+                except SchemaError as error:
+                    raise invalid_schema(error, offered.param) from None
             tokens, finish = _cut(tokens, finish, left)
             self._spend(len(tokens), "X-TOOL-CALLS")
             call = Call(number, call_id(rng), offered.kind, offered.name)
@@ -223,45 +266,16 @@ class Composer:
         slots = sum(len(segment.tokens) for segment in segments)
         return self._thoughtful(Answer(index, segments, finish, slots))
 
-    def _style(self, *, fills: bool) -> Style:
-        """Return what instances look like; `fills` counts where nothing is asked for."""
-        optional = self._asked.optional
-        return Style(
-            fills_optional=fills if optional is None else optional == "fill",
-            whole_numbers=self._asked.numbers == "whole",
-        )
-
-    def _instance_of_found(self, rng: random.Random, style: Style) -> list[str]:
+    def _instance_of_found(self, rng: random.Random) -> list[str]:
         """Return an instance of the schema in the messages, nothing if there is no use in it."""
         if self._found is None:
             return []
         try:
-            return self._make(self._found, rng, style)
+            return self._instances.tokens(self._found, rng, fills=True)
         except SchemaError:
             self._drop_found()
-            self._instances_s = 0.0
+            self._instances.spent_s = 0.0
             return []
-
-    def _instance(
-        self, schema: dict[str, Any], rng: random.Random, param: str, style: Style
-    ) -> list[str]:
-        try:
-            return self._make(schema, rng, style)
-        except SchemaError as error:
-            raise _invalid_schema(error, param) from None
-
-    def _make(self, schema: dict[str, Any], rng: random.Random, style: Style) -> list[str]:
-        """Return an instance of a schema.
-
-        Raises:
-            SchemaError: Nothing satisfies it, or it is not supported, or takes too long.
-        """
-        started_s = time.thread_time()
-        tokens = split_tokens(dumps(instance(schema, rng, style)), self._ask.model)
-        self._instances_s += time.thread_time() - started_s
-        if self._instances_s > MAX_INSTANCES_S:
-            raise SchemaError(f"all its instances take over {MAX_INSTANCES_S} s")
-        return tokens
 
     def _reasoning_segments(self, index: int) -> list[Segment]:
         if not self._reasoning:
@@ -270,7 +284,7 @@ class Composer:
         return [Segment(thoughts, reasoning=True)]
 
     def _content(
-        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Logprobs | None
+        self, index: int, tokens: Sequence[str], finish: FinishReason, logprobs: Likelihoods | None
     ) -> Answer:
         """Return an answer of one text, which a stop sequence may end.
 
@@ -280,17 +294,17 @@ class Composer:
         if logprobs is not None:
             self._logprobs_left -= len(tokens) * (1 + logprobs.top)
             if self._logprobs_left < 0:
-                raise _too_many_logprobs(logprobs.top)
+                raise too_many_logprobs(logprobs.top)
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
         if not self._ask.stops:
-            segments = [*thoughts, Segment(tokens)]
+            segments = [*thoughts, self._text_segment(tokens, logprobs)]
             plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
             return self._thoughtful(plain)
         held = hold_back(tokens, self._ask.stops, lambda text: split_tokens(text, self._ask.model))
         stopping = Answer(
             index,
-            [*thoughts, Segment(held.tokens)],
+            [*thoughts, self._text_segment(held.tokens, logprobs)],
             "stop" if held.stopped else finish,
             offset + held.slots,
             [*range(offset), *(offset + slot for slot in held.token_slots)],
@@ -301,6 +315,8 @@ class Composer:
     def _thoughtful(self, answer: Answer) -> Answer:
         """Note how much was thought before an answer, and sum it up if that was asked for."""
         answer.reasoning_tokens = self._plan.reasoning_tokens
+        if isinstance(answer.logprobs, TextLogprobs):
+            answer.logprobs.follow(answer.segments[-1].told_bytes())
         if answer.reasoning_tokens and self._ask.wants_summary:
             length = min(answer.reasoning_tokens, SUMMARY)
             summary = self._corpus.write(length, self._rng(answer.index, "summary"))
@@ -314,26 +330,14 @@ def is_quick(ask: Ask, plan: GenerationPlan, asked_calls: int) -> bool:
     Texts do that are no longer than `MAX_TOKENS_QUICK`, or `MAX_TOKENS_PLAIN` if nothing more is
     to be done with them. JSON and tool calls never do: the time that a schema takes is not known.
     """
+    if ask.token_ids:
+        return False  # the prompt's take as long as it is
     tokens = (plan.output_tokens + plan.reasoning_tokens) * ask.choices
     if ask.choices == 1 and not ask.stops and ask.schema is None and not ask.offered:
         return tokens <= MAX_TOKENS_PLAIN
     if tokens > MAX_TOKENS_QUICK:
         return False
     return ask.schema is None and not ask.calls(asked_calls)
-
-
-def _too_many_logprobs(top: int) -> APIError:
-    return APIError(
-        f"Invalid 'logprobs': expected at most {MAX_LOGPROBS} log probabilities in all choices, of "
-        f"each token and its {top} alternatives, but got more.",
-        param="logprobs",
-        code="integer_above_max_value",
-    )
-
-
-def _invalid_schema(error: SchemaError, param: str) -> APIError:
-    where = f"{param}.{error.path}" if error.path else param
-    return APIError(f"Invalid schema for '{where}': {error}", param=param, code="invalid_schema")
 
 
 def _cut(

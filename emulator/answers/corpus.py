@@ -76,8 +76,10 @@ class Corpus:
     no seed has to reproduce.
     """
 
-    def __init__(self) -> None:
-        self.rng = random.Random()
+    is_ascii = True
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self.rng = rng or random.Random()
         rng = random.Random(_CORPUS_SEED)
         words = {slot: text.split() for slot, text in _WORDS.items()}
         patterns = _SENTENCES.strip().splitlines()

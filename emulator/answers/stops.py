@@ -23,32 +23,54 @@ def hold_back(
     """End a text before the first complete stop sequence, and hold back what could become one.
 
     As on a real server, text that may be the start of a stop sequence leaves when it is known not
-    to be, or with the end of the answer. What a stop leaves of a token is `split` anew, into no
-    more tokens than were made.
+    to be, or with the end of the answer. What a stop leaves of a word is `split` anew, into no more
+    tokens than were made. A token may be empty, if it holds but a part of a character.
 
     >>> hold_back(["a", "b", "c", "d"], ["bx"], list).token_slots
     [0, 2, 2, 3]
     """
     text = "".join(tokens)
     slots, cut, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
-    stopped = cut is not None
-    kept: list[str] = []
+    kept = list(tokens[:slots]) if cut is None else _cut(tokens[:slots], cut, split)
     leaves: list[int] = []
     end = slot = 0
-    for token in tokens[:slots]:
-        whole = cut is None or end + len(token) <= cut
-        if whole:
-            kept.append(token)
-        elif cut and end < cut:
-            parts, most = split(token[: cut - end]), slots - len(kept)
-            if len(parts) > most:
-                parts = [*parts[: most - 1], "".join(parts[most - 1 :])]
-            kept += parts
+    is_as_made = True
+    for place, (token, made) in enumerate(zip(kept, tokens, strict=False)):
+        is_as_made = is_as_made and token == made
         end += len(token)
-        while slot < slots - 1 and (safe[slot] < end or not whole):
+        slot = max(slot, place)
+        while slot < slots - 1 and (safe[slot] < end or not is_as_made):
             slot += 1
-        leaves += [slot] * (len(kept) - len(leaves))
-    return HeldText(kept, leaves, slots, stopped)
+        leaves.append(slot)
+    return HeldText(kept, leaves, slots, stopped=cut is not None)
+
+
+def _cut(tokens: Sequence[str], cut: int, split: Callable[[str], list[str]]) -> list[str]:
+    """Return the tokens of the first `cut` characters; a word that is cut is split anew."""
+    kept: list[str] = []
+    end = 0
+    for token in tokens:
+        if end + len(token) > cut:
+            break
+        kept.append(token)
+        end += len(token)
+    after = "".join(tokens[len(kept) :])
+    if end == cut and (not kept or after[0].isascii()):
+        return kept
+    # A token before a character of several bytes may hold some of them.
+    start = len(kept) if end < cut else len(kept) - 1
+    while start and not _begins_word(tokens[start]):
+        start -= 1
+    parts = split("".join(kept[start:]) + after[: cut - end])
+    most = len(tokens) - start
+    if len(parts) > most:
+        parts = [*parts[: most - 1], "".join(parts[most - 1 :])]
+    return [*kept[:start], *parts]
+
+
+def _begins_word(token: str) -> bool:
+    """Tell whether encodings split a text before a token, whatever comes before it."""
+    return len(token) > 1 and token[0] == " " and not token[1].isspace()
 
 
 def _watch(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int | None, list[int]]:

@@ -28,9 +28,11 @@ from emulator.timing.plan import GenerationPlan
 from emulator.transport.exchange import Exchange, openai_envelope
 from emulator.transport.sending import (
     JSON,
+    PiecesReply,
     Reply,
     ended_by_disconnect,
     openai_headers,
+    slices,
     whole_reply,
 )
 from tokenizer import TokenGenerator
@@ -180,7 +182,7 @@ class TextAPI(API[Ready], Generic[B]):
         return await self._whole(generation)
 
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
-        made_id = random_id(self.id_prefix, self.id_digits)
+        made_id = random_id(self.id_prefix, self.id_digits, ready.ask.id_end)
         header = Header(made_id, int(time.time()), ready.ask.model, self._fingerprint)
         return Generation(
             exchange,
@@ -203,6 +205,11 @@ class TextAPI(API[Ready], Generic[B]):
         else:
             async with ended_by_disconnect(exchange.receive):
                 body = await generation.whole_in_time()
-        reply = whole_reply(exchange, generation.reported(body), content_type=self.whole_type)
+        content = generation.reported(body)
+        reply: Reply
+        if generation.is_large:
+            reply = PiecesReply(list(slices(content)), openai_headers(exchange))
+        else:
+            reply = whole_reply(exchange, content, content_type=self.whole_type)
         exchange.left_s = time.monotonic()
         return reply

@@ -7,7 +7,7 @@ from emulator.apis.chat.api import ChatAPI
 from emulator.apis.completions.api import CompletionsAPI
 from emulator.apis.computations import Computation
 from emulator.apis.embeddings.api import EmbeddingsAPI
-from emulator.apis.responses.api import InputTokensAPI, ResponsesAPI
+from emulator.apis.responses.api import CompactAPI, InputTokensAPI, ResponsesAPI
 from emulator.apis.vllm.api import DetokenizeAPI, TokenizeAPI
 
 # Answers that are timed, limited and may fail.
@@ -15,6 +15,7 @@ APIS: list[type[API[Any]]] = [
     ChatAPI,
     CompletionsAPI,
     ResponsesAPI,
+    CompactAPI,
     EmbeddingsAPI,
 ]
 # Answers that are computed at once.

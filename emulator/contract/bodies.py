@@ -10,11 +10,14 @@ from emulator.contract.bounds import (
     INT64_MAX,
     MAX_BIAS,
     MAX_CHOICES,
+    MAX_GUIDED_CHOICES,
     MAX_LOGIT_BIASES,
+    AnyObject,
     Label,
     Members,
     ModelName,
     NonEmptyText,
+    Text,
 )
 from emulator.contract.errors import refusal
 from emulator.contract.headers import Emulation
@@ -82,6 +85,28 @@ class StreamOptions(RequestModel):
     continuous_usage_stats: bool | None = None
 
 
+SchemaOrText = TypeAliasType(
+    "SchemaOrText",
+    Annotated[
+        Annotated[AnyObject, Tag("<object>")] | Annotated[Text, Tag("<string>")],
+        json_type("one of an object or string", object=dict, string=str),
+    ],
+)
+
+GuidedChoice = Annotated[list[Text], Members(MAX_GUIDED_CHOICES, least=1)]
+
+
+class StructuredOutputs(RequestModel):
+    """What vLLM lets a text have to be: one of these kinds."""
+
+    json_: SchemaOrText | None = Field(None, alias="json")
+    json_object: bool | None = None
+    regex: Text | None = None
+    choice: GuidedChoice | None = None
+    grammar: Text | None = None
+    structural_tag: Text | None = None
+
+
 class ModelRequest(RequestModel):
     """What all requests to a model share."""
 
@@ -92,6 +117,13 @@ class ModelRequest(RequestModel):
     def served_model(self) -> str | None:
         """The model that a request asks for."""
         return self.model
+
+
+# What vLLM has and OpenAI does not, of chats and legacy completions.
+VLLM_PARAMETERS = (
+    *("ignore_eos", "min_tokens", "structured_outputs", "return_token_ids", "prompt_logprobs"),
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
+)
 
 
 class GenerationRequest(ModelRequest):
@@ -111,6 +143,13 @@ class GenerationRequest(ModelRequest):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Label | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: SchemaOrText | None = None
+    guided_regex: Text | None = None
+    guided_choice: GuidedChoice | None = None
+    guided_grammar: Text | None = None
+    return_token_ids: bool | None = None
+    prompt_logprobs: int | None = None
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> Self:
@@ -124,8 +163,7 @@ class GenerationRequest(ModelRequest):
     @property
     def extensions(self) -> list[str]:
         """The parameters in use that vLLM has and OpenAI does not; load generators send them."""
-        names = ("ignore_eos", "min_tokens")
-        used: list[str] = [name for name in names if name in self.model_fields_set]
+        used = [name for name in VLLM_PARAMETERS if name in self.model_fields_set]
         options = self.stream_options
         if options is not None and "continuous_usage_stats" in options.model_fields_set:
             used.append("stream_options.continuous_usage_stats")

@@ -24,6 +24,8 @@ MAX_TOKENS_OF_ALL_CHOICES = 2**18
 
 MAX_CHARACTERS_ECHOED = 2**22  # of prompts in all choices
 
+MAX_PROMPT_IDS_TOLD = 2**18  # in all choices
+
 MAX_LOGPROBS = 2**20  # of all tokens, each with its alternatives
 
 INT32_MAX = 2**31 - 1
@@ -51,7 +53,11 @@ MAX_PROMPT_TOKENS = 2**20  # token ids of all prompts
 
 MAX_TOOLS = 128
 
+MAX_ALL_TOOLS = 1024  # of a response: in its tools, in namespaces and in its input
+
 MAX_LOGIT_BIASES = 1024
+
+MAX_GUIDED_CHOICES = 2048
 
 MAX_BIAS = 100
 

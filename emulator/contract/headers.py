@@ -113,6 +113,12 @@ class EmulationHeaders(BaseModel):
         title=_MILLISECONDS,
         description="Time between comments of a stream before its first token, in ms; 0 for none",
     )
+    text: Literal["english", "unicode"] | None = Field(
+        None,
+        alias="X-TEXT",
+        title="one of english, unicode",
+        description="What the texts are: English, or many scripts with accents and emoji",
+    )
     optional: Literal["fill", "omit"] | None = Field(
         None,
         alias="X-OPTIONAL",

@@ -74,6 +74,8 @@ class FunctionDefinition(RequestModel):
     strict: bool | None = None
 
 
+GrammarSyntax = Literal["lark", "regex"]
+
 ToolMode = Literal["none", "auto", "required"]
 
 

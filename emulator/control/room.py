@@ -9,6 +9,7 @@ from emulator.control.driver import Driver
 from emulator.control.endpoints import Control
 from emulator.control.status import StatusReader
 from emulator.control.truth import MEMORY, Truth, Watch, prepare_sharing
+from emulator.limits import gate
 from emulator.settings import ConfigError
 from emulator.state import LiveState
 
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
-CONTROL_PATHS = ("/emulator", "/emulator/{rest:path}")
-
-
-def prepare_room(store: str) -> None:
-    """Create what the workers share, before any worker starts.
+def prepare_store(store: str) -> None:
+    """Create what the workers share, limits' buckets too, before any worker starts.
 
     Args:
         store: Where several servers share their changes, or ``memory``.
@@ -30,6 +28,7 @@ def prepare_room(store: str) -> None:
     Raises:
         ConfigError: It cannot be reached.
     """
+    gate.prepare_store(store)
     kept = b""
     if store != MEMORY:
         from emulator.control.redis_keeper import kept_at_start  # noqa: PLC0415 - optional
@@ -50,13 +49,15 @@ def tell_mark(text: str) -> None:
 class ControlRoom:
     """What changes this server while it runs.
 
-    ``control`` answers requests.
+    ``control`` answers the requests for ``paths``.
 
     Args:
         live: Gets the state that the changes make.
         version: The emulator's.
         fast_path: Tells by package whether answers go past it.
     """
+
+    paths = ("/emulator", "/emulator/{rest:path}")
 
     def __init__(
         self, live: LiveState, version: str, fast_path: Callable[[], dict[str, bool]]

@@ -1,1 +1,1 @@
-"""Texts as vectors; nothing here knows HTTP or a clock."""
+"""Embeddings of texts; independent of HTTP and of the clock."""

@@ -1,4 +1,4 @@
-"""Embeds the inputs of a request, a few at a time."""
+"""Embedding the inputs of a request, a few at a time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,13 @@ from tokenizer import count_tokens, decode_tokens, encoding_name
 
 Input: TypeAlias = str | Sequence[int]
 
-# What is embedded in one go: no step holds the interpreter's lock for much over 1 ms.
+# The most that is embedded in one step, so that no step holds the GIL for much over 1 ms.
 _TEXTS_AT_ONCE = 32
 _CHARACTERS_AT_ONCE = 1 << 15
 
 
 class InputError(ValueError):
-    """An input cannot be embedded; ``index`` tells which, None means all of them together.
-
-    ``code`` is OpenAI's for it.
-    """
+    """An input is invalid: that at ``index``, or all together; ``code`` is OpenAI's."""
 
     def __init__(self, message: str, code: str | None, index: int | None) -> None:
         super().__init__(message)
@@ -31,17 +28,14 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of a request's inputs as JSON, and how many tokens the inputs have.
-
-    ``pieces`` are what stands between the brackets of an array of embeddings, in parts.
-    """
+    """The embeddings of a request as the items of a JSON array, in pieces, and their tokens."""
 
     pieces: Sequence[bytes | bytearray | memoryview]
     tokens: int
 
 
 class Embedder:
-    """Turns texts and token ids into vectors; its tables of words serve one thread."""
+    """Turns texts and token ids into vectors; not thread-safe."""
 
     def __init__(self) -> None:
         self._tables: dict[str, WordTable] = {}
@@ -49,11 +43,10 @@ class Embedder:
     def embed(
         self, inputs: Sequence[Input], model: str, dimensions: int, *, as_base64: bool
     ) -> Iterator[tuple[bytes, int]]:
-        """Yield the vectors of inputs, some at a time: a piece of JSON, and its inputs' tokens.
+        """Yield the embeddings of some inputs at a time: a piece of JSON, and the inputs' tokens.
 
         Raises:
-            InputError: An input, or all of them, have too many tokens, or one has a token id that
-                the model's encoding does not have.
+            InputError: There are too many tokens, or a token id is not in the model's encoding.
         """
         table = self._table(model)
         write = base64_rows if as_base64 else json_rows
@@ -80,7 +73,7 @@ class Embedder:
 
 
 def _piece(vectors: Sequence[bytes], first: int) -> bytes:
-    """Return some embeddings as JSON, with a comma in front of all but the first of a request."""
+    """Return embeddings as JSON, preceded by a comma unless they are a request's first."""
     embeddings = b",".join(
         [
             b'{"object":"embedding","index":%d,"embedding":%b}' % item
@@ -91,13 +84,13 @@ def _piece(vectors: Sequence[bytes], first: int) -> bytes:
 
 
 def _texts(inputs: Sequence[Input], model: str) -> Iterator[str]:
-    """Yield the inputs as texts, of which none is much longer than an input may be."""
+    """Yield the inputs as texts, of which none is much longer than allowed."""
     for index, given in enumerate(inputs):
         if not isinstance(given, str):
             _check_length(len(given), index)
             yield _decoded(given, model, index)
             continue
-        # A shorter one has few words, and is counted with them.
+        # The tokens of shorter ones are counted later, by words.
         if len(given) > MAX_TOKENS_OF_AN_INPUT:
             _check_length(count_tokens(given, model), index)
         yield given

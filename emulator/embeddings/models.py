@@ -1,4 +1,4 @@
-"""What each embedding model gives and takes."""
+"""The limits of the embedding models."""
 
 MAX_INPUTS = 2048
 MAX_TOKENS_OF_AN_INPUT = 8192
@@ -19,5 +19,5 @@ def most_dimensions(model: str) -> int:
 
 
 def takes_dimensions(model: str) -> bool:
-    """Tell whether a request may shorten the vectors of a model."""
+    """Return whether a request may shorten the vectors of a model."""
     return model.rpartition("/")[2] != _OF_ONE_LENGTH

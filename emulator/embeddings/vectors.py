@@ -1,4 +1,4 @@
-"""Hashed bags of words as vectors: texts that share words are near to each other."""
+"""Hashed bags of words: texts with common words have similar vectors."""
 
 from binascii import b2a_base64
 from typing import TypeAlias
@@ -11,10 +11,10 @@ from emulator.embeddings.words import Words
 
 Vectors: TypeAlias = NDArray[np.float32]
 
-# So many places of a vector belong to each word.
+# The number of places of a vector for each word.
 PLACES = 4
 
-# Digits of a number as JSON, its sign and its point included.
+# Characters of a number as JSON, with sign and point.
 _DIGITS = 12
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -22,10 +22,9 @@ _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def bags_of_words(words: Words, model: str, dimensions: int) -> Vectors:
-    """Return for each text a row of whole numbers: what its words add to each place.
+    """Return a row of whole numbers for each text: the sums of its words' weights at each place.
 
-    The places and signs of a word come from a hash of the word and the model, so that they are the
-    same on every worker and start. No row is all zeros.
+    The places and signs of a word depend only on the word and the model. No row is all zeros.
     """
     texts = len(words.counts)
     seed = np.uint64(crc32(model.encode("utf-8", "surrogatepass")) << 32)
@@ -42,26 +41,26 @@ def bags_of_words(words: Words, model: str, dimensions: int) -> Vectors:
 
 
 def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return hashes whose every bit depends on every bit: the last steps of splitmix64."""
+    """Mix the bits of hashes by the last steps of splitmix64."""
     for shift, factor in zip((30, 27), _MIX, strict=True):
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
     return hashes ^ (hashes >> np.uint64(31))
 
 
 def base64_rows(bags: Vectors) -> list[bytes]:
-    """Return each bag as a vector of length 1: base64 of little-endian 32-bit floats, quoted."""
+    """Return each bag, normalized, as a JSON string: base64 of little-endian 32-bit floats."""
     vectors = (bags / _lengths(bags)[:, None]).astype("<f4", copy=False)
     if vectors.shape[1] % 3:
         return [b'"%b"' % b2a_base64(vector.data, newline=False) for vector in vectors]
-    # No row ends within a group of three bytes: all at once take half as long.
+    # No row ends within a group of three bytes, so that all are encoded at once.
     text, size = b2a_base64(vectors.data, newline=False), vectors.shape[1] * 16 // 3
     return [b'"%b"' % text[at : at + size] for at in range(0, len(text), size)]
 
 
 def json_rows(bags: Vectors) -> list[bytes]:
-    """Return each bag as a vector of length 1: a JSON array of decimals, to nine places or more.
+    """Return each bag, normalized, as a JSON array of decimals with at least nine places.
 
-    A bag has few different numbers, so that each of them is written once.
+    A bag has few different numbers, each of which is formatted once.
     """
     rows = []
     for row, length in zip(bags.astype(np.int64), _lengths(bags).tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The words of texts, and how many tokens they are, by a table that knows the common ones."""
+"""The words and the token counts of texts, by a table of the words seen before."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 Integers: TypeAlias = NDArray[np.int64]
 
-# The table begins anew when it holds more than so many words, or characters of them.
+# The most words in the table, and characters of them, before it is cleared.
 MAX_WORDS = 1 << 16
 MAX_CHARACTERS = 1 << 21
 
-# Words of Chinese, Japanese and Korean stand without spaces: each character counts as one.
+# Chinese, Japanese and Korean have no spaces: each character counts as a word.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 
-# What stands in every text tells little of what it is about.
+# Words that are in every text get less weight.
 _COMMON_TEXT = """
     a about all also an and any are as at be been but by can could did do does for from had has have
     he her his how i if in into is it its just me more most my no not of on one only or other our
@@ -33,10 +33,9 @@ _COMMON_WEIGHT, _WEIGHT = 1, 4
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words of some texts, one after the other.
+    """The words of several texts.
 
-    ``hashes`` and ``weights`` have an entry for each word, ``counts`` the number of words and
-    ``tokens`` the number of tokens of each text.
+    ``hashes`` and ``weights`` are by word; ``counts`` (of words) and ``tokens`` are by text.
     """
 
     hashes: NDArray[np.uint64]
@@ -46,10 +45,10 @@ class Words:
 
 
 class WordTable:
-    """Knows the words and the tokens of what stands between two spaces.
+    """Caches the words and the token counts of pieces between spaces; not thread-safe.
 
-    All three encodings split a text at each single space before they merge bytes, so that the
-    tokens of such a text are those of its pieces, each with its space. Not for several threads.
+    All encodings split a text at each single space before they merge bytes, so that the tokens of
+    a text are those of its pieces with their spaces.
 
     Args:
         count: Returns the number of tokens of a text.
@@ -73,7 +72,7 @@ class WordTable:
         """Return the words of texts."""
         if len(self._pieces) > MAX_WORDS or self._characters > MAX_CHARACTERS:
             self._forget()
-        # A text of nothing but white space is a word too: no text is without one.
+        # A text of white space counts as a word, so that no text is without one.
         split = [text.split() or [text] for text in texts]
         sizes = np.array(list(map(len, split)), np.int64)
         numbers = map(self._pieces.__getitem__, chain.from_iterable(split))
@@ -94,7 +93,7 @@ class WordTable:
         )
 
     def _add(self, piece: str) -> int:
-        """Learn a piece; return its number."""
+        """Add a piece; return its number."""
         number, first = len(self._pieces), self._filled
         words = _WORD.findall(piece.lower()) or [piece]
         self._make_room(number + 1, first + len(words))
@@ -108,7 +107,7 @@ class WordTable:
         return number
 
     def _make_room(self, pieces: int, words: int) -> None:
-        """Make the tables longer where they are too short for so many pieces and words."""
+        """Grow the tables if they are too short for so many pieces and words."""
         if pieces > len(self._tokens):
             self._tokens = np.resize(self._tokens, 2 * pieces)
             self._starts = np.resize(self._starts, 2 * pieces)
@@ -119,7 +118,7 @@ class WordTable:
 
 
 class _Pieces(dict[str, int]):
-    """The numbers of the pieces; one that is not there is learned."""
+    """The numbers of the pieces; a missing one is added."""
 
     def __init__(self, learn: Callable[[str], int]) -> None:
         super().__init__()
@@ -131,7 +130,7 @@ class _Pieces(dict[str, int]):
 
 
 def _ranges(starts: Integers, lengths: Integers) -> Integers:
-    """Return the numbers of the ranges that begin at `starts`, one after the other.
+    """Return the concatenation of the ranges that begin at `starts`.
 
     >>> _ranges(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]

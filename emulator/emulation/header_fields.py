@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import TypeAlias
 
 from pydantic import ValidationError
@@ -12,12 +14,17 @@ from emulator.contract.error_words import (
     invalid_type,
     unknown_parameter,
 )
+from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
 from emulator.faults.asking import FaultHeaders
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 MAX_INTEGER_BITS = 64
+MAX_NAME_SHOWN = 64
+
+# What no gateway's header begins with.
+BEGINNINGS = (b"x-fault-", b"x-emulation-")
 
 _FIELDS = (EmulationHeaders.model_fields, FaultHeaders.model_fields)
 HEADER_NAMES = {
@@ -49,14 +56,38 @@ def given_headers(raw: RawHeaders, fields: Mapping[bytes, bytes]) -> dict[str, s
         fields: The same by name.
 
     Raises:
-        APIError: One of them comes more than once.
+        APIError: One of them comes more than once, or begins as ours do and is none.
     """
     if len(fields) < len(raw):
         _refuse_repeated(name for name, _ in raw if name in HEADER_NAMES)
-    return {
-        HEADER_NAMES[name]: fields[name].decode("latin-1")
-        for name in HEADER_NAMES.keys() & fields.keys()
-    }
+    return {HEADER_NAMES[name]: _text(fields[name]) for name in _ours(tuple(fields))}
+
+
+@lru_cache(128)  # clients send the same names again and again
+def _ours(names: tuple[bytes, ...]) -> list[bytes]:
+    """Return which names of headers are ours; other X-* headers are those of gateways.
+
+    Raises:
+        APIError: One begins as ours do, and is none.
+    """
+    for name in names:
+        if name.startswith(BEGINNINGS) and name not in HEADER_NAMES:
+            shown = name.decode("latin-1").upper()[:MAX_NAME_SHOWN]
+            (nearest,) = get_close_matches(shown, HEADER_NAMES.values(), n=1, cutoff=0)
+            raise APIError(
+                f"Unknown header: '{shown}'. Did you mean '{nearest}'?",
+                param=shown,
+                code="unknown_parameter",
+            )
+    return [name for name in names if name in HEADER_NAMES]
+
+
+def _text(value: bytes) -> str:
+    """Return a header's text, which clients send as UTF-8, and some as Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _refuse_repeated(names: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""profiles.yaml: what counts for a model where neither headers nor the body say it."""
+"""profiles.yaml: default X-* headers by model."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -25,21 +25,21 @@ _NOTHING: Mapping[str, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The headers of all models that match a glob."""
+    """The default headers of the models that match a glob."""
 
     glob: str
     headers: Mapping[str, str]
 
 
 class Profiles:
-    """The profiles of a file, of which the first counts whose glob matches a model's name."""
+    """The profiles of a file; the first whose glob matches a model applies."""
 
     def __init__(self, profiles: tuple[Profile, ...]) -> None:
         self._profiles = profiles
         self._cached = lru_cache(maxsize=1024)(self._find)
 
     def of(self, model: str) -> Mapping[str, str]:
-        """Return the headers that a request for this model has by default."""
+        """Return the default headers of a model."""
         short = len(model) <= _MAX_CACHED_MODEL_LENGTH
         return (self._cached if short else self._find)(model)
 
@@ -49,7 +49,7 @@ class Profiles:
 
     @property
     def cached(self) -> int:
-        """How many models are remembered."""
+        """The number of models that are cached."""
         return self._cached.cache_info().currsize
 
     def _find(self, model: str) -> Mapping[str, str]:
@@ -58,7 +58,7 @@ class Profiles:
 
 
 class _Entry(BaseModel):
-    """A profile as it stands in the file, with fields of any type."""
+    """An entry of the file, with fields of any type."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
@@ -77,11 +77,11 @@ def read_profiles(path: Path, settings: Settings, traces: Mapping[str, Floats]) 
 
     Args:
         path: The file.
-        settings: Say how long an answer may be.
+        settings: The limits on the length of an answer.
         traces: The gaps of each trace, by name.
 
     Raises:
-        ConfigError: It cannot be read, or is no list of profiles.
+        ConfigError: The file is invalid.
     """
     document = Document(path, _FILE)
     profiles = []
@@ -102,10 +102,10 @@ def read_profiles(path: Path, settings: Settings, traces: Mapping[str, Floats]) 
 
 
 def _checked(field: str, value: object, traces: Mapping[str, Floats]) -> str:
-    """Return a field's value as its header says it.
+    """Return the value of a field as its header's text.
 
     Raises:
-        ValueError: It is not what the field takes.
+        ValueError: The value is invalid.
     """
     text = header_text(value)
     if text is None:

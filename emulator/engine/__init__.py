@@ -1,1 +1,1 @@
-"""A model of an inference engine's queue, batch and cache: it decides when tokens are due."""
+"""A model of an inference engine, whose queue, batch and cache decide when tokens are due."""

@@ -1,12 +1,12 @@
-"""The blocks of an engine's cache: counted, shared by prompts that begin alike, and evicted."""
+"""The blocks of an engine's KV cache, which prompts with a common prefix share."""
 
 from collections.abc import Hashable, Iterable, Sequence
 
 
 def prompt_keys(token_ids: Sequence[int], block_size: int) -> list[Hashable]:
-    """Return a key for each full block of a prompt: equal keys are equal prompts up to there.
+    """Return a key for each full block of a prompt; equal keys mean equal prompts up to its end.
 
-    Each is the hash of the block's token ids and of the key before it. It takes 0.5 us for a block.
+    A key is the hash of the block's token ids and of the key before it.
 
     >>> one, other = prompt_keys([1, 2, 3, 4], 2), prompt_keys([1, 2, 9, 9], 2)
     >>> one[0] == other[0], one[1] == other[1]
@@ -21,24 +21,24 @@ def prompt_keys(token_ids: Sequence[int], block_size: int) -> list[Hashable]:
 
 
 def private_keys(prompt_tokens: int, block_size: int) -> list[Hashable]:
-    """Return a key for each full block of a prompt that no other prompt shares.
+    """Return a unique key for each full block of a prompt.
 
-    The choices of one request share these blocks, whether or not the engine caches prefixes.
+    The choices of one request share these blocks, even if the engine caches no prefixes.
     """
     owner = object()
     return [(owner, index) for index in range(prompt_tokens // block_size)]
 
 
 class BlockPool:
-    """Who holds the blocks.
+    """The owners of all blocks.
 
-    A block is free, or private to one sequence, or shared: it has a key then, and the full block
-    of a prompt in it. A shared block that nobody holds is idle if the engine caches prefixes, until
-    it is found again or evicted, the least recently used first; else it is free.
+    A block is free, or private to one sequence, or shared under a key, if it is a full block of a
+    prompt. With prefix caching a shared block without owners is idle, until it is found again or
+    evicted (least recently used first); without, it is free.
 
     Args:
-        blocks: How many blocks there are.
-        keeps_prefixes: Whether shared blocks stay that nobody holds.
+        blocks: The number of blocks.
+        keeps_prefixes: Whether the engine caches prefixes.
     """
 
     def __init__(self, blocks: int, *, keeps_prefixes: bool) -> None:
@@ -51,21 +51,21 @@ class BlockPool:
 
     @property
     def available(self) -> int:
-        """The blocks that can be taken: the free and the idle."""
+        """The number of blocks that can be taken: free or idle."""
         return self._free + len(self._idle)
 
     @property
     def held(self) -> int:
-        """The blocks that sequences hold."""
+        """The number of blocks that sequences own."""
         return self._private + len(self._holders)
 
     @property
     def idle(self) -> int:
-        """The shared blocks that nobody holds."""
+        """The number of shared blocks without owners."""
         return len(self._idle)
 
     def find(self, keys: Iterable[Hashable]) -> tuple[int, int]:
-        """Return how many blocks are found up to the first that is not, and how many are idle."""
+        """Return the length of the longest prefix of `keys` that is shared, and its idle blocks."""
         found = idle = 0
         for key in keys:
             if key in self._idle:
@@ -76,13 +76,13 @@ class BlockPool:
         return found, idle
 
     def share(self, keys: Iterable[Hashable]) -> None:
-        """Hold blocks that were found."""
+        """Become an owner of shared blocks."""
         for key in keys:
             self._idle.pop(key, None)
             self._holders[key] = self._holders.get(key, 0) + 1
 
     def take(self, blocks: int) -> bool:
-        """Hold that many blocks as private ones: all of them, or none and return False."""
+        """Take private blocks; return False, and take none, if there are too few."""
         if blocks > self.available:
             return False
         for _ in range(blocks - self._free):
@@ -93,7 +93,7 @@ class BlockPool:
         return True
 
     def publish(self, key: Hashable) -> bool:
-        """Turn a private block into a shared one; return False if another has this key already."""
+        """Turn a private block into a shared one; return False if the key exists already."""
         if key in self._holders or key in self._idle:
             return False
         self._private -= 1
@@ -106,11 +106,11 @@ class BlockPool:
         self._idle.clear()
 
     def release(self, private: int, shared: Sequence[Hashable]) -> None:
-        """Give back a sequence's blocks, so that the end of a prompt is evicted before its start.
+        """Release a sequence's blocks, such that the end of a prompt is evicted before its start.
 
         Args:
-            private: How many private ones it holds.
-            shared: The keys of the shared ones that it holds, in the order of the prompt.
+            private: The number of its private blocks.
+            shared: The keys of its shared blocks, in the order of the prompt.
         """
         self._private -= private
         self._free += private

@@ -1,4 +1,4 @@
-"""What an engine is made of: read from a preset of engines/ or from a YAML file, and checked."""
+"""The configuration of an engine, from a preset in engines/ or a YAML file."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -16,11 +16,11 @@ MAX_MS_PER_TOKEN = 1_000
 
 
 class EngineConfig(BaseModel):
-    """The keys of an engine's file.
+    """The configuration of an engine.
 
-    A step of the engine takes ``step_base_ms`` and, on top, ``step_per_prefill_token_ms`` for each
-    prompt token that it computes, ``step_per_sequence_ms`` for each sequence in it and
-    ``step_per_context_token_ms`` for each token, prompt or generated, of those that decode.
+    A step takes ``step_base_ms``, plus ``step_per_prefill_token_ms`` for each prompt token that it
+    computes, ``step_per_sequence_ms`` for each of its sequences, and ``step_per_context_token_ms``
+    for each token, prompt or generated, of the sequences that decode.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -40,7 +40,7 @@ class EngineConfig(BaseModel):
 
     @model_validator(mode="after")
     def _steps_take_time(self) -> Self:
-        # Every step has a sequence in it, and either prefills a token or decodes one in context.
+        # Every step has a sequence, and prefills a token or decodes one.
         each = self.step_base_ms + self.step_per_sequence_ms
         if not each and not (self.step_per_prefill_token_ms and self.step_per_context_token_ms):
             raise ValueError(
@@ -51,11 +51,11 @@ class EngineConfig(BaseModel):
 
     @property
     def max_model_len(self) -> int:
-        """The most tokens, prompt and answer, that one sequence can have: what the cache holds."""
+        """The most tokens of one sequence, prompt and answer: the size of the cache."""
         return self.kv_blocks * self.block_size
 
     def step_s(self, prefill_tokens: int, sequences: int, context_tokens: int) -> float:
-        """Return how long a step takes, in seconds.
+        """Return the duration of a step, in seconds.
 
         >>> paper = load_engine("paper")
         >>> paper.step_s(prefill_tokens=1000, sequences=1, context_tokens=0)
@@ -75,10 +75,10 @@ def presets() -> list[str]:
 
 
 def load_engine(name: str) -> EngineConfig:
-    """Return the engine of a preset's name or of a file's path, which ends in .yaml or .yml.
+    """Return the engine of a preset, or of a file whose path ends in .yaml or .yml.
 
     Raises:
-        ConfigError: No such preset or file, or it is not valid.
+        ConfigError: There is no such preset or file, or the file is invalid.
     """
     is_file = name.endswith(FILE_SUFFIXES)
     path = Path(name) if is_file else PRESETS / f"{name}.yaml"

@@ -1,31 +1,33 @@
-"""An engine's metrics, with the names, types, labels and buckets that vLLM 0.32 gives its own.
+"""An engine's metrics, with the names, types, labels and buckets of vLLM 0.32.
 
 prometheus_client keeps them in files that all workers share; the label ``engine`` is the worker's.
 """
 
 import asyncio
 from collections import Counter as Count
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from emulator.engine.config import EngineConfig
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler, Step
+from emulator.metrics import Tally
 
-PREFIX = "vllm:"
 LABELS = ("model_name", "engine")
 
-# Models that get a label of their own; a client could make up any number of names, of any length.
+# The most models with their own label, as clients can make up any number of long names.
 MAX_MODELS = 64
 MAX_MODEL_NAME = 256
 OTHER_MODELS = "other"
 
-# What a gauge tells is at most this old.
+# The most time for which a gauge is out of date.
 GAUGES_EVERY_S = 0.05
 
-# vLLM's engine knows no tool calls: to it, those answers have stopped.
+# vLLM's reasons, whose series exist from the start; the last two never occur here.
+ALL_REASONS = ("stop", "length", "abort", "error", "repetition")
+# Other reasons are "stop": vLLM's engine knows no tool calls.
 FINISHED_REASONS = {"length": "length", "abort": "abort"}
 
 TTFT_BUCKETS_S = (
@@ -42,25 +44,15 @@ REQUEST_BUCKETS_S = (
 )
 
 
-class Tally(Protocol):
-    """Adds up, and hands the sums to prometheus_client a few times a second."""
-
-    def add(self, target: Counter, amount: float = 1) -> None:
-        """Add `amount` to a counter."""
-
-    def observe(self, histogram: Histogram, value: float, times: int = 1) -> None:
-        """Add `value` to a histogram that many times."""
-
-
 class EngineMetrics:
-    """Tells of each step of an engine.
+    """Counts the steps of an engine.
 
     Args:
         scheduler: The engine.
-        tally: What adds up.
-        engine: The worker's number.
-        models: Those whose series are there, at 0, before the first request.
-        registry: Where the metrics are known.
+        tally: Adds up the increments.
+        engine: The label ``engine``: the worker's number.
+        models: Models whose series exist before the first request.
+        registry: The registry of the metrics.
     """
 
     def __init__(
@@ -77,12 +69,12 @@ class EngineMetrics:
         self._metrics = Metrics(registry)
         self._models: dict[str, ModelMetrics] = {}
         self._gauges_due = False
-        self._metrics.tell_cache(scheduler.config, engine)
+        tell_cache(registry, scheduler.config, engine)
         for model in models:
             self.of(model)
 
     def of(self, model: str) -> "ModelMetrics":
-        """Return the metrics with a model's label: its own, or that of all others."""
+        """Return the metrics of a model, or those for all other models."""
         found = self._models.get(model)
         if found is None:
             if len(self._models) >= MAX_MODELS or len(model) > MAX_MODEL_NAME:
@@ -92,7 +84,7 @@ class EngineMetrics:
         return found
 
     def see(self, step: Step[TimedSequence]) -> None:
-        """Count what a step did, once its tokens have been handed out."""
+        """Count a step, after its tokens have been handed out."""
         add = self._tally.add
         for sequence in step.preempted:
             add(self.of(sequence.model).preemptions)
@@ -107,7 +99,7 @@ class EngineMetrics:
             add(self.of(model).generation_tokens, count)
         decoded = step.advanced[: len(step.advanced) - len(step.prefilled)]
         for model, count in self._count(decoded).items():
-            # Those that decode had their last token when this step started.
+            # Sequences that decode got their previous token at the start of this step.
             self._tally.observe(self.of(model).itl, step.end_s - step.start_s, count)
         for sequence in step.finished:
             metrics = self.of(sequence.model)
@@ -117,18 +109,18 @@ class EngineMetrics:
         self.touch()
 
     def see_left(self, sequence: TimedSequence) -> None:
-        """Count a sequence whose client has gone away."""
+        """Count a sequence whose client has left."""
         self._tally.add(self.of(sequence.model).finished("abort"))
         self.touch()
 
     def touch(self) -> None:
-        """Bring the gauges up to date soon: a request has come or gone."""
+        """Update the gauges soon."""
         if not self._gauges_due:
             self._gauges_due = True
             asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self.set_gauges)
 
     def set_gauges(self) -> None:
-        """Bring the gauges up to date."""
+        """Update the gauges."""
         self._gauges_due = False
         scheduler = self._scheduler
         running, waiting = self._count(scheduler.running), self._count(scheduler.waiting)
@@ -140,7 +132,7 @@ class EngineMetrics:
 
     def _see_prefilled(self, sequence: TimedSequence, end_s: float) -> None:
         metrics = self.of(sequence.model)
-        if len(sequence.due_s) > 1:  # it was preempted between the two
+        if len(sequence.due_s) > 1:  # it was preempted in between
             self._tally.observe(metrics.itl, end_s - sequence.due_s[-2])
             return
         self._tally.observe(metrics.ttft, end_s - sequence.arrival_s)
@@ -148,7 +140,7 @@ class EngineMetrics:
             self._tally.add(metrics.prompt_tokens, sequence.prompt_tokens)
 
     def _count(self, sequences: Iterable[TimedSequence]) -> Count[str]:
-        """Return how many sequences there are of each model that has a label."""
+        """Return the number of sequences by the label of their model."""
         counts = Count(sequence.model for sequence in sequences)
         unlabelled = [model for model in counts if model not in self._models]
         for model in unlabelled:
@@ -159,99 +151,94 @@ class EngineMetrics:
 
 
 class Metrics:
-    """The metrics themselves, without their labels' values."""
+    """The metrics, without values for their labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        self.running = self._gauge(
-            "num_requests_running", "Number of requests in model execution batches."
+        # "livesum" leaves out killed workers; it adds nothing up, as each worker has its own label.
+        gauge = partial(Gauge, labelnames=LABELS, registry=registry, multiprocess_mode="livesum")
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, labelnames=LABELS, registry=registry)
+        self.running = gauge(
+            "vllm:num_requests_running", "Number of requests in model execution batches."
         )
-        self.waiting = self._gauge(
-            "num_requests_waiting", "Number of requests waiting to be processed."
+        self.waiting = gauge(
+            "vllm:num_requests_waiting", "Number of requests waiting to be processed."
         )
-        self.cache_usage = self._gauge(
-            "kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
+        self.cache_usage = gauge(
+            "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
         )
-        self.preemptions = self._counter(
-            "num_preemptions", "Cumulative number of preemption from the engine."
+        self.preemptions = counter(
+            "vllm:num_preemptions", "Cumulative number of preemption from the engine.", LABELS
         )
-        self.prompt_tokens = self._counter("prompt_tokens", "Number of prefill tokens processed.")
-        self.generation_tokens = self._counter(
-            "generation_tokens", "Number of generation tokens processed."
+        self.prompt_tokens = counter(
+            "vllm:prompt_tokens", "Number of prefill tokens processed.", LABELS
         )
-        self.success = self._counter(
-            "request_success", "Count of successfully processed requests.", "finished_reason"
+        self.generation_tokens = counter(
+            "vllm:generation_tokens", "Number of generation tokens processed.", LABELS
         )
-        self.prefix_queries = self._counter(
-            "prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens."
+        self.success = counter(
+            "vllm:request_success",
+            "Count of successfully processed requests.",
+            (*LABELS, "finished_reason"),
         )
-        self.prefix_hits = self._counter(
-            "prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens."
-        )
-        self.ttft = self._histogram(
-            "time_to_first_token_seconds",
-            "Histogram of time to first token in seconds.",
-            TTFT_BUCKETS_S,
-        )
-        self.itl = self._histogram(
-            "inter_token_latency_seconds",
-            "Histogram of inter-token latency in seconds.",
-            ITL_BUCKETS_S,
-        )
-        self.e2e = self._histogram(
-            "e2e_request_latency_seconds",
-            "Histogram of e2e request latency in seconds.",
-            REQUEST_BUCKETS_S,
-        )
-        self.queue = self._histogram(
-            "request_queue_time_seconds",
-            "Histogram of time spent in WAITING phase for request.",
-            REQUEST_BUCKETS_S,
-        )
-
-    def tell_cache(self, config: EngineConfig, engine: str) -> None:
-        """Set what describes the cache; as vLLM's, it has no model's name."""
-        labels = {
-            "block_size": str(config.block_size),
-            "enable_prefix_caching": str(config.prefix_caching),
-            "num_gpu_blocks": str(config.kv_blocks),
-            "engine": engine,
-        }
-        Gauge(
-            f"{PREFIX}cache_config_info",
-            "Information of the LLMEngine CacheConfig",
-            list(labels),
-            registry=self._registry,
-            multiprocess_mode="livesum",
-        ).labels(**labels).set(1)
-
-    def _gauge(self, name: str, documentation: str) -> Gauge:
-        # Of a worker that was killed nothing is left in a "live" gauge, and no two have a label.
-        return Gauge(
-            PREFIX + name,
-            documentation,
+        self.prefix_queries = counter(
+            "vllm:prefix_cache_queries",
+            "Prefix cache queries, in terms of number of queried tokens.",
             LABELS,
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        )
+        self.prefix_hits = counter(
+            "vllm:prefix_cache_hits",
+            "Prefix cache hits, in terms of number of cached tokens.",
+            LABELS,
+        )
+        self.ttft = histogram(
+            "vllm:time_to_first_token_seconds",
+            "Histogram of time to first token in seconds.",
+            buckets=TTFT_BUCKETS_S,
+        )
+        self.itl = histogram(
+            "vllm:inter_token_latency_seconds",
+            "Histogram of inter-token latency in seconds.",
+            buckets=ITL_BUCKETS_S,
+        )
+        self.e2e = histogram(
+            "vllm:e2e_request_latency_seconds",
+            "Histogram of e2e request latency in seconds.",
+            buckets=REQUEST_BUCKETS_S,
+        )
+        self.queue = histogram(
+            "vllm:request_queue_time_seconds",
+            "Histogram of time spent in WAITING phase for request.",
+            buckets=REQUEST_BUCKETS_S,
         )
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, documentation, [*LABELS, *labels], registry=self._registry)
 
-    def _histogram(self, name: str, documentation: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(
-            PREFIX + name, documentation, LABELS, registry=self._registry, buckets=buckets
-        )
+def tell_cache(registry: CollectorRegistry, config: EngineConfig, engine: str) -> None:
+    """Set the gauge that describes the cache, which has no label for a model in vLLM either."""
+    labels = {
+        "block_size": str(config.block_size),
+        "enable_prefix_caching": str(config.prefix_caching),
+        "num_gpu_blocks": str(config.kv_blocks),
+        "engine": engine,
+    }
+    Gauge(
+        "vllm:cache_config_info",
+        "Information of the LLMEngine CacheConfig",
+        list(labels),
+        registry=registry,
+        multiprocess_mode="livesum",
+    ).labels(**labels).set(1)
 
 
 class ModelMetrics:
-    """The metrics with the labels of one model and one engine."""
+    """The metrics of one model and one engine."""
 
     def __init__(self, metrics: Metrics, model: str, engine: str) -> None:
         self.model = model
-        self._labels = labels = (model, engine)
-        self._success = metrics.success
-        self._succeeded: dict[str, Counter] = {}
+        labels = (model, engine)
+        self._succeeded = {
+            reason: metrics.success.labels(*labels, reason) for reason in ALL_REASONS
+        }
         self.running = metrics.running.labels(*labels)
         self.waiting = metrics.waiting.labels(*labels)
         self.cache_usage = metrics.cache_usage.labels(*labels)
@@ -266,8 +253,5 @@ class ModelMetrics:
         self.queue = metrics.queue.labels(*labels)
 
     def finished(self, reason: str) -> Counter:
-        """Return the counter of those that ended like this."""
-        reason = FINISHED_REASONS.get(reason, "stop")
-        if reason not in self._succeeded:
-            self._succeeded[reason] = self._success.labels(*self._labels, reason)
-        return self._succeeded[reason]
+        """Return the counter of sequences that finished for a reason."""
+        return self._succeeded[FINISHED_REASONS.get(reason, "stop")]

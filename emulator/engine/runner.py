@@ -1,9 +1,10 @@
-"""An engine on an event loop: it keeps the steps' times, and hands each sequence its tokens."""
+"""Running an engine on an event loop, in real time."""
 
 import asyncio
 import logging
 from array import array
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from emulator.engine.scheduler import EngineSequence, Scheduler, State, Step
 from emulator.timing.clock import Waiter
@@ -11,99 +12,63 @@ from emulator.timing.clock import Waiter
 logger = logging.getLogger("bentoml.openai_emulator")
 
 
+@dataclass(slots=True, eq=False)
 class TimedSequence(EngineSequence):
-    """A sequence whose tokens somebody awaits.
+    """A sequence whose tokens are awaited.
 
-    ``due_s`` holds the instant of each token that it has got, on the engine's clock.
+    ``due_s`` holds the instants of its tokens so far, on the engine's clock.
 
     Args:
-        prompt_tokens: At least 1.
-        output_tokens: At least 1.
-        arrival_s: When it arrived, on the engine's clock.
-        keys: One for each full block of the prompt, by which other sequences find it.
         model: The model that was asked for.
         finish_reason: How the answer ends.
-        is_first_choice: Whether it is the first of its request's.
+        is_first_choice: Whether it is the first choice of its request.
     """
 
-    __slots__ = (
-        "_waiter",
-        "_wanted",
-        "due_s",
-        "finish_reason",
-        "is_first_choice",
-        "is_left",
-        "model",
-    )
-
-    def __init__(
-        self,
-        prompt_tokens: int,
-        output_tokens: int,
-        arrival_s: float = 0.0,
-        keys: Sequence[Hashable] = (),
-        *,
-        model: str = "",
-        finish_reason: str = "length",
-        is_first_choice: bool = True,
-    ) -> None:
-        super().__init__(prompt_tokens, output_tokens, arrival_s, keys)
-        self.model = model
-        self.finish_reason = finish_reason
-        self.is_first_choice = is_first_choice
-        self.is_left = False
-        self.due_s = array("d")
-        self._wanted = 0
-        self._waiter: Waiter | None = None
-
-    async def reached(self, tokens: int) -> None:
-        """Wait until it has got that many tokens, at most ``output_tokens``; one task at a time.
-
-        Raises:
-            EngineFailure: The engine has stopped.
-        """
-        if len(self.due_s) < tokens:
-            waiter = asyncio.get_running_loop().create_future()
-            self.wake(waiter, tokens)
-            await waiter
+    model: str = field(default="", kw_only=True)
+    finish_reason: str = field(default="length", kw_only=True)
+    is_first_choice: bool = field(default=True, kw_only=True)
+    is_left: bool = field(default=False, init=False)
+    due_s: "array[float]" = field(default_factory=lambda: array("d"), init=False)
+    _wanted: int = field(default=0, init=False)
+    _waiter: Waiter | None = field(default=None, init=False)
 
     def wake(self, waiter: Waiter, tokens: int) -> None:
-        """Wake `waiter`, and no other, when it has got that many tokens."""
+        """Wake `waiter`, and no other, when there are that many tokens."""
         self._wanted, self._waiter = tokens, waiter
 
     def fail(self, error: Exception) -> None:
-        """Let whoever waits for its tokens know that there will be none."""
+        """Wake the waiter with an error."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
 
 class EngineFailure(Exception):  # noqa: N818 - it is the engine that failed
-    """The engine has stopped because of a fault of its own."""
+    """The engine has stopped because of an exception."""
 
 
 def wake_at_once(waiters: Sequence[Waiter]) -> None:
-    """Let all go on that wait."""
+    """Wake all at once."""
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)
 
 
 def ignore(_: object) -> None:
-    """Do nothing with what is told."""
+    """Do nothing."""
 
 
 class EngineRunner:
-    """Drives an engine in the time of an event loop.
+    """Runs the steps of an engine at their times.
 
-    The end of each step is an absolute time: the next step starts when the last one was due to
-    end, however late that was seen. An idle engine has no task.
+    The times are absolute: a step starts when the previous one was due to end, even if the event
+    loop was late. An idle engine has no task.
 
     Args:
         scheduler: The engine.
         wait_until: Sleeps until an instant.
-        wake: Lets those go on whose tokens have come; the default lets them all at once.
-        observe: Is told each step when its tokens have been handed out.
-        observe_left: Is told each sequence whose client has gone away.
+        wake: Wakes the sequences that got a token; by default all at once.
+        observe: Called with each step, after its tokens have been handed out.
+        observe_left: Called with each sequence whose client has left.
     """
 
     def __init__(
@@ -135,7 +100,7 @@ class EngineRunner:
             self._task.add_done_callback(self._ended)
 
     def leave(self, sequence: TimedSequence) -> None:
-        """Take a sequence out when the next step starts, unless it is done: its client is gone."""
+        """Remove a sequence whose client has left at the start of the next step."""
         if sequence.state is not State.DONE and not sequence.is_left:
             sequence.is_left = True
             self.scheduler.leave(sequence)
@@ -166,7 +131,7 @@ class EngineRunner:
         self._wake(waiters)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Fail those that wait for their tokens if the engine has failed."""
+        """Wake all sequences with an error if the engine has failed."""
         error = None if task.cancelled() else task.exception()
         if error is None:
             return

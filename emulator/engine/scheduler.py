@@ -1,8 +1,8 @@
-"""Continuous batching in steps: which sequences get a token at the end of which step, and when.
+"""Continuous batching: which sequences are in each step, and how long it takes.
 
-Nothing here reads a clock or waits: the caller says when a step starts, and is told when it ends.
-All that an ordinary step costs is a few sums, however many sequences decode in it: they all get
-one token each, so that what a sequence needs, and when, is known when it begins to decode.
+The caller keeps the time: it says when a step starts, and is told when the step ends. An ordinary
+step costs a few sums, however many sequences decode: each gets one token a step, so that the steps
+in which it needs a block and in which it ends are known when it begins to decode.
 """
 
 from collections import deque
@@ -16,15 +16,15 @@ from emulator.engine.config import EngineConfig
 
 
 class OverloadError(Exception):
-    """As many sequences wait as may."""
+    """The queue is full."""
 
 
 class TooLongError(Exception):
-    """A sequence would not fit into the cache even if it were alone."""
+    """A sequence has more tokens than the cache."""
 
 
 class State(Enum):
-    """Where a sequence is."""
+    """The state of a sequence."""
 
     NEW = "new"
     WAITING = "waiting"
@@ -34,60 +34,34 @@ class State(Enum):
     LEFT = "left"
 
 
+@dataclass(slots=True, eq=False)
 class EngineSequence:
-    """One prompt and the answer to it on their way through an engine.
+    """A prompt and its answer in an engine.
 
     Args:
         prompt_tokens: At least 1.
         output_tokens: At least 1.
-        arrival_s: When it arrives; it is in no step that starts earlier.
-        keys: One for each full block of the prompt, by which other sequences find it.
+        arrival_s: The instant of arrival; no step that starts earlier has it.
+        keys: A key for each full block of the prompt, under which other sequences find it.
     """
 
-    __slots__ = (
-        "_decoding_since",
-        "_finish_step",
-        "_given",
-        "_prefill_left",
-        "_private_blocks",
-        "_publishes",
-        "_shared",
-        "admitted_s",
-        "arrival_s",
-        "cached_tokens",
-        "finished_s",
-        "first_token_s",
-        "keys",
-        "output_tokens",
-        "preemptions",
-        "prompt_tokens",
-        "state",
-    )
-
-    def __init__(
-        self,
-        prompt_tokens: int,
-        output_tokens: int,
-        arrival_s: float = 0.0,
-        keys: Sequence[Hashable] = (),
-    ) -> None:
-        self.prompt_tokens = prompt_tokens
-        self.output_tokens = output_tokens
-        self.arrival_s = arrival_s
-        self.keys = keys
-        self.state = State.NEW
-        self.admitted_s: float | None = None  # for the first time
-        self.first_token_s: float | None = None
-        self.finished_s: float | None = None
-        self.cached_tokens = 0  # of the prompt, found when it was first admitted
-        self.preemptions = 0
-        self._given = 0  # tokens, before the step `_decoding_since`
-        self._decoding_since = 0
-        self._finish_step = 0
-        self._prefill_left = 0
-        self._private_blocks = 0
-        self._shared: list[Hashable] = []
-        self._publishes = 0  # the first of `keys` that is not yet its own to publish
+    prompt_tokens: int
+    output_tokens: int
+    arrival_s: float = 0.0
+    keys: Sequence[Hashable] = ()
+    state: State = field(default=State.NEW, init=False)
+    admitted_s: float | None = field(default=None, init=False)  # for the first time
+    first_token_s: float | None = field(default=None, init=False)
+    finished_s: float | None = field(default=None, init=False)
+    cached_tokens: int = field(default=0, init=False)  # of the prompt, at the first admission
+    preemptions: int = field(default=0, init=False)
+    _given: int = field(default=0, init=False)  # tokens, before the step `_decoding_since`
+    _decoding_since: int = field(default=0, init=False)
+    _finish_step: int = field(default=0, init=False)
+    _prefill_left: int = field(default=0, init=False)
+    _private_blocks: int = field(default=0, init=False)
+    _shared: list[Hashable] = field(default_factory=list, init=False)
+    _publishes: int = field(default=0, init=False)  # the first of `keys` not yet published
 
 
 S = TypeVar("S", bound=EngineSequence)
@@ -97,9 +71,9 @@ S = TypeVar("S", bound=EngineSequence)
 class Step(Generic[S]):
     """One step of the engine.
 
-    ``advanced`` are the sequences that get a token at its end, first those that decode; for those
-    in ``prefilled`` it is the first, or the first after a preemption. ``finished`` are those that
-    it is the last for; it is filled when the step ends.
+    ``advanced`` has the sequences that get a token at its end: those that decode, then those in
+    ``prefilled``, for which it is the first since their admission. ``finished`` has those that get
+    their last token, once the step has ended.
     """
 
     start_s: float
@@ -117,16 +91,14 @@ class Step(Generic[S]):
 class Scheduler(Generic[S]):
     """An engine's queue, batch and cache.
 
-    `start_step` and `end_step` are called in turn; `submit` and `leave` at any time. What each
-    sequence still needs is kept by the step in which it needs it:
+    `start_step` and `end_step` are called alternately; `submit` and `leave` at any time.
 
-    * ``_decoders`` get one token in each step, in order of admission. That none of them is ever
-      left out follows from the budget: a sequence is admitted only while some is left, so that no
-      more run than the budget has tokens; and at most one, the one admitted last, has a prefill
-      that is not done.
-    * ``_growing[i]`` are those that need one more block in each step whose number is i, modulo the
+    * ``_decoders`` has the sequences that get a token in each step, in order of admission. The
+      budget suffices for all of them: a sequence is admitted only while some budget is left, and
+      at most one, the last admitted, has an unfinished prefill.
+    * ``_growing[i]`` has those that need another block in each step whose number is i modulo the
       block size.
-    * ``_finishing[i]`` are those that are done at the end of step i, if nothing comes between.
+    * ``_finishing[i]`` has those that end with step i, unless they are preempted or leave.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -145,7 +117,7 @@ class Scheduler(Generic[S]):
         self._step: Step[S] | None = None
 
     # ------------------------------------------------------------------------------
-    # What comes and goes
+    # Arrivals and departures
     # ------------------------------------------------------------------------------
 
     def submit(self, sequences: Sequence[S]) -> None:
@@ -168,12 +140,12 @@ class Scheduler(Generic[S]):
             self.waiting.append(sequence)
 
     def leave(self, sequence: S) -> None:
-        """Take a sequence out of queue, batch and cache when the next step starts."""
+        """Remove a sequence from queue, batch and cache at the start of the next step."""
         self._leaving.append(sequence)
 
     @property
     def next_start_s(self) -> float | None:
-        """When the next step starts: None if there is nothing to do."""
+        """The start of the next step, None if there is nothing to do."""
         if self.running:
             return self.end_s
         if self.waiting:
@@ -181,7 +153,7 @@ class Scheduler(Generic[S]):
         return None
 
     def tokens_of(self, sequence: S) -> int:
-        """Return how many tokens a sequence has got."""
+        """Return the number of tokens that a sequence has got."""
         if sequence.state is State.DECODING:
             return sequence._given + self._number - sequence._decoding_since
         return sequence._given
@@ -191,7 +163,7 @@ class Scheduler(Generic[S]):
     # ------------------------------------------------------------------------------
 
     def start_step(self, start_s: float) -> Step[S] | None:
-        """Start a step with what has arrived by `start_s`; return None if that is nothing."""
+        """Start a step with what has arrived by `start_s`; return None if there is nothing."""
         self._let_leave()
         preempted: list[S] = []
         for sequence in list(self._growing[self._number % self.config.block_size]):
@@ -225,7 +197,7 @@ class Scheduler(Generic[S]):
         return self._step
 
     def end_step(self) -> Step[S]:
-        """End the step: hand out its tokens, and let those that are done leave."""
+        """End the step, and remove the sequences that are finished."""
         step = self._step
         if step is None:
             raise RuntimeError("no step has started")
@@ -266,7 +238,7 @@ class Scheduler(Generic[S]):
     # ------------------------------------------------------------------------------
 
     def _admits(self, start_s: float) -> bool:
-        """Whether the first in the queue is admitted now."""
+        """Return whether the first in the queue is admitted now."""
         if not self.waiting or len(self.running) >= self.config.max_num_seqs:
             return False
         sequence = self.waiting[0]
@@ -294,16 +266,16 @@ class Scheduler(Generic[S]):
         return sequence
 
     def _usable_keys(self, sequence: S) -> Sequence[Hashable]:
-        """Return the keys of blocks that a sequence need not prefill: never its last token's."""
+        """Return the keys of blocks that a sequence need not prefill: all but its last token's."""
         tokens = sequence.prompt_tokens + sequence._given
         return sequence.keys[: (tokens - 1) // self.config.block_size]
 
     def _blocks(self, sequence: S) -> int:
-        """Return how many blocks the prefill of a sequence needs."""
+        """Return the number of blocks that the prefill of a sequence needs."""
         return -(-(sequence.prompt_tokens + sequence._given) // self.config.block_size)
 
     def _prefill(self, sequence: S, budget: int, prefilled: list[S]) -> int:
-        """Prefill as much of a sequence as the budget has tokens, and return how much that is."""
+        """Prefill a sequence as far as the budget allows; return the number of tokens."""
         chunk = min(sequence._prefill_left, budget)
         sequence._prefill_left -= chunk
         self._publish(sequence)
@@ -315,7 +287,7 @@ class Scheduler(Generic[S]):
         return chunk
 
     def _publish(self, sequence: S) -> None:
-        """Let other sequences find the full blocks of a prompt that are prefilled."""
+        """Share the full blocks of a prompt that are prefilled."""
         done = sequence.prompt_tokens + sequence._given - sequence._prefill_left
         upto = min(done // self.config.block_size, len(sequence.keys))
         for key in sequence.keys[sequence._publishes : upto]:
@@ -336,14 +308,14 @@ class Scheduler(Generic[S]):
         sequence.state = State.DECODING
         self._decoders[sequence] = None
         self._context_tokens += prefilled + 1
-        # Its context in this step has one token more than was prefilled: if the blocks of that
-        # are full it needs another one now, else when they are.
+        # Its context now has one token more than was prefilled, and needs another block as soon as
+        # the blocks of the prefill are full.
         block_size = self.config.block_size
         self._growing[(self._number - prefilled) % block_size][sequence] = None
         self._finishing.setdefault(sequence._finish_step, []).append(sequence)
 
     def _grow(self, sequence: S, preempted: list[S]) -> None:
-        """Take one more block for a sequence that decodes; preempt others, or itself, for it."""
+        """Take another block for a sequence that decodes, preempting others if needed."""
         while sequence.state is State.DECODING:
             if self.pool.take(1):
                 sequence._private_blocks += 1
@@ -359,7 +331,7 @@ class Scheduler(Generic[S]):
         self.waiting.appendleft(sequence)
 
     def _remove(self, sequence: S) -> None:
-        """Take a sequence out of the batch and the cache."""
+        """Remove a sequence from batch and cache."""
         if sequence.state is State.DECODING:
             block_size = self.config.block_size
             prefilled = sequence.prompt_tokens + sequence._given - 1

@@ -1,69 +1,66 @@
-"""The due times of one request's tokens as its engine makes them, and the waiting for them."""
+"""The due times of one request's tokens in an engine, and waiting for them."""
 
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import monotonic
 
 from emulator.engine.runner import EngineRunner, TimedSequence
 from emulator.timing.clock import running_clock
 
 
+@dataclass(slots=True, eq=False)
 class TokenTimes:
-    """When each token of one request is due, in seconds after its start.
+    """The due times of one request's tokens, in seconds after its start.
 
-    Of a token that has not come the time is infinite; ``len()`` tells how many have. A request's
-    choices share the clock: a token is due when the last of the choices that have it has got it.
+    The time of a token that has not come yet is infinite; ``len()`` is the number of those that
+    have. A token is due when the last of the choices gets it.
 
-    The request's stream sleeps by it, in place of a clock: `sleep_until` waits for the token whose
+    The request's stream sleeps by it in place of a clock: `sleep_until` waits for the token whose
     time was asked for last, and was infinite.
 
     Args:
         runner: The engine.
-        sequences: The choices; they have been submitted.
-        start_s: What the times count from, on the engine's clock.
+        sequences: The choices, which have been submitted.
+        start_s: The start of the request, on the engine's clock.
     """
 
-    __slots__ = ("_asked", "_runner", "_sequences", "_start_s")
-
-    def __init__(
-        self, runner: EngineRunner, sequences: Sequence[TimedSequence], start_s: float
-    ) -> None:
-        self._runner = runner
-        self._sequences = sequences
-        self._start_s = start_s
-        self._asked = 0
+    runner: EngineRunner
+    sequences: Sequence[TimedSequence]
+    start_s: float
+    _asked: int = field(default=0, init=False)
 
     def __len__(self) -> int:
-        """Return of how many tokens the times are known."""
-        unfinished = [s for s in self._sequences if len(s.due_s) < s.output_tokens]
-        counted = unfinished or self._sequences
+        """Return the number of tokens whose times are known."""
+        unfinished = [s for s in self.sequences if len(s.due_s) < s.output_tokens]
+        counted = unfinished or self.sequences
         known = [len(sequence.due_s) for sequence in counted]
         return min(known) if unfinished else max(known)
 
     def __getitem__(self, index: int, /) -> float:
         """Return when token `index` is due."""
         due_s = -math.inf
-        for sequence in self._sequences:
+        for sequence in self.sequences:
             if index < len(sequence.due_s):
                 due_s = max(due_s, sequence.due_s[index])
             elif index < sequence.output_tokens:
                 self._asked = index
                 return math.inf
-        return due_s - self._start_s
+        return due_s - self.start_s
 
     @property
     def prompt_tokens(self) -> int:
-        """The tokens of its prompts."""
-        return sum(s.prompt_tokens for s in self._sequences if s.is_first_choice)
+        """The number of tokens of the prompts."""
+        return sum(s.prompt_tokens for s in self.sequences if s.is_first_choice)
 
     @property
     def cached_tokens(self) -> int:
-        """How many of the prompts' tokens were found in the cache, once all were admitted."""
-        return sum(s.cached_tokens for s in self._sequences if s.is_first_choice)
+        """The number of the prompts' tokens that were cached, once all are admitted."""
+        return sum(s.cached_tokens for s in self.sequences if s.is_first_choice)
 
     def mean_itl_s(self, hidden_tokens: int) -> float:
-        """Return the mean time between the visible tokens that have come; 0 without two of them."""
+        """Return the mean time between the visible tokens so far, 0 for fewer than two."""
         gaps = len(self) - hidden_tokens - 1
         return (self[len(self) - 1] - self[hidden_tokens]) / gaps if gaps > 0 else 0.0
 
@@ -76,7 +73,7 @@ class TokenTimes:
 
     def _wait_for(self, tokens: int) -> asyncio.Future[None]:
         waiter = asyncio.get_running_loop().create_future()
-        waited = [s for s in self._sequences if len(s.due_s) < min(tokens, s.output_tokens)]
+        waited = [s for s in self.sequences if len(s.due_s) < min(tokens, s.output_tokens)]
         if not waited:
             return running_clock().turn()
         if len(waited) == 1:
@@ -88,34 +85,32 @@ class TokenTimes:
         return waiter
 
     async def admitted(self) -> None:
-        """Wait for the first token of each choice: what was cached is known then."""
+        """Wait for the first token of each choice, when the number of cached tokens is known."""
         await self._wait_for(1)
 
     def leave(self) -> None:
-        """Take what has not come out of the engine: nobody waits for it any more."""
-        for sequence in self._sequences:
-            self._runner.leave(sequence)
+        """Remove what is unfinished from the engine."""
+        for sequence in self.sequences:
+            self.runner.leave(sequence)
 
 
+@dataclass(slots=True, eq=False)
 class _Last:
-    """Wakes a waiter when the last of several sequences has reached what it waits for."""
+    """Wakes a waiter when the last of several sequences has got its token."""
 
-    __slots__ = ("_missing", "_waiter")
-
-    def __init__(self, waiter: asyncio.Future[None], missing: int) -> None:
-        self._waiter = waiter
-        self._missing = missing
+    _waiter: asyncio.Future[None]
+    _missing: int
 
     def done(self) -> bool:
-        """Return whether nobody waits any more."""
+        """Return whether there is nothing to wake any more."""
         return self._waiter.done()
 
     def set_result(self, _: None) -> None:
-        """Count one more that has come."""
+        """Count a sequence that has got its token."""
         self._missing -= 1
         if not self._missing:
             self._waiter.set_result(None)
 
     def set_exception(self, exception: Exception) -> None:
-        """Let the waiter fail."""
+        """Wake the waiter with an error."""
         self._waiter.set_exception(exception)

@@ -1,1 +1,1 @@
-"""Failures on purpose: which kinds there are, who is to get one, and how often."""
+"""Injected failures: their kinds, and which requests get one."""

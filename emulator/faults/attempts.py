@@ -1,4 +1,4 @@
-"""How often each key was seen, counted over all workers of a server in memory that they share."""
+"""Counts of attempts by key, in memory that all workers of a server share."""
 
 import hashlib
 import time
@@ -8,24 +8,24 @@ from typing import TypeAlias
 from emulator.shared_memory.slot_table import DIGEST_BYTES, SlotTable
 
 _SETS = 4096
-# When a key last came, and how often it came.
+# The time of the last attempt, and the number of attempts.
 _Count: TypeAlias = tuple[int, int]
 
 
 class Attempts:
-    """Counts of keys: of the last 65,536, or somewhat fewer; an older one starts anew."""
+    """Counts the attempts of up to 65,536 keys; the least recently used are forgotten."""
 
     def __init__(self, file: Path) -> None:
-        """Open the counts in a file, which is made if it is not there.
+        """Open the counts in a file, which is created if it does not exist.
 
         Raises:
-            OSError: The file cannot be made or opened.
+            OSError: The file cannot be created or opened.
         """
         file.touch(0o600)
         self._counts = SlotTable[_Count](file, 2, _SETS)
 
     def count(self, key: str) -> int:
-        """Note that a key has come; return how often it had come before."""
+        """Count an attempt; return the number of attempts before it."""
         digest = hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES).digest()
         return self._counts.update(digest, _one_more)
 

@@ -1,4 +1,4 @@
-"""Whether a request fails, and how. Pure: the same arguments decide the same."""
+"""Whether a request fails, and how; the same arguments give the same decision."""
 
 import hashlib
 import random
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from emulator.faults.asking import DEFAULT_SLICE_BYTES, DEFAULT_STATUS, FaultHeaders, Wish
+from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS, Kind
 from emulator.faults.rules import Match, Rule, Span
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What of a request rules look at, and the seed that chance is drawn from.
+    """The properties of a request that rules match, and the seed of random decisions.
 
-    ``says_failed``: the answers of its API can say that they failed.
+    ``says_failed``: whether the answers of its API can say that they failed.
     """
 
     model: str
@@ -29,13 +30,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A failure that is to happen.
+    """A failure to inject.
 
-    ``after_tokens`` and ``after_s`` (seconds after the start) are None where nothing was said.
+    ``after_tokens``, ``after_s``, and ``code`` and ``message`` of the error are None if they were
+    not given.
     """
 
     kind: Kind
     status: int = DEFAULT_STATUS
+    code: str | None = None
+    message: str | None = None
     after_tokens: int | None = None
     after_s: float | None = None
     retry_after_ms: int | None = None
@@ -43,9 +47,9 @@ class Fault:
 
 
 def first_match(rules: Sequence[Rule], call: Call) -> tuple[int, Rule] | None:
-    """Return the first rule for this call, and its index.
+    """Return the index of the first rule that matches a call, and the rule.
 
-    A rule whose kind whole answers or other APIs do not have is for those that have it alone.
+    Rules whose kind does not fit whole answers, or the API, match the others only.
     """
     for index, rule in enumerate(rules):
         if fits(kind_of(rule), call) and matches(rule.match, call):
@@ -59,7 +63,7 @@ def fits(kind: Kind, call: Call) -> bool:
 
 
 def matches(match: Match, call: Call) -> bool:
-    """Tell whether all that is given matches."""
+    """Return whether all given conditions match."""
     return (
         (match.stream is None or match.stream == call.stream)
         and (match.model is None or fnmatchcase(call.model, match.model))
@@ -74,28 +78,31 @@ def _sha256(text: str) -> str:
 
 
 def kind_of(wish: Wish) -> Kind:
-    """Return the kind of a wish that does not contradict itself."""
+    """Return the kind of options that do not contradict each other."""
     return KINDS[wish.kind_name or ""]
 
 
 def decide(wish: FaultHeaders | Rule, attempt: int, seed: int | None) -> Fault | None:
-    """Return the failure that this attempt gets, or None.
+    """Return the failure of this attempt, or None.
 
     Args:
-        wish: What is asked, without contradictions.
-        attempt: How many attempts came before this one; 0 where attempts do not count.
-        seed: Makes the draw the same each time; None for chance.
+        wish: Options without contradictions.
+        attempt: The number of attempts before this one, 0 where they are not counted.
+        seed: The seed of random decisions; None for irreproducible ones.
     """
     if wish.attempts is not None and attempt >= wish.attempts:
         return None
-    # A text is hashed with sha512, so that neighbouring seeds have nothing in common.
+    # Python hashes texts with sha512, so that the draws of similar seeds are independent.
     chance = random if seed is None else random.Random(f"fault {seed}")
     if chance.random() >= wish.probability:
         return None
     after = wish.after_tokens
+    default = DEFAULT_STATUS if wish.code is None else CODES[wish.code].status
     return Fault(
         kind=kind_of(wish),
-        status=wish.status or DEFAULT_STATUS,
+        status=wish.status or default,
+        code=wish.code,
+        message=wish.message,
         after_tokens=chance.randint(after.min, after.max) if isinstance(after, Span) else after,
         after_s=None if wish.after_ms is None else wish.after_ms / 1000,
         retry_after_ms=wish.retry_after_ms,

@@ -1,6 +1,6 @@
 """The kinds of failure: what each does to the bytes of a stream or of a whole answer.
 
-A kind knows no API and no server. `KINDS` is the registry: a new kind is one class and one entry.
+Kinds are independent of APIs and of the server. A new kind is one class and one entry in `KINDS`.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -11,61 +11,62 @@ from emulator.timing.clock import sleep_until
 
 EVENT_END = b"\n\n"
 
-# The pieces of a sliced write leave so far apart, and closer where they would take over a second.
+# The time between the pieces of a sliced write, unless there are so many that it would add up.
 APART_S = 0.0001
 MOST_PIECES_APART = 5000
 
-# Where a stream fails: before its first event; in place of a token, with all before it out; in
-# place of the event that holds the token; after the last token.
+# Where a stream fails: before its first event; in place of a token, after all events before it; in
+# place of the event with the token; after the last token.
 Where: TypeAlias = Literal["start", "token", "event", "end"]
 
 PLACED = frozenset({"after_tokens", "after_ms"})
+TELLING = frozenset({"status", "code", "message", "retry_after_ms"})  # an error
 
 
 class Wire(Protocol):
-    """A connection to a client; what closes it does not return."""
+    """A connection to a client; methods that end it do not return."""
 
     slice_bytes: int
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body, in a write of its own."""
+        """Send a part of the body in one write."""
 
     async def close(self) -> None:
-        """Send FIN after what was written, within the HTTP message."""
+        """Send FIN after what was written, without completing the HTTP message."""
 
     async def reset(self) -> None:
         """Send RST after what was written."""
 
     async def stay_silent(self) -> None:
-        """Leave the connection open until the client goes or the server's timeout is over."""
+        """Keep the connection open until the client leaves or the server's timeout is over."""
 
 
 class StreamWire(Wire, Protocol):
-    """A connection on which a stream has come to where it is to fail."""
+    """A connection whose stream has reached the place of the failure."""
 
     async def next_events(self) -> Sequence[bytes]:
-        """Take what would leave next: a token's event last, before it those that lead it."""
+        """Take the next events up to one with a token."""
 
     def rest(self) -> AsyncGenerator[bytes]:
-        """Yield all that has not been taken, when it is due."""
+        """Yield the events that were not taken, when they are due."""
 
     async def end(self) -> bytes:
-        """Return what comes after the last token."""
+        """Return the bytes after the last token."""
 
     async def error_event(self) -> bytes:
-        """Return what tells of the failure's status within the stream."""
+        """Return the bytes with the error of the failure's status within a stream."""
 
     async def failed_event(self) -> bytes:
         """Return the event whose answer says that it failed."""
 
 
 class WholeWire(Wire, Protocol):
-    """A connection that waits for a whole answer."""
+    """A connection whose client waits for a whole answer."""
 
     content: bytes
 
     async def begin(self, length: int) -> None:
-        """Send the head of an answer that says this length."""
+        """Send the head of an answer with this content length."""
 
     async def refuse(self) -> None:
         """Answer with the failure's status."""
@@ -74,9 +75,9 @@ class WholeWire(Wire, Protocol):
 class Kind:
     """One way to fail.
 
-    ``where`` is where a stream fails; ``ends``: nothing comes after the failure; ``options``: the
-    fields that say something to it; ``needs_connection``: it acts on the connection itself;
-    ``says_failed``: it needs an API whose answers can say that they failed.
+    ``where`` is where a stream fails; ``ends``: whether it ends then; ``options``: the fields that
+    apply; ``needs_connection``: whether it acts on the TCP connection; ``says_failed``: whether it
+    needs an API whose answers can say that they failed.
     """
 
     name: ClassVar[str]
@@ -89,7 +90,7 @@ class Kind:
     says_failed: ClassVar[bool] = False
 
     def fits(self, *, stream: bool, says_failed: bool) -> bool:  # noqa: ARG002 - most fit all
-        """Tell whether an answer can fail so.
+        """Return whether an answer can fail like this.
 
         Args:
             stream: Whether it is a stream.
@@ -98,15 +99,19 @@ class Kind:
         return says_failed or not self.says_failed
 
     def refuses(self, *, stream: bool) -> bool:  # noqa: ARG002 - most refuse neither
-        """Tell whether it puts a status in the answer's place, without waiting for a token."""
+        """Return whether the answer is replaced by an error status, before any token."""
         return False
 
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send what announces a stream that fails with its first event."""
+        await wire.write(data)
+
     async def stream(self, wire: StreamWire) -> None:
-        """End a stream, or go on with it, from where it fails."""
+        """Send a stream from the place of the failure on."""
         raise NotImplementedError
 
     async def whole(self, wire: WholeWire) -> None:
-        """Send a whole answer, or what takes its place."""
+        """Send a whole answer, or its replacement."""
         raise NotImplementedError
 
 
@@ -115,7 +120,7 @@ class Status(Kind):
 
     name = "status"
     on_streams = on_wholes = "the status, in OpenAI's envelope, in the answer's place"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
 
     def refuses(self, *, stream: bool) -> bool:  # noqa: ARG002 - streams and whole answers
         """Refuse every answer."""
@@ -132,7 +137,7 @@ class Error(Kind):
     name = "error"
     on_streams = "k tokens, then an event that holds the error; the body ends properly"
     on_wholes = "as `status`"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
 
     def refuses(self, *, stream: bool) -> bool:
         """Refuse whole answers."""
@@ -153,7 +158,7 @@ class Failed(Kind):
     name = "failed"
     on_streams = "k tokens, then `response.failed`; the body ends properly (Responses alone)"
     on_wholes = "200 and a response with the status `failed` (Responses alone)"
-    options = PLACED | {"status", "retry_after_ms"}
+    options = PLACED | TELLING
     says_failed = True
 
     async def stream(self, wire: StreamWire) -> None:
@@ -167,7 +172,7 @@ class Failed(Kind):
 
 
 class Eof(Kind):
-    """An end too early that looks like one in time."""
+    """An early end that looks like a regular one."""
 
     name = "eof"
     on_streams = "k tokens, then the body ends properly: no `finish_reason`, no `[DONE]`"
@@ -243,7 +248,7 @@ class Reset(Kind):
 
 
 class Stall(Kind):
-    """A server that has hung."""
+    """A server that hangs."""
 
     name = "stall"
     on_streams = "k tokens, then silence until the client goes or `timeout_s` is over; then FIN"
@@ -260,7 +265,7 @@ class Stall(Kind):
 
 
 class Malformed(Kind):
-    """JSON that cannot be read."""
+    """Invalid JSON."""
 
     name = "malformed"
     on_streams = "event k is broken JSON, the stream goes on"
@@ -282,23 +287,26 @@ class Malformed(Kind):
 
 
 class Empty(Kind):
-    """A success that says nothing."""
+    """A success without content."""
 
     name = "empty"
     on_streams = "200 and an empty body, no event"
     on_wholes = "200 and an empty body"
     where = "start"
 
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send nothing."""
+
     async def stream(self, wire: StreamWire) -> None:
         """Send nothing."""
 
     async def whole(self, wire: WholeWire) -> None:
-        """Send a head that says that nothing comes."""
+        """Send a head with content length 0."""
         await wire.begin(0)
 
 
 class Slice(Kind):
-    """An answer in pieces that are no whole events, nor whole characters."""
+    """An answer in pieces that end within events and characters."""
 
     name = "slice"
     on_streams = "all of it from event k on, in pieces of `X-FAULT-SLICE-BYTES`, each in its write"
@@ -306,6 +314,10 @@ class Slice(Kind):
     where = "event"
     ends = False
     options = PLACED | {"slice_bytes"}
+
+    async def open(self, wire: Wire, data: bytes) -> None:
+        """Send it in pieces too."""
+        await self._write(wire, data)
 
     async def stream(self, wire: StreamWire) -> None:
         """Send the rest in pieces."""
@@ -327,15 +339,7 @@ class Slice(Kind):
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        Status(),
-        Error(),
-        Failed(),
-        Eof(),
-        NoDone(),
-        Close(),
-        Reset(),
-        Stall(),
-        Malformed(),
+        *(Status(), Error(), Failed(), Eof(), NoDone(), Close(), Reset(), Stall(), Malformed()),
         Empty(),
         Slice(),
     )
@@ -348,7 +352,7 @@ KINDS: dict[str, Kind] = {
 
 
 def split_events(data: bytes) -> list[bytes]:
-    r"""Return the events, each with its end.
+    r"""Return the events of a part of a stream.
 
     >>> split_events(b"data: 1\n\ndata: 2\n\n")
     [b'data: 1\n\n', b'data: 2\n\n']
@@ -357,7 +361,7 @@ def split_events(data: bytes) -> list[bytes]:
 
 
 def first_half(data: bytes) -> bytes:
-    """Return the first half, in whole bytes, and at least one of them.
+    """Return the first half, rounded down, but at least one byte.
 
     >>> first_half(b"12345")
     b'12'
@@ -366,7 +370,7 @@ def first_half(data: bytes) -> bytes:
 
 
 def broken(data: bytes) -> bytes:
-    r"""Return an event, or JSON, whose last brace is a bracket, so that it is as long as before.
+    r"""Return JSON, or an event with JSON, with its last brace replaced by a bracket.
 
     >>> broken(b'data: {"a":{}}\n\n')
     b'data: {"a":{}]\n\n'
@@ -376,6 +380,6 @@ def broken(data: bytes) -> bytes:
 
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:
-    """Yield pieces of `size` bytes, the last of what is left."""
+    """Yield pieces of `size` bytes, and the rest."""
     for start in range(0, len(data), size):
         yield data[start : start + size]

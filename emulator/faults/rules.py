@@ -1,4 +1,4 @@
-"""faults.yaml: which requests fail, and how. Errors name file and line."""
+"""faults.yaml: which requests fail, and how."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _Glob = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Span(BaseModel):
-    """A number of tokens that is drawn evenly, both ends included."""
+    """A uniformly distributed number of tokens, ends included."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,13 +30,13 @@ class Span(BaseModel):
 
 
 def _span(value: object) -> object:
-    """Take a number for a span of it alone."""
+    """Turn a number into a span with equal ends."""
     is_number = isinstance(value, int | float | str) and not isinstance(value, bool)
     return {"min": value, "max": value} if is_number else value
 
 
 class Match(BaseModel):
-    """What requests a rule is for: all that is given has to match; texts are globs."""
+    """The conditions of a rule, all of which have to hold; texts are globs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,7 +63,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
     """Read a file of rules.
 
     Raises:
-        ConfigError: It cannot be read, or is no list of rules.
+        ConfigError: The file is invalid.
     """
     document = Document(path, RULES)
     if found := contradicting(document.content):

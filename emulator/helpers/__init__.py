@@ -1,1 +1,1 @@
-"""Processes for work that would keep the clock waiting; knows nothing of what the work is."""
+"""Helper processes for work that would block the event loop; independent of what the work is."""

@@ -1,20 +1,20 @@
-"""What a job may take in a helper process: processor time and memory, both held by the kernel."""
+"""Limits on a job's processor time and memory in a helper process, enforced by the kernel."""
 
 import os
 import resource
 import time
 
-# What a job may take, beside what the process has when it begins.
+# Per job, on top of what the process has used before.
 MAX_CPU_S = 8
 MAX_MEMORY = 350_000_000
-# A helper that keeps more than this after a job ends, and a fresh one takes its place.
+# A helper that holds this much more after a job than at its start exits, and is replaced.
 MAX_KEPT = 64_000_000
 
 _PAGE = resource.getpagesize()
 
 
 class Bounds:
-    """The bounds of this process, from now on."""
+    """Limits on this process, relative to its memory at the time of creation."""
 
     def __init__(self) -> None:
         size, self._resident = _memory()
@@ -22,17 +22,17 @@ class Bounds:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def begin(self) -> None:
-        """Let the kernel end this process when a job takes too long, even within one call."""
+        """Start a job's processor time: the kernel kills this process when it is used up."""
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + MAX_CPU_S, hard))
 
     def are_outgrown(self) -> bool:
-        """Return whether this process has kept more memory than the next job should find."""
+        """Return whether the process should exit after this job, as it holds too much memory."""
         return _memory()[1] > self._resident + MAX_KEPT
 
 
 def _memory() -> tuple[int, int]:
-    """Return how many bytes of addresses this process has, and how many of memory."""
+    """Return the virtual and the resident size of this process, in bytes."""
     fd = os.open("/proc/self/statm", os.O_RDONLY)
     try:
         pages = os.read(fd, 128).split()

@@ -1,4 +1,4 @@
-"""A helper: does one job after the other, as they come over a connection."""
+"""The loop of a helper: it receives jobs over a connection and sends their results."""
 
 import socket
 import traceback
@@ -13,13 +13,13 @@ def serve(
     begin: Callable[[], None],
     is_used_up: Callable[[], bool],
 ) -> None:
-    """Do the jobs that come, until the worker closes the connection or one of them fails.
+    """Serve jobs until the worker closes the connection, or one fails or uses the helper up.
 
     Args:
-        connection: Leads to the worker.
+        connection: The connection to the worker.
         work: Does a job.
-        begin: Is called before each job.
-        is_used_up: Is asked after each job whether the helper has to end.
+        begin: Called before each job.
+        is_used_up: Called after each job: whether the helper should exit.
     """
     while (job := receive(connection)) is not None:
         begin()
@@ -32,9 +32,9 @@ def serve(
                 send(connection, Kind.RESULT, result, blob)
         except MemoryError:
             kind = Kind.TOO_LARGE
-        except Exception:  # noqa: BLE001 - the worker tells of it
+        except Exception:  # noqa: BLE001 - the worker logs it
             kind, content = Kind.FAILED, traceback.format_exc()
-        job = body = result = blob = None  # type: ignore[assignment]  # the memory is looked at without them
+        job = body = result = blob = None  # type: ignore[assignment]  # so that they do not count
         if kind is Kind.DONE and is_used_up():
             kind = Kind.LEAVING
         send(connection, kind, content)

@@ -1,7 +1,7 @@
-"""The nursery: a process with one thread that forks a worker's helpers, and ends with the worker.
+"""The nursery: a single-threaded child of a worker that forks its helpers, and exits with it.
 
-It is a fork of the worker at its start, so that all share the memory of what they have loaded and
-it costs a few milliseconds. From then on the worker itself, with its threads, forks no more.
+The worker forks it at the start, so that all helpers share the memory of what is loaded by then.
+A worker has threads later, and must not fork any more.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from emulator.helpers.helper import serve
 from emulator.helpers.wire import Work
 
 NICENESS = 10
-# The kernel looks here first for what to end when memory is short.
+# Helpers are the first that the kernel kills when memory is short.
 OOM_SCORE = 500
 
 FORK, KILL = b"F", b"K"
@@ -30,15 +30,15 @@ _COMMAND = 32
 
 
 def fork_nursery(work: Work, prepare: Callable[[], None]) -> tuple[int, socket.socket]:
-    """Start a nursery; return its process id, and the socket that commands it.
+    """Fork a nursery; return its process id, and the socket for commands to it.
 
     Args:
-        work: Does the jobs of its helpers.
-        prepare: Is called in each helper before its first job.
+        work: Does a job.
+        prepare: Called in each helper before its first job.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the worker has threads by now
+        warnings.simplefilter("ignore", DeprecationWarning)  # BentoML has started threads
         pid = os.fork()
     if pid:
         its.close()
@@ -51,10 +51,10 @@ def fork_nursery(work: Work, prepare: Callable[[], None]) -> tuple[int, socket.s
 
 
 def _become_nursery(commands: socket.socket) -> None:
-    """Let go of all that is the worker's: its sockets, its signals, its rank."""
+    """Drop what was inherited from the worker: descriptors, signal handlers, priority."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends when the worker does
+        signal.signal(number, signal.SIG_IGN)  # it exits with the worker
     _close_all_but(commands.fileno())
     gc.freeze()
     os.nice(NICENESS)
@@ -65,16 +65,16 @@ def _become_nursery(commands: socket.socket) -> None:
 
 
 def _close_all_but(kept: int) -> None:
-    """Close all descriptors but the first three and `kept`; there may be a billion of them."""
-    os.closerange(3, kept)  # leaves room for the one that lists them
+    """Close all descriptors from 3 on but `kept`; the limit may be 2**30, so only open ones."""
+    os.closerange(3, kept)  # frees some for listdir, which needs one
     for name in os.listdir("/proc/self/fd"):
         if int(name) > kept:
-            with contextlib.suppress(OSError):  # it was the one of the list
+            with contextlib.suppress(OSError):  # the one that listdir used
                 os.close(int(name))
 
 
 class _Nursery:
-    """Forks and ends helpers as it is told, and tells how they ended."""
+    """Forks and kills helpers on command, and reports how they exited."""
 
     def __init__(self, commands: socket.socket, work: Work, prepare: Callable[[], None]) -> None:
         self._commands = commands
@@ -87,7 +87,7 @@ class _Nursery:
         wakeup.setblocking(False)
 
     def run(self) -> None:
-        """Serve until the worker is gone."""
+        """Serve until the worker has exited."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         while True:
@@ -102,7 +102,7 @@ class _Nursery:
             os.kill(pid, signal.SIGKILL)
 
     def _obey(self) -> bool:
-        """Take one command; return whether there is still a worker."""
+        """Execute one command; return false when the worker has exited."""
         command, fds, _, _ = socket.recv_fds(self._commands, _COMMAND, 1)
         if not command:
             return False
@@ -132,7 +132,7 @@ class _Nursery:
             os._exit(0)
 
     def _reap(self) -> None:
-        """Tell of the helpers that ended: the number of the signal, 0 if it was none."""
+        """Report the helpers that exited: the signal that killed each, or 0."""
         while self._children:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:

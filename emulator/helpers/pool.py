@@ -1,4 +1,4 @@
-"""A worker's helpers: who does which job, for how long, and what becomes of one that dies."""
+"""A worker's pool of helpers: queues, timeouts, and replacement of helpers that died."""
 
 import asyncio
 import contextlib
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from emulator.helpers.free_memory import FreeMemory
 from emulator.helpers.spool import Spool, read_spool
-from emulator.helpers.wire import PIECE, Kind, Work, pack, receive_soon
+from emulator.helpers.wire import PIECE, Kind, Work, pack, receive_async
 
 if TYPE_CHECKING:
     from emulator.helpers.processes import Processes
     from emulator.helpers.threads import Threads
 
-# How long a job may wait for a helper, how long one that has time, and how many of each may wait.
+# The longest wait for a helper, of urgent and of deferrable jobs, and the most that wait of each.
 MAX_WAIT_S = 4.0
 MAX_LATER_WAIT_S = 20.0
 MAX_WAITING = 2048
-# How long a job may take until its first result, and in all. What looked short and takes longer
-# than a moment waits again, with those that were known to be long.
+# The longest time to a job's first result, and to its end. A job of the short lane that takes
+# longer than a moment is tried again in the long lane.
 MOMENT_S = 1.0
 MAX_FIRST_S = 9.0
 MAX_JOB_S = 20.0
@@ -36,19 +36,19 @@ Pieces: TypeAlias = Sequence[bytearray]
 
 
 class BusyError(Exception):
-    """All helpers are busy for too long, or one was ended from outside."""
+    """No helper was free in time, or the helper was killed by somebody else."""
 
 
 class TooMuchError(Exception):
-    """A job takes more time or memory than it may."""
+    """A job exceeded its limit of time or memory."""
 
 
 class FailedError(Exception):
-    """A job failed by a fault of our own; the message is the traceback."""
+    """The work raised an exception; the message is its traceback."""
 
 
 class Lane(Enum):
-    """How jobs wait: those that have time behind all others, and long ones not for all helpers."""
+    """The queue of a job: LATER comes after the others, and LONG may not use the last helper."""
 
     SHORT = auto()
     LONG = auto()
@@ -57,14 +57,14 @@ class Lane(Enum):
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Some work, and its results as they come; each is an object, and bytes in pieces.
+    """Work for a helper, and its results as they come: an object and bytes in pieces each.
 
     Args:
-        content: What is asked for: small plain data.
+        content: The order: small plain data.
         body: The bytes that it is about.
-        lane: How it waits; what is about a spool is long.
-        version: The version of the state that it is done by.
-        state: That state; a helper that has another version gets it with the job.
+        lane: The queue; LONG for a spool, which cannot be sent twice.
+        version: The version of the state that the job needs.
+        state: That state, which is sent to helpers with another version.
     """
 
     content: object
@@ -80,9 +80,9 @@ class Job:
         """Wait for the next result.
 
         Raises:
-            BusyError: No helper had time.
-            TooMuchError: It takes too much time or memory.
-            FailedError: The work failed.
+            BusyError: No helper was free.
+            TooMuchError: The job exceeded a limit.
+            FailedError: The work raised an exception.
         """
         result = await self.results.get()
         if isinstance(result, Exception):
@@ -90,16 +90,16 @@ class Job:
         return result
 
     def cancel(self) -> None:
-        """Give it up, and end the helper that is at it."""
+        """Cancel the job, and kill the helper that does it."""
         if self.task is not None:
             self.task.cancel()
 
 
 @dataclass(slots=True, eq=False)
 class Helper:
-    """A helper's connection, what kills it, and whether its job was to blame once it has ended.
+    """A helper: its connection, how to kill it, and, once it died, whether its job was to blame.
 
-    It has a version of the state that its jobs are done by: 0 is that of the start.
+    ``version`` is that of the state it has, 0 at the start.
     """
 
     connection: socket.socket
@@ -109,9 +109,9 @@ class Helper:
 
 
 class _Lanes:
-    """Lets jobs through in the order of their coming, those that have time after the others.
+    """The queues for a number of places: first come, first served, but LATER after all others.
 
-    One place at least is not for long ones.
+    Long jobs may take all places but one, if there are several.
     """
 
     def __init__(self, places: int) -> None:
@@ -124,11 +124,11 @@ class _Lanes:
         return self._later if lane is Lane.LATER else self._waiting
 
     def is_full(self, lane: Lane) -> bool:
-        """Whether as many wait as may."""
+        """Return whether the queue of a lane is full."""
         return len(self._queue(lane)) >= MAX_WAITING
 
     async def enter(self, lane: Lane) -> None:
-        """Wait for a place."""
+        """Wait for a place, and take it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue, entry = self._queue(lane), (turn, lane)
         queue.append(entry)
@@ -166,7 +166,7 @@ class _Lanes:
 
 
 def has_processes() -> bool:
-    """Whether the system has what helper processes need: Linux's /proc, and a kind of socket."""
+    """Return whether the system supports helper processes: /proc, and SOCK_SEQPACKET sockets."""
     if sys.platform != "linux" or not Path("/proc/self/statm").exists():
         return False
     try:
@@ -178,14 +178,14 @@ def has_processes() -> bool:
 
 
 class HelperPool:
-    """A worker's helpers, which are made when they are first needed.
+    """The helpers of a worker, started when they are first needed.
 
     Args:
-        helpers: How many there may be.
-        work: What does the jobs; the same in all. It is told of another state by ``adopt``.
-        prepare: Is called in each process before its first job.
-        processes: Whether helpers are processes, or else a thread of this one, which does one job
-            at a time and bounds no memory; by default processes where the system has them.
+        helpers: The most there may be.
+        work: Does a job; ``adopt`` gives it another state.
+        prepare: Called in each process before its first job.
+        processes: Whether helpers are processes; else a thread does one job at a time, without a
+            limit on memory. By default processes where the system supports them.
     """
 
     _source: "Processes | Threads"
@@ -212,11 +212,11 @@ class HelperPool:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Make ready, as early as can be: helpers share what is loaded by now."""
+        """Prepare to start helpers, which share the memory of what is loaded by now."""
         self._source.start()
 
     async def close(self) -> None:
-        """Give up all jobs, and end the helpers."""
+        """Cancel all jobs, and stop the helpers."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -238,7 +238,7 @@ class HelperPool:
         version: int = 0,
         state: object = None,
     ) -> Job:
-        """Ask for some work; a spool is closed, whatever becomes of it.
+        """Queue a job; a spool is closed in any case.
 
         Args:
             content: What is asked for: small plain data.
@@ -248,7 +248,7 @@ class HelperPool:
             state: That state.
 
         Raises:
-            BusyError: Too many jobs wait.
+            BusyError: The queue of the lane is full.
         """
         if self._lanes.is_full(lane):
             close(body)
@@ -268,7 +268,7 @@ class HelperPool:
             job.results.put_nowait(FailedError("there are no more results"))
         except (BusyError, TooMuchError, FailedError) as error:
             job.results.put_nowait(error)
-        except Exception:  # noqa: BLE001 - whoever waits is told
+        except Exception:  # noqa: BLE001 - raised by Job.next()
             job.results.put_nowait(FailedError(traceback.format_exc()))
         finally:
             close(job.body)
@@ -276,7 +276,7 @@ class HelperPool:
             self._memory.note(size)
 
     async def _attempt(self, job: Job) -> bool:
-        """Do a job; return false if it only looked short and took its helper too long."""
+        """Try to do a job; return false if it has to be tried again in the long lane."""
         lane = job.lane
         try:
             async with asyncio.timeout(MAX_LATER_WAIT_S if lane is Lane.LATER else MAX_WAIT_S):
@@ -306,14 +306,14 @@ class HelperPool:
             self._lanes.leave(lane)
 
     def _looks_short(self, job: Job) -> bool:
-        """Whether a job gets but a moment at first; a thread is never given a job twice."""
+        """Return whether a job gets MOMENT_S at first: threads cannot be killed for a retry."""
         return self._source.can_end and job.lane is not Lane.LONG
 
     async def _converse(self, helper: Helper, job: Job) -> bool:
-        """Do a job with a helper; return whether it can do another.
+        """Have a helper do a job; return whether it can do another.
 
         Raises:
-            TimeoutError: It takes too long.
+            TimeoutError: The job takes too long.
             OSError: The helper died.
         """
         loop = asyncio.get_running_loop()
@@ -321,7 +321,7 @@ class HelperPool:
         async with asyncio.timeout(first_s) as time_left:
             await self._send(helper, job)
             while True:
-                kind, content, blob = await receive_soon(helper.connection)
+                kind, content, blob = await receive_async(helper.connection)
                 self._memory.note(sum(map(len, blob)))
                 match kind:
                     case Kind.RESULT:
@@ -339,7 +339,7 @@ class HelperPool:
                         return kind is Kind.DONE
 
     async def _send(self, helper: Helper, job: Job) -> None:
-        """Send a job; its body leaves in pieces, so that no step takes long, or lies in a spool."""
+        """Send a job, and its body in short pieces or as the spool's descriptor."""
         loop, connection = asyncio.get_running_loop(), helper.connection
         state = None if helper.version == job.version else job.state
         helper.version = job.version
@@ -351,7 +351,7 @@ class HelperPool:
             job.body = b""
             return
         if isinstance(body, Spool):
-            job.body = b""  # to read it closes it
+            job.body = b""  # read_spool closes it
             body = await asyncio.to_thread(read_spool, body.fd, len(body))
         await loop.sock_sendall(connection, message)
         view = memoryview(body)
@@ -359,7 +359,7 @@ class HelperPool:
             await loop.sock_sendall(connection, view[at : at + PIECE])
 
     async def _take(self) -> Helper:
-        """Return a helper that has nothing to do."""
+        """Return an idle helper, or a new one."""
         while self._idle:
             helper = self._idle.pop()
             if not helper.ended.done():
@@ -368,7 +368,7 @@ class HelperPool:
         for _ in range(2):
             try:
                 return await self._source.fork()
-            except OSError:  # what forks them was ended from outside
+            except OSError:  # somebody killed the nursery
                 await self._end_all()
                 self._source.start()
         raise BusyError
@@ -378,13 +378,13 @@ class HelperPool:
         helper.kill()
 
     async def _end(self, helper: Helper) -> None:
-        """End a helper, and wait until it has."""
+        """Kill a helper, and wait until it has exited."""
         self._kill(helper)
         with contextlib.suppress(OSError):
             await helper.ended
 
     async def _cause(self, helper: Helper) -> Exception:
-        """Return why a helper died: its job is to blame, or somebody else."""
+        """Return the error for a job whose helper died: by a limit, or by somebody else."""
         helper.connection.close()
         try:
             return TooMuchError() if await helper.ended else BusyError()
@@ -393,6 +393,6 @@ class HelperPool:
 
 
 def close(body: bytes | bytearray | Spool) -> None:
-    """Let go of a spool, in a thread: to free what it takes may take long."""
+    """Close a spool, if it is one, in a thread: freeing much memory takes long."""
     if isinstance(body, Spool):
         asyncio.get_running_loop().run_in_executor(None, os.close, body.fd)

@@ -1,4 +1,4 @@
-"""A worker's helper processes: its nursery forks and kills them, and tells how they ended."""
+"""Helper processes, which the worker's nursery forks, kills and waits for."""
 
 import asyncio
 import contextlib
@@ -14,14 +14,14 @@ from emulator.helpers.nursery import FORK, KILL, fork_nursery
 from emulator.helpers.pool import Helper
 from emulator.helpers.wire import Work
 
-# What the kernel ends a helper with when its job is to blame.
+# Signals that end a helper because of its job: the kernel's limits, and crashes.
 _OF_THE_JOB = (signal.SIGXCPU, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 
 
 class Processes:
-    """Makes helpers that are processes, of which `places` may be at work at once."""
+    """Starts helper processes, at most `places` at a time."""
 
-    can_end = True  # at once, so that a job may be tried again
+    can_end = True  # killing one has an immediate effect
 
     def __init__(self, places: int, work: Work, prepare: Callable[[], None]) -> None:
         self.places = places
@@ -34,13 +34,13 @@ class Processes:
         self._reader: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start the nursery, which shares the memory of what is loaded by now."""
+        """Fork the nursery."""
         self._nursery_pid, self._commands = fork_nursery(self._work, self._prepare)
         self._commands.setblocking(False)
         self._reader = asyncio.get_running_loop().create_task(self._listen(self._commands))
 
     async def close(self) -> None:
-        """End the nursery, and with it the helpers."""
+        """Stop the nursery, which kills the helpers."""
         if self._commands is None or self._reader is None:
             return
         commands, self._commands = self._commands, None
@@ -51,7 +51,11 @@ class Processes:
             await asyncio.to_thread(os.waitpid, self._nursery_pid, 0)
 
     async def fork(self) -> Helper:
-        """Have the nursery fork a helper."""
+        """Start a helper.
+
+        Raises:
+            OSError: The nursery has exited.
+        """
         if self._commands is None:
             raise BrokenPipeError
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -69,7 +73,7 @@ class Processes:
         return Helper(ours, partial(self._kill, pid), self._ended[pid])
 
     async def _listen(self, commands: socket.socket) -> None:
-        """Note what the nursery tells of its helpers."""
+        """Receive the nursery's reports of helpers that started or exited."""
         loop = asyncio.get_running_loop()
         try:
             while message := await loop.sock_recv(commands, 64):

@@ -1,4 +1,4 @@
-"""Bytes that a worker takes in but does not keep: in a file in memory, which a helper reads."""
+"""Request bodies in memory files, which a helper reads by their descriptor."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from typing import Self
 
 
 class Spool:
-    """Bytes that are appended, and read by whoever is given the descriptor.
+    """A memory file that bytes are appended to.
 
-    What they take is freed by the last who closes it, which takes some ms for 50 MB.
+    Whoever closes the last descriptor frees the memory, which takes milliseconds for large ones.
     """
 
     __slots__ = ("_size", "fd")
@@ -39,7 +39,7 @@ def _memory_file() -> int:
 
 
 def read_spool(fd: int, size: int) -> bytearray:
-    """Return the bytes of a spool, and close it."""
+    """Read a spool of `size` bytes, and close it."""
     content = bytearray(size)
     view, at = memoryview(content), 0
     with open(fd, "rb", buffering=0) as file:

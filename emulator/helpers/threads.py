@@ -1,4 +1,4 @@
-"""Helpers where the system has no processes for them: a thread of the worker for each job."""
+"""Threads in place of helper processes, for systems that do not support these."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ logger = logging.getLogger("bentoml.openai_emulator")
 
 
 class _GivenUp(BaseException):
-    """Ends the thread of a job that nobody waits for any more."""
+    """Raised in the thread of a job that was cancelled."""
 
 
 class Threads:
-    """Makes helpers that are threads: one at a time, as work need not suit several threads."""
+    """Starts a thread for each job, one at a time: the work need not be thread-safe."""
 
     places = 1
     can_end = False
@@ -35,16 +35,20 @@ class Threads:
         self._latest: threading.Thread | None = None
 
     def start(self) -> None:
-        """Warn of what threads cost."""
+        """Warn of the disadvantages."""
         logger.warning(
-            "no helper processes on %s: what takes long is done in a thread of the worker, one "
-            "request after the other. Tokens may be late meanwhile, and nothing bounds the memory "
-            "that such a request takes",
+            "no helper processes on %s: large requests are processed in a thread of the worker, "
+            "one after the other. Tokens may be late meanwhile, and the memory that such a request "
+            "takes is not limited",
             sys.platform,
         )
 
     async def fork(self) -> Helper:
-        """Start a thread, once the one before it has ended."""
+        """Start a thread once the previous one has ended.
+
+        Raises:
+            BusyError: The previous one does not end.
+        """
         if self._latest is not None:
             await asyncio.to_thread(self._latest.join, pool.MAX_WAIT_S)
             if self._latest.is_alive():
@@ -56,20 +60,20 @@ class Threads:
         )
         thread.start()
         ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        ended.set_result(False)  # nobody can tell when it will have: it is not waited for
+        ended.set_result(False)  # it may take long to end, and is not waited for
         return Helper(ours, partial(_end, thread), ended, version=UNKNOWN)
 
     async def close(self) -> None:
-        """Leave a thread that is still at work to the end of the process."""
+        """Do nothing: daemon threads end with the process."""
 
     def _serve(self, connection: socket.socket) -> None:
-        """Do one job."""
+        """Do one job in the thread."""
         with contextlib.suppress(OSError, _GivenUp), connection:
             serve(connection, self._work, begin=lambda: None, is_used_up=lambda: True)
 
 
 def _end(thread: threading.Thread) -> None:
-    """End a thread at its next step in Python; a call into C goes on to its end."""
+    """Raise an exception in a thread, which has an effect after the current call into C."""
     if thread.is_alive():
         ident = ctypes.c_ulong(thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(_GivenUp))

@@ -1,7 +1,6 @@
-"""What a worker and its helpers say to each other: a kind, an object and some bytes.
+"""The messages between a worker and its helpers: a kind, a pickled object and bytes.
 
-An object is small plain data, because to unpickle it holds the interpreter's lock. Bytes may be
-many, and travel in pieces.
+Objects are small plain data, as unpickling holds the GIL. Bytes may be many, and go in pieces.
 """
 
 import asyncio
@@ -19,43 +18,43 @@ PIECE = 1 << 16
 
 
 class Work(Protocol):
-    """What does the jobs."""
+    """Does jobs."""
 
     def __call__(self, content: Any, body: bytearray, /) -> Iterator[tuple[object, bytes]]:  # noqa: ANN401
-        """Do a job: take an object and bytes, and yield results of the same form."""
+        """Do a job: take an object and bytes, and yield results of the same types."""
 
     def adopt(self, state: Any) -> None:  # noqa: ANN401 - the pool carries anything
-        """Do jobs by another state from now on."""
+        """Do the next jobs with another state."""
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """The kind of a message."""
 
     JOB = 0
     RESULT = 1
     DONE = 2
-    # The helper ends too, after these.
-    LEAVING = 3  # done: the memory that the job took is given back
+    # The helper exits after these.
+    LEAVING = 3  # the job is done, and the helper exits to free its memory
     FAILED = 4  # the object is the traceback
-    TOO_LARGE = 5  # the job takes more memory than it may
+    TOO_LARGE = 5  # the job exceeded the limit on memory
 
 
 def pack(kind: Kind, content: object, size: int = 0) -> bytes:
-    """Return a message, but for the `size` bytes that follow it."""
+    """Return a message without the `size` bytes that follow it."""
     pickled = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
     return HEAD.pack(kind, len(pickled), size) + pickled
 
 
 def send(connection: socket.socket, kind: Kind, content: object, blob: bytes = b"") -> None:
-    """Send a message, and wait until it has left."""
+    """Send a message, blocking."""
     connection.sendall(pack(kind, content, len(blob)))
     connection.sendall(blob)
 
 
 def receive(connection: socket.socket) -> tuple[Any, bytearray] | None:
-    """Wait for a message; return its object and its bytes, or None at the end of the connection.
+    """Receive a message, blocking; return its object and bytes, or None at the end of the stream.
 
-    The bytes follow, or lie in the spool whose descriptor comes with the message.
+    The bytes follow the message, or are in a spool whose descriptor comes with it.
     """
     if hasattr(socket, "recv_fds"):
         head, fds, _, _ = socket.recv_fds(connection, HEAD.size, 1)
@@ -83,20 +82,20 @@ def _exactly(connection: socket.socket, size: int) -> bytearray | None:
     return buffer
 
 
-async def receive_soon(connection: socket.socket) -> tuple[Kind, Any, list[bytearray]]:
-    """Return the next message, without blocking; its bytes come in pieces.
+async def receive_async(connection: socket.socket) -> tuple[Kind, Any, list[bytearray]]:
+    """Receive a message on the event loop; its bytes come in pieces.
 
     Raises:
         ConnectionResetError: The connection has ended.
     """
-    kind, pickled_size, size = HEAD.unpack(await _exactly_soon(connection, HEAD.size))
-    content = pickle.loads(await _exactly_soon(connection, pickled_size))  # noqa: S301 - of our helpers
-    # In one piece they would take a while: the kernel takes up to 10 us for each page that is new.
+    kind, pickled_size, size = HEAD.unpack(await _exactly_async(connection, HEAD.size))
+    content = pickle.loads(await _exactly_async(connection, pickled_size))  # noqa: S301 - of our helpers
+    # In pieces, because the kernel clears each new page: one large buffer would block for long.
     sizes = (min(PIECE, size - at) for at in range(0, size, PIECE))
-    return Kind(kind), content, [await _exactly_soon(connection, piece) for piece in sizes]
+    return Kind(kind), content, [await _exactly_async(connection, piece) for piece in sizes]
 
 
-async def _exactly_soon(connection: socket.socket, size: int) -> bytearray:
+async def _exactly_async(connection: socket.socket, size: int) -> bytearray:
     """Return the next `size` bytes.
 
     Raises:

@@ -221,7 +221,11 @@ def _failure(exchange: Exchange, fault: Fault, ask: Ask) -> Failure:
         model=call.model,
         api_key=call.api_key,
         retry_after_ms=fault.retry_after_ms,
+        code=fault.code,
+        path=call.path,
     )
+    if fault.message is not None:
+        error.message = fault.message
     connection = _connection(exchange) if fault.kind.needs_connection else None
     return Failure(fault, exchange.envelope(error), error, connection)
 

@@ -17,7 +17,7 @@ from emulator.faults.deciding import Fault
 from emulator.faults.kinds import split_events
 from emulator.serving.event_stream import EventStream, stream_of
 from emulator.serving.generation import Generation
-from emulator.serving.opening import keep_alive
+from emulator.serving.opening import keep_alive, until_first_token
 from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan, Schedule, Until
 from emulator.transport.direct_write import RawHeaders
@@ -199,6 +199,7 @@ class StreamToFail(_Wire):
         self._all_events = self._events.events
         self._end: list[bytes] | None = None
         self._next = place.next_event
+        self._lead = generation.lead
         self.place = place
         if place.splits:
             self._events.stop_before(place.tokens)
@@ -213,7 +214,15 @@ class StreamToFail(_Wire):
         plan, place = self._generation.plan, self.place
         schedule = Until(plan, place.events * plan.sse_batch_size, total_s=0.0)
         try:
+            if announced := self._generation.announce():
+                if place.events:
+                    await self.write(announced)
+                else:
+                    await self.kind.open(self, announced)
             await keep_alive(self._generation, self.write)
+            if self._lead and (place.events or not self._all_events):
+                await until_first_token(self._generation)
+                await self.write(self._taken_lead())
             async with aclosing(self._blocks(0, schedule)) as blocks:
                 async for block in blocks:
                     await self.write(block)
@@ -228,6 +237,11 @@ class StreamToFail(_Wire):
         return self._generator.generate(
             self._events, schedule, generation.start_s, generation.pace, generation.times, sent
         )
+
+    def _taken_lead(self) -> bytes:
+        """Return what leaves before the first token; once."""
+        lead, self._lead = self._lead, ()
+        return b"".join(lead)
 
     async def fail(self) -> None:
         """Wait until it is time, and let the kind act."""
@@ -251,7 +265,7 @@ class StreamToFail(_Wire):
                 text = await asyncio.to_thread(self._render, first)
             pace.mark(monotonic(), 1, events.departing(first, first + 1))
             if text:
-                return split_events(text.encode())
+                return split_events(self._taken_lead() + text.encode())
         self._end = split_events(await self._generation.end())
         return [self._end.pop(0)]
 
@@ -261,6 +275,8 @@ class StreamToFail(_Wire):
 
     async def rest(self) -> AsyncGenerator[bytes]:
         """Yield all that has not been taken, when it is due."""
+        if self._lead:
+            yield self._taken_lead()
         if self._next < self._all_events:
             generation = self._generation
             blocks = self._blocks(self._next, generation.plan)

@@ -1,1 +1,1 @@
-"""Rate limits and keys: what a request may take, who may ask, and the words of a refusal."""
+"""Rate limits and API keys, and the messages of refusals."""

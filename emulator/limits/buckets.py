@@ -1,8 +1,8 @@
-"""The arithmetic of buckets that refill continuously. Time is a parameter, in ticks of 10 us.
+"""Token buckets that refill continuously. Time is a parameter, in ticks of 10 us.
 
-A bucket's debt is what it lacks until it is full: one unit taken adds the length of its window, one
-stride of time takes away its limit. All are integers below 2**53 (the highest limit, 10**9, times a
-day of 8.64e6 strides is 8.64e15), so that Lua counts as exactly as Python.
+A bucket's debt is what it lacks to be full: each unit taken adds the length of its window, each
+stride of time subtracts its limit. All numbers are integers below 2**53 (the highest limit, 10**9,
+times a day of 8.64e6 strides is 8.64e15), so that Lua computes as exactly as Python.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Kind = Literal["requests", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time in which an empty bucket gets full; `stride` is its own grain, in ticks."""
+    """The time in which an empty bucket fills; `stride` is its unit of time, in ticks."""
 
     name: str
     duration_ms: int
@@ -36,7 +36,7 @@ DAY = Window("day", 86_400_000, stride=1000)
 @final
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """How many requests or tokens pass in a window."""
+    """A limit on requests or tokens in a window."""
 
     kind: Kind
     limit: int
@@ -55,26 +55,26 @@ class Bucket:
             object.__setattr__(self, name, value)
 
     def debt_at(self, debt: int, since: int, now: int) -> int:
-        """Return the debt at `now`, which was `debt` at `since`; a clock set back refills none."""
+        """Return the debt at `now`, given that at `since`; a clock set back refills nothing."""
         stride = self.stride
         passed = now // stride - since // stride
-        if debt > self.capacity:  # noqa: PLR1730 - min() and max() would take half of a take
-            debt = self.capacity  # the limit was higher when it was made
+        if debt > self.capacity:  # noqa: PLR1730 - min() and max() are slower
+            debt = self.capacity  # it was made under a higher limit
         if passed > 0:
             debt -= passed * self.limit
         return debt if debt > 0 else 0  # noqa: FURB136
 
     def tick_of_debt(self, debt: int, now: int, at_most: int) -> int:
-        """Return the first tick from `now` on at which `debt` has come down to `at_most`."""
+        """Return the first tick from `now` on at which `debt` is down to `at_most`."""
         over = debt - at_most
         if over <= 0:
             return now
         return (now // self.stride - (-over // self.limit)) * self.stride
 
     def turn(self, fits_at: int, promised: int, cost: int, now: int) -> int:
-        """Return when it is the turn of a request behind the one that was `promised` its turn.
+        """Return the tick promised to a request behind one that was `promised` its own.
 
-        After a window the bucket is full again, whatever has been promised.
+        At most a window ahead, when the bucket is full again in any case.
         """
         behind = min(promised, now + self.window.length * self.stride)
         if behind <= now:
@@ -82,17 +82,17 @@ class Bucket:
         return max(fits_at, behind - (-cost * self.unit // self.limit) * self.stride)
 
     def remaining(self, debt: int) -> int:
-        """Return how many whole units are left."""
+        """Return the whole units that are left."""
         return (self.capacity - debt) // self.unit
 
     def refill_ms(self, units: int) -> int:
-        """Return how long `units` take to refill, in ms, rounded down as OpenAI does."""
+        """Return the time in which `units` refill, in ms, rounded down as OpenAI does."""
         return units * self.window.duration_ms // self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The two buckets that a request takes from: None where nothing is limited."""
+    """The two buckets that a request takes from; None where there is no limit."""
 
     requests: Bucket | None = None
     tokens: Bucket | None = None
@@ -103,32 +103,30 @@ class Limits:
         yield self.tokens
 
 
-# What is kept of a pair of buckets: a tick from which on it says no more than that both are full,
-# late by a stride at most; when they were last touched, the debts of requests and tokens, and the
-# turns that were last promised to refused requests. Promises bind nobody: they only spread the
-# requests that come back, which would otherwise all be told the same moment.
+# The state of a pair of buckets: the tick at which both are full again, late by at most a stride,
+# the tick of the last change, the debts of requests and tokens, and the last ticks promised to
+# refused requests. Promises reserve nothing: they spread the retries, which would come at once.
 State: TypeAlias = tuple[int, int, int, int, int, int]
-FULL: State = (0, 0, 0, 0, 0, 0)
 
 
-@dataclass(slots=True)  # to freeze it would take each request 1 us
+@dataclass(slots=True)  # frozen would be slower to create
 class Verdict:
-    """What a request was told; what is left is None where nothing is limited."""
+    """The decision about a request; what is left is None where there is no limit."""
 
     requests_left: int | None
     tokens_left: int | None
     refused: Bucket | None = None
-    retry_ms: int = 0  # until it is this request's turn; 0: waiting does not help
-    cost: int = 0  # what the request asked of the bucket that refused it
+    retry_ms: int = 0  # until a retry may pass; 0 if it never will
+    cost: int = 0  # what the request needs of the bucket that refused it
 
     @property
     def left(self) -> tuple[int | None, int | None]:
-        """What is left of requests and of tokens."""
+        """The requests and the tokens that are left."""
         return self.requests_left, self.tokens_left
 
 
 def look(limits: Limits, state: State, now: int) -> Verdict:
-    """Return what is left, and take nothing."""
+    """Return what is left."""
     _, at, requests_debt, tokens_debt, _, _ = state
     requests, tokens = limits.requests, limits.tokens
     return Verdict(
@@ -141,7 +139,7 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
     """Take a request of `tokens` from both buckets, or nothing from either.
 
     Returns:
-        The state to keep, and what the request is told.
+        The new state, and the verdict.
     """
     requests, metered = limits.requests, limits.tokens
     full_at, at, requests_debt, tokens_debt, requests_promised, tokens_promised = state
@@ -165,14 +163,14 @@ def take(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Ve
         if tokens_left < 0:
             return _refuse(limits, state, tokens, now)
         tokens_full_at = now + (tokens_debt // metered.limit + 1) * metered.stride
-        if tokens_full_at > full_at:  # noqa: PLR1730 - max() takes longer
+        if tokens_full_at > full_at:  # noqa: PLR1730 - max() is slower
             full_at = tokens_full_at
     kept = (full_at, now, requests_debt, tokens_debt, requests_promised, tokens_promised)
     return kept, Verdict(requests_left, tokens_left)
 
 
 def _refuse(limits: Limits, state: State, tokens: int, now: int) -> tuple[State, Verdict]:
-    """Promise a turn at each bucket that has too little; when both are full stays as it was."""
+    """Refuse a request, and promise it a tick at each bucket that has too little."""
     full_at, at, *debts = state
     debts, promised = debts[:2], debts[2:]
     verdict = look(limits, state, now)

@@ -1,4 +1,4 @@
-"""Who may ask what: the settings, the files and the store of limits put together."""
+"""Admission: settings, key and limit files, and the store of buckets put together."""
 
 import hashlib
 import os
@@ -15,17 +15,14 @@ from emulator.limits.shared import SharedTable, create_table
 from emulator.limits.words import Refusal
 from emulator.settings import ConfigError, Settings
 
-# Where the workers of a server find their common table.
+# The environment variable with the path of the table that a server's workers share.
 TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
 MEMORY = "memory"
 MAX_REMEMBERED = 1024
 
 
 class Store(Protocol):
-    """Where the buckets are kept: near, so that it answers at once, or far.
-
-    It answers None while it is away.
-    """
+    """Keeps the buckets, in memory or on another host, which answers None while it is away."""
 
     def take(
         self, digest: bytes, limits: Limits, tokens: int
@@ -38,9 +35,9 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a caller may ask of a model, and the name of the buckets that are kept of it.
+    """The limits of a caller and a model, and the digest that names their buckets.
 
-    The caller's own name is that of the keys file, None where there is none.
+    ``name`` is the caller's name in the keys file, None if there is none.
     """
 
     name: str | None
@@ -51,9 +48,9 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is limited, and who may ask; `keys` is None where every key is good.
+    """The limits and the keys that are configured; `keys` is None if any key is accepted.
 
-    ``resets`` says when the buckets were last filled: those of all callers, or of some.
+    ``resets`` are the revisions at which buckets were last filled.
     """
 
     rules: Rules
@@ -107,10 +104,10 @@ NO_FILES = LimitFiles()
 
 
 def prepare_store(url: str) -> None:
-    """Make the store ready, before any worker starts.
+    """Prepare the store, before any worker starts.
 
     Raises:
-        ConfigError: The store is not there.
+        ConfigError: The store cannot be reached.
     """
     if url == MEMORY:
         os.environ[TABLE_VARIABLE] = create_table()
@@ -128,11 +125,11 @@ def prepare_store(url: str) -> None:
 
 
 def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> Store:
-    """Return a worker's way to the store.
+    """Open the store in a worker.
 
     Args:
-        url: Where it is.
-        on_unlimited: Called for each request that passes because it is away.
+        url: The setting ``limits_store``.
+        on_unlimited: Called for each request that passes because the store is away.
         alone: Whether the server has no other worker.
     """
     if url == MEMORY:
@@ -146,12 +143,11 @@ Identify: TypeAlias = Callable[[str | None], Caller | Refusal]
 
 
 class Gate:
-    """Lets requests through, or not.
+    """Admits or refuses requests.
 
-    ``identify`` returns who sends an Authorization header, or a 401. ``account`` returns what is
-    kept of a caller and a model, None if nothing is limited; the latest are remembered. ``take`` is
-    the store's own: it takes a request of so many tokens from the buckets of an account, and tells
-    None while the store is away, so that the request passes.
+    ``identify`` returns the sender of an Authorization header, or a 401. ``account`` returns the
+    account of a caller and a model, None if it has no limits; it is cached. ``take`` is the
+    store's.
     """
 
     def __init__(self, policy: Policy, store: Store) -> None:
@@ -172,6 +168,6 @@ class Gate:
         return Account(caller.name, model, limits, digest)
 
     async def look(self, account: Account) -> Verdict | None:
-        """Return what is left; None if the store is away."""
+        """Return what is left, None while the store is away."""
         verdict = self._store.look(account.digest, account.limits)
         return verdict if isinstance(verdict, Verdict) else await verdict

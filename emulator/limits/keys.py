@@ -1,4 +1,4 @@
-"""API keys: reading the Authorization header, and looking a key up without telling anything."""
+"""API keys: reading the Authorization header, and look-ups in constant time."""
 
 import base64
 import binascii
@@ -23,10 +23,7 @@ def scope_of_key(key: bytes) -> str:
 
 
 class Caller(NamedTuple):
-    """Who asks: the name from the keys file, or None where there is none; and their bucket.
-
-    The bucket of a long key is its sha256.
-    """
+    """The sender of a request: its name in the keys file, or None, and what names its buckets."""
 
     name: str | None
     bucket: bytes
@@ -59,22 +56,22 @@ def _password(credentials: str) -> str:
 class Keys:
     """The keys of the keys file, kept as their sha256.
 
-    A look-up takes as long for every key: Python's hash of a digest is keyed, so that a caller can
-    foresee nothing of where it leads, and the digests are then compared in constant time.
+    The time of a look-up tells nothing about keys: Python's hash of bytes is keyed, so that no
+    caller can provoke collisions, and digests are compared in constant time.
     """
 
     def __init__(self, names: Mapping[bytes, str]) -> None:
-        """Take names by the sha256 of their keys."""
+        """Take the names, by the sha256 of their keys."""
         self._entries = {digest: (digest, name) for digest, name in names.items()}
 
     def find(self, key: str) -> str | None:
-        """Return the name that has this key, or None."""
+        """Return the name of the key, or None."""
         digest = hashlib.sha256(key.encode()).digest()
         expected, name = self._entries.get(digest, (_NOBODY, ""))
         return name if hmac.compare_digest(expected, digest) and name else None
 
     def identify(self, authorization: str | None) -> Caller | Refusal:
-        """Return who asks, or a 401."""
+        """Return the sender of an Authorization header, or a 401."""
         key = key_of(authorization)
         if not key:
             return NO_KEY
@@ -82,8 +79,8 @@ class Keys:
         return wrong_key(key) if name is None else Caller(name, name.encode())
 
 
-@lru_cache(maxsize=128)  # 2 MB of the longest headers
+@lru_cache(maxsize=128)  # bounds the memory for long headers
 def anyone(authorization: str | None) -> Caller:
-    """Return who asks where every key is good: no key is a key of its own."""
+    """Return the sender where any key is accepted; no key counts as one too."""
     key = key_of(authorization).encode()
     return Caller(None, key if len(key) <= _MAX_BUCKET_LENGTH else hashlib.sha256(key).digest())

@@ -1,4 +1,4 @@
-"""The buckets in Redis, for several hosts: one atomic script for each request, on Redis's clock."""
+"""Buckets in Redis, shared by several hosts: one atomic script a request, on Redis's clock."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ from emulator.settings import MAX_RATE_LIMIT
 TIMEOUT_S = 1.0
 PROBE_EVERY_S = 0.5
 LOG_EVERY_S = 60.0
-# A burst waits its turn at a connection, of which each worker has this many.
+# Of each worker; requests beyond these wait for a connection.
 MAX_CONNECTIONS = 16
 
 logger = logging.getLogger("bentoml.openai_emulator")
 
-# limits.buckets in Lua: the same integers, the same order; a test holds the two together.
-# ARGV: tokens, or -1 to look only; of each bucket limit, window length and stride, or zeros;
-# the time in ticks, for tests.
+# emulator/limits/buckets.py in Lua, with the same integers; a test compares the two.
+# ARGV: tokens, or -1 to look only; limit, window length and stride of each bucket, or zeros;
+# the time in ticks, in tests.
 SCRIPT = """
 local tokens = tonumber(ARGV[1])
 local now = tonumber(ARGV[8])
@@ -110,17 +110,17 @@ class StoreError(ValueError):
 
 
 def without_password(url: str) -> str:
-    """Return an address that may be shown."""
+    """Return an address that may be logged."""
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=(user and "***") + at + host, query=""))
 
 
 def check_store(url: str) -> None:
-    """Make sure that Redis can be reached and runs the script.
+    """Check that Redis can be reached and runs the script.
 
     Raises:
-        StoreError: It cannot, or does not.
+        StoreError: It does not.
     """
     try:
         client = redis.Redis.from_url(
@@ -134,19 +134,19 @@ def check_store(url: str) -> None:
 
 
 class RedisStore:
-    """The buckets of all emulators that name the same Redis.
+    """The buckets of all emulators that use the same Redis.
 
-    When Redis goes away, requests pass unlimited, none waits for it longer than a second, and a
-    task asks twice a second whether it is back.
+    While Redis is away requests pass without limits, and a task asks twice a second whether it is
+    back. No request waits for it longer than a second.
     """
 
     def __init__(self, url: str, on_unlimited: Callable[[], None]) -> None:
-        """Take what to call for each request that passes because Redis is away."""
+        """Take the URL, and what to call for each request that passes while Redis is away."""
         self._shown_url = without_password(url)
         self._on_unlimited = on_unlimited
         self._client = redis.asyncio.Redis.from_url(
             url,
-            retry=Retry(NoBackoff(), 0),  # a script that ran must not run again
+            retry=Retry(NoBackoff(), 0),  # a script that ran must not run twice
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
         )
@@ -177,7 +177,7 @@ class RedisStore:
             self._asking.add(asking)
             asking.add_done_callback(self._asking.discard)
             try:
-                # Nobody waits for what was given up: to close its connection may take seconds.
+                # In a task, because closing a connection may take seconds.
                 await asyncio.wait([asking], timeout=TIMEOUT_S)
                 if not asking.done():
                     raise TimeoutError
@@ -219,7 +219,7 @@ class RedisStore:
             await asyncio.sleep(PROBE_EVERY_S)
             try:
                 async with asyncio.timeout(TIMEOUT_S):
-                    # Connections to a Redis that has ended would each fail a request.
+                    # Else each connection to the Redis that went away would fail a request.
                     await self._client.connection_pool.disconnect(inuse_connections=False)
                     await cast(Awaitable[Any], self._client.ping())
             except (RedisError, OSError) as error:
@@ -231,7 +231,7 @@ class RedisStore:
             self._told = False
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._probe is not None:
             self._probe.cancel()
         await self._client.aclose()

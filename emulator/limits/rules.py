@@ -1,4 +1,4 @@
-"""limits.yaml and keys.yaml: what each key may ask of each model. Errors name file and line."""
+"""limits.yaml and keys.yaml: the limits of each key and model."""
 
 import fnmatch
 import hashlib
@@ -22,7 +22,7 @@ _Glob = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Figures(BaseModel):
-    """Limits on requests and tokens; null lifts one, and what is left out is found elsewhere."""
+    """Limits on requests and tokens; null means none, and a missing one is looked up elsewhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,11 +39,11 @@ class Figures(BaseModel):
         return self
 
     def says(self, kind: Kind) -> bool:
-        """Tell whether requests or tokens are limited, or let free, here."""
+        """Return whether this says something about requests or tokens, be it a limit or null."""
         return not self.model_fields_set.isdisjoint((f"{kind[0]}pm", f"{kind[0]}pd"))
 
     def bucket(self, kind: Kind) -> Bucket | None:
-        """Return the bucket of requests or tokens."""
+        """Return the bucket of requests or tokens, None without a limit."""
         for letter, window in (("m", MINUTE), ("d", DAY)):
             limit: int | None = getattr(self, f"{kind[0]}p{letter}")
             if limit is not None:
@@ -52,20 +52,20 @@ class Figures(BaseModel):
 
 
 class Line(Figures):
-    """Limits of the models, and of the keys, that match the globs."""
+    """Limits for the models and the keys that match the globs."""
 
     model: _Glob = "*"
     key: _Glob | None = None
 
     def matches(self, name: str | None, model: str) -> bool:
-        """Tell whether this line is about the key with this name and this model."""
+        """Return whether a key with this name and this model match."""
         if not fnmatch.fnmatchcase(model, self.model):
             return False
         return self.key is None or (name is not None and fnmatch.fnmatchcase(name, self.key))
 
 
 class LimitsFile(BaseModel):
-    """What limits.yaml holds."""
+    """The content of limits.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +74,7 @@ class LimitsFile(BaseModel):
 
 
 class Key(Figures):
-    """A name, its key or the sha256 of it, and limits of its own for every model."""
+    """A name, its key or the key's sha256, and limits for all models."""
 
     name: str = Field(pattern=rf"^[A-Za-z0-9._-]{{1,{MAX_NAME_LENGTH}}}$")
     key: str | None = Field(None, min_length=1, max_length=1024, pattern=r"^[!-~]+$", repr=False)
@@ -95,7 +95,7 @@ class Key(Figures):
 
 
 class KeysFile(BaseModel):
-    """What keys.yaml holds."""
+    """The content of keys.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -105,9 +105,8 @@ class KeysFile(BaseModel):
 class Rules:
     """The limits of every key and model.
 
-    Requests and tokens are each looked up in this order: the lines of limits.yaml that name the
-    key, the key's own limits, the lines for any key, the default, the settings rpm and tpm. The
-    first that says something holds.
+    Requests and tokens are looked up separately, in this order: the lines of limits.yaml for the
+    key, the limits in keys.yaml, the lines for any key, the default, the settings rpm and tpm.
     """
 
     def __init__(self, settings: Figures, limits: LimitsFile, keys: Sequence[Key] = ()) -> None:
@@ -117,7 +116,7 @@ class Rules:
         self.defaults = (limits.default, settings)
 
     def limits_of(self, name: str | None, model: str) -> Limits:
-        """Return what the key with this name, or without one, may ask of this model."""
+        """Return the limits of a model for the key with a name, or for any other key."""
         sources = [line for line in self.named if line.matches(name, model)]
         ordered: list[Figures] = [*sources]
         if name is not None and name in self.own:
@@ -141,7 +140,7 @@ def read_keys(path: Path) -> tuple[KeysFile, Keys]:
     """Read keys.yaml.
 
     Raises:
-        ConfigError: It cannot be read, or is not what is expected. Holds no key.
+        ConfigError: The file is invalid; the message holds no key.
     """
     document = Document(path, KeysFile, secret={"key", "sha256"})
     content = document.content
@@ -162,10 +161,10 @@ def read_keys(path: Path) -> tuple[KeysFile, Keys]:
 def read_limits(
     path: Path, models: Sequence[str], names: Sequence[str] | None = None
 ) -> LimitsFile:
-    """Read limits.yaml; `models` are the known ones, `names` those of the keys, if there are any.
+    """Read limits.yaml, given the known models, and the names of keys if there is a keys file.
 
     Raises:
-        ConfigError: It cannot be read, is not what is expected, or has a glob that matches nothing.
+        ConfigError: The file is invalid, or a glob matches nothing.
     """
     document = Document(path, LimitsFile)
     if found := useless_glob(document.content, models, names):

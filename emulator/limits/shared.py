@@ -1,4 +1,4 @@
-"""The buckets of all workers of a server, in memory that they share."""
+"""Buckets in memory that all workers of a server share."""
 
 from time import monotonic_ns
 
@@ -15,23 +15,22 @@ def create_table() -> str:
 
 
 class SharedTable:
-    """A pair of buckets for each digest of a key and a model.
+    """A pair of buckets for each digest of an account.
 
-    A pair that is full again says nothing, so that the one that is full the soonest gives way where
-    there is no room.
+    Where there is no room the pair that is full the soonest is dropped: a new one is full too.
     """
 
     def __init__(self, path: str, *, alone: bool = False) -> None:
-        """Open a table; if `alone`, no other process takes from it at the same time.
+        """Open a table; if `alone`, no other process uses it.
 
         Raises:
-            OSError: It is not there.
+            OSError: There is none.
         """
         self._states = SlotTable[State](path, 6, _SETS, alone=alone)
         self._update = self._states.update
 
     def take(self, digest: bytes, limits: Limits, tokens: int) -> Verdict:
-        """Take a request of so many tokens from both buckets, or nothing from either."""
+        """Take a request of `tokens` from both buckets, or nothing from either."""
         return self._update(digest, _take, limits, tokens)
 
     def look(self, digest: bytes, limits: Limits) -> Verdict:

@@ -1,4 +1,4 @@
-"""What OpenAI says of limits and keys: headers, Go's durations, and refusals to the letter."""
+"""OpenAI's headers and error messages for limits and keys, word for word."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,7 +41,7 @@ NO_KEY = Refusal(
 
 
 def wrong_key(key: str) -> Refusal:
-    """Refuse a key that nobody has."""
+    """Return the refusal of an unknown key."""
     return Refusal(
         401,
         "invalid_request_error",
@@ -62,7 +62,7 @@ def masked(key: str) -> str:
 
 
 def too_many(verdict: Verdict, bucket: Bucket, model: str) -> Refusal:
-    """Refuse a request that a bucket did not let through."""
+    """Return the refusal of a request by a bucket."""
     where = f"for {model} in organization {ORGANIZATION} on {_unit(bucket)}: Limit {bucket.limit}"
     if not verdict.retry_ms:
         message = (

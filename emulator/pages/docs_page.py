@@ -16,9 +16,13 @@ from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.completions.schema import Completion, CompletionRequest
 from emulator.apis.embeddings.schema import EmbeddingList, EmbeddingRequest
 from emulator.apis.models.schema import Health, Model, ModelList
-from emulator.apis.responses.schema.answer import InputTokens, ResponseEvent
+from emulator.apis.responses.schema.answer import CompactedResponse, InputTokens, ResponseEvent
 from emulator.apis.responses.schema.answer import Response as ResponseObject
-from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
+from emulator.apis.responses.schema.request import (
+    CompactRequest,
+    InputTokensRequest,
+    ResponsesRequest,
+)
 from emulator.contract.errors import ErrorEnvelope
 from emulator.contract.headers import EmulationHeaders
 from emulator.control.operations import NAME, Operation
@@ -28,6 +32,7 @@ from emulator.transport.bentoml_seam import swagger_ui
 _REF = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
     ChatCompletionRequest,
+    CompactRequest,
     CompletionRequest,
     EmbeddingRequest,
     InputTokensRequest,
@@ -36,6 +41,7 @@ _REQUESTS: list[type[BaseModel]] = [
 _RESPONSES: list[type[BaseModel]] = [
     ChatCompletion,
     ChatCompletionChunk,
+    CompactedResponse,
     Completion,
     CompletionList,
     EmbeddingList,
@@ -109,6 +115,10 @@ def openapi(version: str, control: Sequence[Operation] = ()) -> dict[str, Any]:
                 "post": _generation(
                     "Create a response", ResponsesRequest, ResponseObject, _RESPONSE_STREAM
                 )
+            },
+            "/v1/responses/compact": {
+                "post": _posted("Compact a conversation", CompactRequest, CompactedResponse)
+                | {"parameters": _headers()}
             },
             "/v1/responses/input_tokens": {
                 "post": _posted("Count the input of a response", InputTokensRequest, InputTokens)

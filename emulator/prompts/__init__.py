@@ -1,1 +1,1 @@
-"""What a prompt holds, and how many tokens it has."""
+"""Attachments and token counts of prompts."""

@@ -1,7 +1,7 @@
-"""Pictures, sounds and files that come as base64: large ones cost the streams beside them nothing.
+"""Images, audio and files in base64.
 
-JSON and base64 hold Python's interpreter lock for tens of milliseconds over 20 MB, and all streams
-of the worker wait. Here every step is short, so that a thread gives way between them.
+Parsing and decoding 20 MB at once would hold the GIL for tens of milliseconds, and delay all
+streams of the worker. Every step here is short, so that threads can switch in between.
 """
 
 import binascii
@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import imagesize
 
-# What a picture's file starts with, whatever type its URL tells.
+# The first bytes of an image file, whatever type its URL has.
 _SIGNATURES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL)
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp")
 
-# A picture's size stands near its start; a JPEG may have a preview and colour profiles before it.
+# An image's size is near its start; in a JPEG a preview and colour profiles may precede it.
 KEPT = 1 << 20
 STEP = 1 << 16
 
@@ -32,7 +32,7 @@ _MAX_HEAD = 1024
 
 
 class AttachmentError(ValueError):
-    """An attachment is refused; ``code`` is OpenAI's for it."""
+    """An attachment is invalid; ``code`` is OpenAI's."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -41,9 +41,9 @@ class AttachmentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """Where an image comes from, and its size in pixels where that can be known.
+    """The source of an image, and its size in pixels if it is known.
 
-    The picture itself is dropped as soon as its size was read: nothing looks at it again.
+    The image itself is not kept.
     """
 
     width: int | None = None
@@ -104,9 +104,9 @@ class ImageSource:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    """Return the size in pixels that a picture's file tells, -1 where it is none that we know."""
+    """Return the width and height of an image file, -1 if they are unknown."""
     if not _SIGNATURES.match(data):
-        return -1, -1  # imagesize reads other formats too, some of which have no pixels
+        return -1, -1  # imagesize reads other formats too, some without pixels
     width, height = imagesize.get(io.BytesIO(data))
     return int(width), int(height)
 
@@ -114,10 +114,10 @@ def _size(data: bytes) -> tuple[int, int]:
 def shorten_attachments(body: bytes | bytearray) -> bytes | bytearray:
     """Cut the base64 of each large attachment in a request's JSON after 1 MiB.
 
-    That is each string under a key ``url``, ``data`` or ``file_data`` of an ``image_url``,
-    ``input_audio`` or ``file``, or under a key ``image_url`` or ``file_data`` of a part of a
-    Responses request, that is base64, with or without the head of a data URL. One that is
-    not base64, or has no end, is left as it is, so that it gets the same error as a short one.
+    Attachments are the strings under the keys ``url``, ``data`` or ``file_data`` of an
+    ``image_url``, ``input_audio`` or ``file``, and under the keys ``image_url`` or ``file_data`` of
+    a part of a Responses request, with or without the head of a data URL. Invalid base64 is left
+    as it is, so that it gets the same error as a short attachment.
     """
     parts: list[memoryview] = []
     view, copied, at = memoryview(body), 0, 0
@@ -131,7 +131,7 @@ def shorten_attachments(body: bytes | bytearray) -> bytes | bytearray:
 
 
 def _next_head(body: bytes | bytearray, start: int) -> re.Match[bytes] | None:
-    """Find what stands in front of the next attachment's base64."""
+    """Find what precedes the base64 of the next attachment."""
     for at in range(start, len(body), STEP):
         found = _ATTACHMENT.search(body, at, at + STEP + _MAX_HEAD)
         if found and found.start() < at + STEP:
@@ -140,7 +140,7 @@ def _next_head(body: bytes | bytearray, start: int) -> re.Match[bytes] | None:
 
 
 def _find_quote(body: bytes | bytearray, start: int) -> int:
-    """Return where the next quotation mark is, -1 if there is none."""
+    """Return the index of the next quotation mark, -1 if there is none."""
     for at in range(start, len(body), STEP):
         if (found := body.find(b'"', at, at + STEP)) >= 0:
             return found
@@ -156,10 +156,10 @@ def _is_base64(text: memoryview) -> bool:
 
 
 def _decode_start(text: str | memoryview, start: int) -> bytes:
-    """Check that `text` is base64 from `start` on, and return what its first 1 MiB stands for.
+    """Check that `text` is base64 from `start` on, and return its first 1 MiB decoded.
 
     Raises:
-        ValueError: It is not base64, or has padding before its end.
+        ValueError: It is not, or has padding before its end.
     """
     kept = b""
     for at in range(start, len(text), STEP):

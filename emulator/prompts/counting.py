@@ -1,4 +1,4 @@
-"""Prompt tokens by the rules of OpenAI's cookbook: text, functions, images."""
+"""Counting prompt tokens by the rules of OpenAI's cookbook: text, functions, images."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from tokenizer import count_tokens, encoding_name
 
-# Base and tile tokens of an image, by the start of the model's name; the first match counts.
+# Base and tile tokens of an image, by prefix of the model's name; the first match applies.
 _IMAGE_TOKENS = (
     ("gpt-4o-mini", 2833, 5667),
     ("o1", 75, 150),
@@ -19,7 +19,7 @@ _UNKNOWN_IMAGE_SIZE = (1024, 1024)
 
 
 class FunctionDefinition(Protocol):
-    """A function that the model may call; ``parameters`` is a JSON schema."""
+    """A function that the model may call."""
 
     @property
     def name(self) -> str:
@@ -27,7 +27,7 @@ class FunctionDefinition(Protocol):
 
     @property
     def description(self) -> str | None:
-        """What it does."""
+        """Its description."""
 
     @property
     def parameters(self) -> dict[str, Any] | None:
@@ -38,10 +38,10 @@ def count_prompt_tokens(model: str, texts: Iterable[str], messages: int, named: 
     """Return the prompt tokens of a chat's text, by the rule of OpenAI's cookbook.
 
     Args:
-        model: Decides the encoding and what a message costs.
-        texts: Every string value of the messages, roles and names included.
-        messages: How many messages there are.
-        named: How many of them have a name.
+        model: The model, which decides the encoding and the cost of a message.
+        texts: Every string value of the messages, including roles and names.
+        messages: The number of messages.
+        named: The number of messages with a name.
     """
     per_message, per_name = (4, -1) if model == "gpt-3.5-turbo-0301" else (3, 1)
     tokens = sum(count_tokens(text, model) for text in texts)
@@ -81,9 +81,9 @@ def count_image_tokens(
 ) -> int:
     """Return the prompt tokens of one image, by OpenAI's tile formula.
 
-    At low detail only the base counts. At any other the image is shrunk into 2048 x 2048 pixels
-    and then to a short side of 768, and each tile of 512 x 512 that it touches is counted too.
-    An image of unknown size counts as 1024 x 1024.
+    At low detail only the base counts. Else the image is scaled down to 2048 x 2048 pixels and then
+    to a short side of 768, and each tile of 512 x 512 counts too. An image of unknown size counts
+    as 1024 x 1024.
 
     >>> count_image_tokens("gpt-4o", 2048, 4096, "high")
     1105

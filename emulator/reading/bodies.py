@@ -3,7 +3,7 @@
 import asyncio
 import re
 from time import monotonic
-from typing import TypeGuard, TypeVar
+from typing import Literal, TypeGuard, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -191,16 +191,23 @@ def parse_json(body: bytes | bytearray) -> object:
 
 
 def parse_body(
-    body: bytes | bytearray, model: type[AnyRequest], *, strict: bool = False
+    body: bytes | bytearray,
+    model: type[AnyRequest],
+    *,
+    strict: bool = False,
+    default_model: str = "",
 ) -> AnyRequest:
     """Check a request; where it is `strict`, for parameters that OpenAI does not have too.
+
+    A request whose API lets it leave out its model gets the `default_model`.
 
     Raises:
         APIError: Not JSON, or not what the schema asks for.
     """
     data = parse_json(body)
     try:
-        request = model.model_validate(data, extra="forbid" if strict else "ignore")
+        extra: Literal["forbid", "ignore"] = "forbid" if strict else "ignore"
+        request = model.model_validate(data, extra=extra, context=default_model)
     except ValidationError as error:
         raise request_error(error) from None
     if strict and request.extensions:
@@ -209,7 +216,11 @@ def parse_body(
 
 
 def parse_any_body(
-    body: bytes | bytearray, model: type[AnyRequest], *, strict: bool = False
+    body: bytes | bytearray,
+    model: type[AnyRequest],
+    *,
+    strict: bool = False,
+    default_model: str = "",
 ) -> AnyRequest:
     """Check a request of any size, whose attachments are cut out first.
 
@@ -218,7 +229,7 @@ def parse_any_body(
     """
     if len(body) > MAX_BYTES_READ_INLINE:
         body = shorten_attachments(body)
-    return parse_body(body, model, strict=strict)
+    return parse_body(body, model, strict=strict, default_model=default_model)
 
 
 def refuse_many_nodes(body: bytes | bytearray) -> None:

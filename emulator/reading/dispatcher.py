@@ -75,8 +75,9 @@ class Dispatcher:
                     made.ids = read.prompt.ids
                 return made
         order = HelperOrder(api.path, given, counts=exchange.state.policy is not None)
-        job, (result, _) = await self.ask(exchange, order, received)
+        job, (result, parts) = await self.ask(exchange, order, received)
         ready: Ready = result
+        ready.parts = parts
         exchange.model, exchange.asked = ready.ask.model, ready.asked
         ready.count = PromptCount(job=job)
         return ready

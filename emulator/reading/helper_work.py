@@ -102,7 +102,7 @@ class HelperWork:
 
     def fresh(self) -> None:
         """Make what is random in this process unlike that in any other."""
-        self.reader.corpus.rng.seed()
+        self.reader.corpora.rng.seed()
 
 
 def texts(
@@ -124,7 +124,9 @@ def texts(
     if state.engine is not None and ready.asked.has_no_timing:
         ready.prompts = engine_prompts(prompt.ids(), state.engine)
     _pack(ready)
-    yield ready, b""
+    parts, ready.parts = b"".join(ready.parts), ()
+    yield ready, parts
+    del ready, parts
     yield prompt.count() if wants_count else 0, b""
 
 

@@ -9,6 +9,8 @@ from emulator.contract.headers import EmulationHeaders
 from emulator.settings import Settings
 from emulator.timing.plan import GenerationPlan
 
+NOTHING = GenerationPlan(output_tokens=0, finish_reason="stop", ttft_s=0.0, itl_s=0.0)
+
 
 def plan_generation(ask: Ask, headers: EmulationHeaders, settings: Settings) -> GenerationPlan:
     """Decide the length and the times of one answer of plain text.
@@ -17,6 +19,8 @@ def plan_generation(ask: Ask, headers: EmulationHeaders, settings: Settings) -> 
         APIError: The answer with its reasoning, or all choices together, would be longer than the
             server allows, or ``min_tokens`` exceeds the client's own limit.
     """
+    if not ask.generates:
+        return NOTHING
     ttft_ms = settings.ttft_ms if headers.ttft_ms is None else headers.ttft_ms
     itl_ms = settings.itl_ms if headers.itl_ms is None else headers.itl_ms
     limit = ask.token_limit

@@ -6,13 +6,16 @@ a helper for the others.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, cast
 
 from emulator.answers.answer import Answer
 from emulator.answers.ask import Ask
 from emulator.answers.composing import Composer, is_quick
-from emulator.answers.corpus import Corpus
+from emulator.answers.corpora import Corpora, TextKind
+from emulator.answers.logprobs import ScoredPrompts
 from emulator.contract.bodies import ModelRequest, RequestModel
+from emulator.contract.bounds import MAX_PROMPT_IDS_TOLD
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked, read_asked
@@ -22,12 +25,14 @@ from emulator.reading.bodies import AnyRequest, parse_any_body
 from emulator.reading.counting import PromptCount
 from emulator.reading.planning import plan_generation
 from emulator.rendering.renderer import Header, Renderer
+from emulator.rendering.token_ids import ids_json
 from emulator.settings import Settings
 from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 
 MakeRenderer = Callable[[Header], Renderer]
 NOT_COUNTED = PromptCount(known=0)
+NO_TEXT = 0  # the id that is told for what takes tokens and has no text: functions, pictures
 
 
 class PromptSource(Protocol):
@@ -44,12 +49,28 @@ class PromptSource(Protocol):
         """Return the token ids of each prompt."""
 
 
+class Scores(Protocol):
+    """What makes the log probabilities of prompts."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it takes under 0.5 ms to make them."""
+
+    def make(self) -> ScoredPrompts:
+        """Return the prompts with their log probabilities.
+
+        Raises:
+            APIError: There are too many, or a prompt has none.
+        """
+
+
 class Reading(NamedTuple):
-    """What an API makes of a body."""
+    """What an API makes of a body; ``scores`` if the answer tells log probabilities of prompts."""
 
     ask: Ask
     prompt: PromptSource
     renderer: MakeRenderer
+    scores: Scores | None = None
 
 
 class BodyOfTexts(Protocol):
@@ -79,10 +100,14 @@ class Read:
     opening: Opening | None
     prompt: PromptSource
     renderer: MakeRenderer
+    text: TextKind
+    scores: Scores | None = None
 
     @property
     def is_quick(self) -> bool:
         """Whether to compose the answers takes under 0.5 ms."""
+        if self.scores is not None and not self.scores.is_quick:
+            return False
         return is_quick(self.ask, self.plan, self.asked.emulation.tool_calls)
 
 
@@ -101,6 +126,7 @@ class Ready:
         prompts: The prompts as an engine sees them; None where they are not made yet.
         ids: Makes the token ids for them.
         count: The count of the prompt's tokens; the worker sets it.
+        parts: What of the answer is large and made already; it travels apart, as bytes.
     """
 
     ask: Ask
@@ -113,6 +139,7 @@ class Ready:
     prompts: Sequence[EnginePrompt] | None = None
     ids: Callable[[], Sequence[Sequence[int]]] | None = None
     count: PromptCount = NOT_COUNTED
+    parts: Sequence[bytes | bytearray] = ()
 
     @property
     def token_limit(self) -> int | None:
@@ -129,7 +156,7 @@ class Reader:
     """Reads requests, and composes their answers; the same in a worker and in its helpers."""
 
     def __init__(self) -> None:
-        self.corpus = Corpus()
+        self.corpora = Corpora()
 
     def parse(
         self, body: bytes | bytearray, model: type[AnyRequest], settings: Settings
@@ -139,7 +166,9 @@ class Reader:
         Raises:
             APIError: Not JSON, not what the schema asks for, or for a model that does not exist.
         """
-        request = parse_any_body(body, model, strict=settings.strict_parameters)
+        request = parse_any_body(
+            body, model, strict=settings.strict_parameters, default_model=settings.models[0]
+        )
         refuse_unknown_model(request, settings)
         return request
 
@@ -160,13 +189,14 @@ class Reader:
         settings = state.settings
         request = self.parse(body, api.body, settings)
         asked = read_asked(given, request, state.profiles)
-        ask, prompt, renderer = api.read(request, lenient=settings.lenient)
+        ask, prompt, renderer, scores = api.read(request, lenient=settings.lenient)
         try:
             plan = plan_generation(ask, asked.emulation, settings)
             opening = Opening.of(asked.emulation, settings)
         except APIError as error:
             raise placed(error, asked.places) from None
-        return Read(ask, asked, plan, opening, prompt, renderer)
+        text = asked.emulation.text or settings.text
+        return Read(ask, asked, plan, opening, prompt, renderer, text, scores)
 
     def compose(self, read: Read) -> Ready:
         """Compose the answers of a request.
@@ -174,23 +204,47 @@ class Reader:
         Raises:
             APIError: Nothing satisfies a schema, or all choices together have too many tokens.
         """
-        asked = read.asked.emulation
-        composer = Composer(read.ask, read.plan, self.corpus, read.prompt.texts, asked)
+        ask, asked = read.ask, read.asked.emulation
+        texts = self.corpora.of(read.text, ask.model)
+        scored = None if read.scores is None else read.scores.make()
+        material = read.prompt.texts
+        composer = Composer(ask, read.plan, texts, material, asked, scored=scored)
         try:
             answers = composer.compose()
         except APIError as error:
             raise placed(error, read.asked.places) from None
         slots = answers[0].slots if len(answers) == 1 else max(a.slots for a in answers)
         plan = read.plan.timed_as(slots)
+        renderer = _telling_ids(read) if ask.token_ids else read.renderer
         return Ready(
-            read.ask.light(),
+            ask.light(),
             read.asked,
             plan,
-            read.renderer,
+            renderer,
             answers,
             read.opening,
             composer.note,
+            parts=() if scored is None else scored.parts,
         )
+
+
+def _telling_ids(read: Read) -> MakeRenderer:
+    """Return what makes a renderer that tells the prompt's token ids.
+
+    Raises:
+        APIError: They are too many.
+    """
+    prompts = read.prompt.ids()
+    told = sum(map(len, prompts)) * read.ask.n
+    if told > MAX_PROMPT_IDS_TOLD:
+        raise APIError(
+            f"Invalid 'return_token_ids': expected at most {MAX_PROMPT_IDS_TOLD} token ids of "
+            f"prompts in all choices, but got {told}.",
+            param="return_token_ids",
+            code="array_above_max_length",
+        )
+    ids = [ids_json(max(token, NO_TEXT) for token in prompt) for prompt in prompts]
+    return partial(cast("Callable[..., Renderer]", read.renderer), prompt_ids=ids)
 
 
 def refuse_unknown_model(request: RequestModel, settings: Settings) -> None:

@@ -25,13 +25,25 @@ class ChunkRenderer(Renderer, ABC):
     Args:
         header: What every chunk says.
         include_usage: Whether every chunk has a usage, which is null in all but the last.
+        prompt_ids: The token ids of each prompt as JSON, where they are told.
     """
 
     no_logprobs = NO_LOGPROBS
 
-    def __init__(self, header: Header, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        header: Header,
+        *,
+        include_usage: bool,
+        prompt_ids: Sequence[str] | None = None,
+    ) -> None:
         self._header = header
+        self._prompt_ids = prompt_ids
         self._omitted = None if include_usage else {"usage"}
+
+    def opening(self, answers: Sequence[Answer]) -> str:  # noqa: ARG002 - whatever they say
+        """Return nothing: a chunk without a token would be taken for one."""
+        return ""
 
     def stream(
         self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None

@@ -1,7 +1,7 @@
 """JSON and events that are rendered once, with places for what differs."""
 
-import json
 from collections.abc import Sequence
+from json.encoder import encode_basestring as quoted
 
 from emulator.answers.answer import Answer
 from emulator.rendering.renderer import SLOT, Renderer
@@ -20,7 +20,7 @@ class TokenEvent:
 
     def render(self, text: str, logprobs: str | None = None) -> str:
         """Return the event with `text`, which need not be escaped, and `logprobs` as JSON."""
-        escaped = json.dumps(text)[1:-1]
+        escaped = quoted(text)[1:-1]
         if logprobs is None:
             return f"{self.head}{escaped}{self.tail}"
         return f'{self.head}{escaped}{self._middle}"logprobs":{logprobs}{self._end}'
@@ -63,7 +63,7 @@ def with_logprobs(
     start, *rest = rendered.split(renderer.no_logprobs)
     body = bytearray(start, "utf-8")
     for answer, after in zip(answers, rest, strict=True):
-        entries = map(answer.logprobs.entry, answer.segments[-1].tokens) if answer.logprobs else ()
+        entries = answer.likelihoods(answer.segments[-1])
         body += b'"logprobs":'
         for part in renderer.logprobs(answer, entries, 0):
             body += part.encode()

@@ -51,6 +51,9 @@ class Renderer(Protocol):
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
         """Return the whole answer as JSON."""
 
+    def opening(self, answers: Sequence[Answer]) -> str:
+        """Return the events that leave as soon as a stream is accepted, before its first token."""
+
     def stream(
         self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
     ) -> AnswerStream:

@@ -4,11 +4,13 @@ import math
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from emulator.answers.answer import Answer, Segment
 from emulator.rendering.frames import TokenEvent
 from emulator.rendering.renderer import NO_USAGE, CountUsage, Renderer
+from emulator.rendering.token_ids import with_token_ids
 
 # What one write holds at the most, and with it how long a stream with many due tokens keeps the
 # others waiting: about 0.1 ms of plain text.
@@ -263,14 +265,20 @@ class _Cursor:
             last += 1
             self._sent += 1
         self._in_segment = last
-        tokens = self._segment.tokens[first:last]
-        return self._event.render("".join(tokens), self._logprobs(self._segment, tokens))
+        segment, answer = self._segment, self._answer
+        text = "".join(segment.tokens[first:last])
+        event = self._event.render(text, self._logprobs(first, last, len(text)))
+        if segment.ids is None:
+            return event
+        prompt_ids = answer.prompt_ids if self._sent == last - first else None
+        return with_token_ids(event, segment.ids[first:last], prompt_ids)
 
-    def _logprobs(self, segment: Segment, tokens: Sequence[str]) -> str | None:
-        source = self._answer.logprobs
-        if source is None or segment.reasoning:
+    def _logprobs(self, first: int, last: int, characters: int) -> str | None:
+        """Return the log probabilities of some tokens of the segment, if they are told."""
+        answer, segment = self._answer, self._segment
+        if answer.logprobs is None or segment.reasoning:
             return None
         offset = self._offset
-        self._offset += sum(map(len, tokens))
-        entries = map(source.entry, tokens)
-        return "".join(self._renderer.logprobs(self._answer, entries, offset))
+        self._offset += characters
+        entries = islice(answer.likelihoods(segment, first), last - first)
+        return "".join(self._renderer.logprobs(answer, entries, offset))

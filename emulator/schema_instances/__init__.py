@@ -1,9 +1,8 @@
-"""JSON schemas: plausible instances of them, schemas found in a text, and OpenAI's strict mode.
+"""JSON schemas: plausible instances, schemas in texts, and OpenAI's strict mode.
 
-No library serves for the first: jsf ignores if/then and fails on ``$ref: "#"``,
-hypothesis-jsonschema takes up to seconds and cannot recurse. Nor can a generator or a validator be
-given a budget, and the schemas come from clients; so both halves are here, and every step they take
-is counted.
+Schemas come from clients, so that generating and validating instances must have a budget, which no
+library offers. jsf also ignores if/then and fails on ``$ref: "#"``; hypothesis-jsonschema takes up
+to seconds, and no recursive schemas.
 """
 
 from .errors import SchemaError

@@ -1,4 +1,4 @@
-"""Arrays, with what items, prefixItems, contains and uniqueItems ask for."""
+"""Making arrays: items, prefixItems, contains and uniqueItems."""
 
 import random
 from collections.abc import Hashable
@@ -12,7 +12,7 @@ from .parts import Make, Part, Spot, item_parts
 
 
 class ArrayMaker:
-    """Makes arrays, with items made by `make`."""
+    """Makes arrays, whose items `make` makes."""
 
     def __init__(self, document: Document, make: Make, rng: random.Random) -> None:
         self._document = document
@@ -24,7 +24,7 @@ class ArrayMaker:
         """Return an array that satisfies `spot`.
 
         Raises:
-            SchemaError: It would have more items than ``MAX_VALUES``, or costs too much.
+            SchemaError: It has more items than ``MAX_VALUES``, or exceeds the budget.
             UnsatisfiableError: There is none.
         """
         low, high = spot.counts("minItems", "maxItems")
@@ -51,14 +51,14 @@ class ArrayMaker:
         return items
 
     def _goal(self, spot: Spot, least: int, depth: int) -> int:
-        """Return how many items to make, if that many are possible."""
+        """Return the number of items to make, if so many are possible."""
         goal = max([least, *(len(schema.get("prefixItems", ())) for schema in spot.schemas)])
         return max(goal, self._rng.randint(1, 3)) if self._budget.is_rich(depth + 1) else goal
 
     def _item(
         self, parts: list[Part], seen: set[Hashable] | None, depth: int, level: int
     ) -> JsonValue:
-        """Return an item that is none of `seen`, and add it to them."""
+        """Return an item that is not in `seen`, and add it."""
         if seen is None:
             return self._make(parts, depth + 1, level)
         path: Path = parts[0][1] if parts else ()
@@ -71,7 +71,7 @@ class ArrayMaker:
 
 
 def _contained(spot: Spot) -> list[Part]:
-    """Return one part for each item that a `contains` asks for."""
+    """Return a part for each item that a `contains` requires."""
     return [
         (schema["contains"], (*path, "contains"))
         for schema, path in spot.having("contains")

@@ -1,4 +1,4 @@
-"""Whether a value is valid for a schema: the half that checks, on the same budget as making."""
+"""Validation of values, within the budget of an instance."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from .values import is_a, is_number
 
 
 class Checker:
-    """Checks values against the schemas of one document."""
+    """Validates values against the schemas of a document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -27,7 +27,7 @@ class Checker:
         """Return whether `value` is valid for `schema`, at a level of recursion.
 
         Raises:
-            SchemaError: The schema is wrong, nested too deeply, or costs too much to check.
+            SchemaError: The schema is invalid, nested too deeply, or exceeds the budget.
         """
         if not isinstance(schema, Mapping):
             self._spend(path)
@@ -38,7 +38,7 @@ class Checker:
         return all(self._rules(schema, value, path, level + 1))
 
     def text_rules(self, schema: Mapping[str, Any], value: str, path: Path) -> Iterator[bool]:
-        """Yield whether a string keeps each rule of pattern and format."""
+        """Yield whether a string satisfies pattern and format."""
         if "pattern" in schema:
             yield self._document.matches(schema["pattern"], value, (*path, "pattern"))
         if schema.get("format") in FORMATS:
@@ -46,7 +46,7 @@ class Checker:
             yield re.fullmatch(FORMATS[schema["format"]].pattern, value) is not None
 
     def member_parts(self, schema: Mapping[str, Any], path: Path, name: str) -> list[Part]:
-        """Return what `schema` says of the property `name`."""
+        """Return the schemas for the property `name`."""
         parts: list[Part] = []
         if name in schema.get("properties", ()):
             parts.append((schema["properties"][name], (*path, "properties", name)))
@@ -59,7 +59,7 @@ class Checker:
         return parts
 
     def name_is_allowed(self, schema: Mapping[str, Any], path: Path, name: str, level: int) -> bool:
-        """Return whether `schema` allows a property of that name."""
+        """Return whether `schema` allows a property with this name."""
         rule = schema.get("propertyNames", True)
         return rule is True or self.valid(rule, name, (*path, "propertyNames"), level)
 

@@ -1,4 +1,4 @@
-"""A client's schema: what is looked up in it, each look-up paid from one budget."""
+"""A client's schema, with look-ups within one budget."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -13,22 +13,22 @@ from .values import is_number, key, walk
 
 
 class Document:
-    """The whole schema of an instance, to which the references in it lead."""
+    """The whole schema of an instance, which resolves its references."""
 
     def __init__(self, root: Schema, budget: Budget) -> None:
         self.budget = budget
         self._root = root
-        # By the identity of schemas, all of which the root keeps alive.
+        # By the id() of schemas, which the root keeps alive.
         self._weights: dict[int, int] = {}
         self._allowed: dict[int, frozenset[Hashable]] = {}
         self._targets: dict[str, Part] = {}
         self._patterns: dict[str, Pattern] = {}
 
     def enter(self, schema: Mapping[str, Any], path: Path) -> None:
-        """Check the keywords of `schema` at the first visit, and pay for each visit.
+        """Spend the cost of a visit of `schema`, and check its keywords at the first one.
 
         Raises:
-            SchemaError: A keyword's value is wrong, or the budget is used up.
+            SchemaError: A keyword's value is invalid, or the budget is exceeded.
         """
         known = self._weights.get(id(schema))
         if known is None:
@@ -39,27 +39,27 @@ class Document:
         self.budget.spend(path, 1 + known // 16)
 
     def allowed(self, schema: Mapping[str, Any], keyword: str, path: Path) -> frozenset[Hashable]:
-        """Return the keys of what ``enum`` or ``const`` allows."""
+        """Return the keys of the values that ``enum`` or ``const`` allows."""
         listed = schema[keyword]
         if id(listed) not in self._allowed or not isinstance(listed, list):
             values = listed if keyword == "enum" else [listed]
             found = frozenset(self.key(value, path) for value in values)
             if not isinstance(listed, list | dict):
-                return found  # its identity says nothing
+                return found  # its id() may be that of another value later
             self._allowed[id(listed)] = found
         return self._allowed[id(listed)]
 
     def key(self, value: Json, path: Path) -> Hashable:
-        """Return what is equal for equal values."""
+        """Return a hashable that is equal for equal values."""
         if isinstance(value, list | dict):
             self._pay_for(value, path)
         return key(value)
 
     def target(self, reference: str, path: Path) -> Part:
-        """Return the schema that `reference` leads to.
+        """Return the schema that `reference` refers to.
 
         Raises:
-            SchemaError: It leads nowhere, or to another document.
+            SchemaError: There is none, or it is in another document.
         """
         if reference not in self._targets:
             self.budget.spend(path, 1 + len(reference) // 16)
@@ -67,10 +67,10 @@ class Document:
         return self._targets[reference]
 
     def pattern(self, pattern: str, path: Path) -> Pattern:
-        """Return `pattern`, parsed.
+        """Parse `pattern`.
 
         Raises:
-            SchemaError: It is not understood, or above the limits.
+            SchemaError: It is not understood, or exceeds the limits.
         """
         if pattern not in self._patterns:
             self.budget.spend(path, 16 + len(pattern))
@@ -84,7 +84,7 @@ class Document:
         """Return whether `pattern` is found in `text`.
 
         Raises:
-            SchemaError: As `pattern` does, or matching takes too long.
+            SchemaError: The pattern is invalid, or matching takes too long.
         """
         self.budget.spend(path)
         parsed = self.pattern(pattern, path)

@@ -1,4 +1,4 @@
-"""What is wrong with a schema, and where."""
+"""Errors in schemas."""
 
 from typing import TypeAlias
 
@@ -8,7 +8,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 
 class SchemaError(ValueError):
-    """A schema cannot be satisfied, is not understood, or asks for more than the limits."""
+    """A schema cannot be satisfied, is not understood, or exceeds the limits."""
 
     def __init__(self, message: str, path: Path = ()) -> None:
         super().__init__(message)
@@ -17,7 +17,7 @@ class SchemaError(ValueError):
 
     @property
     def path(self) -> str:
-        """Where the fault is, for instance ``properties.age``; empty for the schema itself."""
+        """The place of the error, such as ``properties.age``; empty for the schema itself."""
         return shown(".".join(map(str, self.steps)))
 
     def __str__(self) -> str:
@@ -25,9 +25,9 @@ class SchemaError(ValueError):
 
 
 class UnsatisfiableError(SchemaError):
-    """Nothing is valid here; another alternative may still serve."""
+    """No value satisfies this part; another alternative may be satisfiable."""
 
 
 def shown(text: str) -> str:
-    """Return `text` for a message, cut where it is longer than ``MAX_SHOWN``."""
+    """Return `text` for a message, truncated to ``MAX_SHOWN``."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -1,8 +1,8 @@
-"""Strings as people and programs write them: words, and the formats of JSON schema."""
+"""Plausible strings: words, and the formats of JSON schema."""
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 _TEXT = """
@@ -11,7 +11,11 @@ _TEXT = """
     mountain street summer fresh early picture plain valley teacher modern station
 """
 WORDS = _TEXT.split()
-# What properties of these names hold.
+UNICODE_WORDS = (
+    *("Zürich", "naïve", "señor", "Łódź", "smörgås", "привет", "Αθήνα", "東京", "你好"),
+    *("안녕", "مرحبا", "שלום", "नमस्ते", "สวัสดี", "🙂", "🎉", "🚀", "cafe\u0301"),
+)
+# Values for properties with these names.
 HINTS = {
     "location": ("Boston, MA", "Paris, France", "Tokyo, Japan", "Oslo, Norway"),
     "city": ("Boston", "Paris", "Tokyo", "Oslo"),
@@ -38,10 +42,10 @@ def _host(rng: random.Random) -> str:
 
 
 class Format(NamedTuple):
-    """How a format is written, and by what it is told from others where alternatives differ."""
+    """A format: how to write a string, and a pattern that tells it from other formats."""
 
     write: Callable[[random.Random], str]
-    pattern: re.Pattern[str]  # takes linear time, as nothing bounds it but the text's length
+    pattern: re.Pattern[str]  # takes linear time, as it has no timeout
 
 
 FORMATS = {
@@ -76,11 +80,11 @@ FORMATS = {
 }
 
 
-def words(low: int, high: int, rng: random.Random) -> str:
-    """Return a few words that are `low` to `high` characters long together."""
-    text = rng.choice(WORDS)
+def words(low: int, high: int, rng: random.Random, choice: Sequence[str] = WORDS) -> str:
+    """Return words with `low` to `high` characters in total."""
+    text = rng.choice(choice)
     goal = max(low, min(high, rng.randint(5, 20)))
     while len(text) < goal:
-        text += f" {rng.choice(WORDS)}"
+        text += f" {rng.choice(choice)}"
     whole = text if len(text) <= high else text[: max(low, text.rfind(" ", 0, high + 1))]
     return (whole or text[:high]).strip().ljust(low, "s")

@@ -1,4 +1,4 @@
-"""How soon an instance of a schema can end, to choose the alternative that ends soonest."""
+"""The depth of the flattest instance of a schema, to choose alternatives that end recursion."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,18 +9,18 @@ from .errors import Path
 from .keywords import kinds
 from .parts import Part, Schema, listed
 
-FUEL = 12  # schemas looked at on the way down
+FUEL = 12  # the most schemas on one path
 
 
 class Heights:
-    """Measures the schemas of one document, each once."""
+    """Measures the schemas of a document, each once."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._known: dict[tuple[int, int], float] = {}
 
     def of(self, parts: list[Part]) -> float:
-        """Return how deep the flattest instance of all `parts` is, infinity if that is unclear."""
+        """Return the depth of the flattest instance of all `parts`, infinity if it is unknown."""
         return max((self._height(part, FUEL) for part in parts), default=0)
 
     def _height(self, part: Part, fuel: int) -> float:
@@ -51,7 +51,7 @@ class Heights:
 
 
 def _children(schema: Mapping[str, Any]) -> Iterator[Schema]:
-    """Yield the schemas of what an instance cannot go without."""
+    """Yield the schemas of required items and properties."""
     if schema.get("minItems"):
         yield schema.get("items", True)
     properties = schema.get("properties", {})

@@ -1,4 +1,4 @@
-"""Find a JSON schema that stands in a text, as prompts for ``json_object`` hold one."""
+"""Finding a JSON schema in a text, as in prompts for ``json_object``."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from .limits import MAX_TEXT_LEVELS
 
-# Possessive, so that nothing is matched anew: each takes time linear in what it passes.
+# Possessive quantifiers prevent backtracking, so that each takes linear time.
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _START = re.compile(r'\{\s*+(?=")')
 _KEY = re.compile(rf"({_STRING})\s*+:\s*+")
@@ -22,11 +22,11 @@ Span: TypeAlias = tuple[int, int]
 
 
 def schema_in_text(text: str) -> dict[str, Any] | None:
-    """Return the last JSON schema of an object that stands in `text`, fenced or not.
+    """Return the last JSON schema of an object in `text`.
 
-    That is a JSON object with ``"type": "object"`` and ``properties``, and not part of a larger
-    one; the type may be missing where all properties are schemas, as LangChain's instructions
-    have it. The time is linear in the text's length, whatever it holds.
+    It is a JSON object with ``"type": "object"`` and ``properties``, and not part of a larger one.
+    The type may be missing if all properties are schemas, as in LangChain's instructions. The time
+    is linear in the text's length.
 
     >>> schema_in_text('Answer by {"type": "object", "properties": {"n": {}}}, please.')
     {'type': 'object', 'properties': {'n': {}}}
@@ -36,7 +36,7 @@ def schema_in_text(text: str) -> dict[str, Any] | None:
     for start, end in reversed(_Scanner(text).spans()):
         try:
             schema: dict[str, Any] = json.loads(text[start:end], strict=False)
-        except ValueError:  # an escape or a number that only looked right
+        except ValueError:  # an invalid escape or number
             continue
         if "type" in schema:
             return schema
@@ -51,11 +51,11 @@ def _is_telling(schema: object) -> bool:
 
 @dataclass(slots=True)
 class _Open:
-    """An array or object that has not ended yet, and what tells whether it is a schema."""
+    """An open array or object, and whether it is a schema so far."""
 
     start: int
     closing: str
-    found: int  # how many schemas were found before it
+    found: int  # the number of schemas found before it
     key: str = ""
     has_type: bool = False
     type: str = ""
@@ -67,22 +67,21 @@ class _Open:
 
 
 class _Scanner:
-    """Reads the JSON objects in a text, each character a few times at most.
+    """Finds JSON objects in a text in linear time.
 
-    Where an object breaks, so do all that are open around it, while those that have ended inside
-    it stay; and reading goes on within the last string, which is the one thing that another
-    reading could see otherwise.
+    A syntax error drops the open objects and keeps the complete ones. The scan continues inside the
+    last string, which is the only part that another start could read differently.
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        self._string = 0  # where the last string began
+        self._string = 0  # the start of the last string
         self._open: list[_Open] = []
         self._found: list[Span] = []
 
     def spans(self) -> list[Span]:
-        """Return where objects stand that look like schemas and are part of no larger one."""
+        """Return the positions of objects that look like schemas, without nested ones."""
         while start := _START.search(self._text, self._at):
             self._at = start.start()
             self._open = []
@@ -94,7 +93,7 @@ class _Scanner:
         return self._found
 
     def _value(self) -> bool:
-        """Read a scalar, or the start of an array or object; return whether one is there."""
+        """Read a scalar, or the start of an array or object; return false if there is none."""
         opening = _OPENING.match(self._text, self._at)
         if opening is None:
             return self._scalar()
@@ -126,7 +125,7 @@ class _Scanner:
         return self._value()
 
     def _next(self) -> bool:
-        """Read what follows a value: one more, or the end of the array or object."""
+        """Read the next value, or the end of the array or object."""
         separator = self._match(_NEXT)
         inner = self._open[-1]
         if separator is None or separator[1] not in (",", inner.closing):

@@ -1,4 +1,4 @@
-"""The keywords of JSON schema: which there are, and what each may hold."""
+"""The keywords of JSON schema, and their valid values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ from .errors import Path, SchemaError
 from .limits import MAX_MERGED, MAX_NUMBER
 from .values import TYPES, is_number
 
-# Changing what a reference means, or what was evaluated, these cannot be passed over in silence.
+# Ignoring these would change the meaning of references, or of other keywords.
 _UNSUPPORTED = {"$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties"}
 
 
@@ -27,7 +27,7 @@ def check_keywords(schema: Mapping[str, Any], path: Path) -> None:
     """Check the keywords of `schema`, not of the schemas inside.
 
     Raises:
-        SchemaError: A keyword is not supported, or its value is not what it must be.
+        SchemaError: A keyword is not supported, or has an invalid value.
     """
     for keyword, value in schema.items():
         if keyword in _UNSUPPORTED:
@@ -38,7 +38,7 @@ def check_keywords(schema: Mapping[str, Any], path: Path) -> None:
 
 
 def weight(schema: Mapping[str, Any]) -> int:
-    """Return how many members the keywords of `schema` have, as looking at it costs that much."""
+    """Return the number of members of the keywords of `schema`, as a measure of its cost."""
     found = len(schema)
     for keyword in _WITH_MEMBERS:
         found += len(schema.get(keyword, ()))

@@ -1,4 +1,4 @@
-"""How many values an instance has at the least, to refuse what costs too much before it is made."""
+"""The least size of an instance, to refuse large ones before they are made."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +9,13 @@ from .keywords import kinds
 from .limits import Budget
 from .parts import Part, Schema, listed
 
-FUEL = 12  # schemas looked at on the way down
+FUEL = 12  # the most schemas on one path
 
 
 def least_values(schema: Schema) -> int:
-    """Return how many values each instance of a schema has, itself included, or more.
+    """Return a lower bound of the number of values in an instance, including itself.
 
-    A schema that is wrong or costs too much to look through counts as one value; making an instance
-    tells what is the matter.
+    It is 1 for an invalid schema, or one that exceeds the budget; making an instance reports these.
 
     >>> least_values({"type": "array", "minItems": 3, "items": {"type": "array", "minItems": 2}})
     10

@@ -1,4 +1,4 @@
-"""Make a plausible JSON instance of a JSON schema: tool-call arguments and structured answers."""
+"""Making plausible instances of JSON schemas, for tool calls and structured answers."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from .style import PLAIN, Style
 from .texts import TextMaker
 from .values import TYPES, dumps
 
-# Satisfied by trying, so that they are checked on the spot.
+# Satisfied by trial and error, so that each value is checked at once.
 _CHECKED = ("oneOf", "not", "if", "dependentSchemas", "maxContains", "propertyNames")
-# What tells of a type where none is named.
+# Keywords that suggest a type where there is none.
 _TELLING = {
     "object": ("properties", "required", "additionalProperties", "minProperties"),
     "array": ("items", "prefixItems", "minItems", "contains"),
@@ -35,13 +35,13 @@ def instance(schema: Schema, rng: random.Random, style: Style = PLAIN) -> JsonVa
     """Return a JSON value that is valid for `schema`, the same for the same state of `rng`.
 
     Args:
-        schema: A JSON schema, draft 2020-12. Of the formats, unknown ones are ignored.
-        rng: Decides every choice.
-        style: What it looks like where the schema leaves that open.
+        schema: A JSON schema, draft 2020-12; unknown formats are ignored.
+        rng: Decides all choices.
+        style: How to fill in what the schema leaves open.
 
     Raises:
-        SchemaError: Nothing can satisfy the schema, or nothing was found that does; a keyword is
-            unknown or malformed; or the instance would cost too much (see ``limits``).
+        SchemaError: No instance exists, or none was found; a keyword is unknown or invalid; or the
+            budget is exceeded (see ``limits``).
 
     >>> instance({"type": "object", "properties": {"n": {"const": 7}}}, random.Random(1))
     {'n': 7}
@@ -60,7 +60,7 @@ def instance(schema: Schema, rng: random.Random, style: Style = PLAIN) -> JsonVa
 
 
 class Maker:
-    """Makes values for the schemas of one document."""
+    """Makes values for the schemas of a document."""
 
     def __init__(
         self, document: Document, checker: Checker, rng: random.Random, style: Style
@@ -71,7 +71,7 @@ class Maker:
         self._whole_numbers = style.whole_numbers
         self._merger = Merger(document, rng)
         self._heights = Heights(document)
-        self._texts = TextMaker(document, checker, rng)
+        self._texts = TextMaker(document, checker, rng, style)
         self._arrays = ArrayMaker(document, self.make, rng)
         self._objects = ObjectMaker(document, checker, self.make, rng, style)
 
@@ -79,9 +79,9 @@ class Maker:
         """Return a value that satisfies `parts`.
 
         Args:
-            parts: The schemas that hold.
-            depth: How many arrays and objects the value is in.
-            level: How many calls it is in.
+            parts: The schemas to satisfy.
+            depth: The number of arrays and objects around the value.
+            level: The number of calls around this one.
 
         Raises:
             SchemaError: As `instance` does.
@@ -110,11 +110,11 @@ class Maker:
         raise failure or UnsatisfiableError("no alternative is left", spot.path)
 
     def _in_order(self, choice: Choice, depth: int) -> list[Option]:
-        """Put null last; from some depth on, the alternatives that end soonest come first."""
+        """Put null last, and from some depth on the flattest alternatives first."""
         return sorted(choice, key=_is_null if self._budget.is_rich(depth) else self._heights.of)
 
     def _settle(self, spot: Spot, depth: int, level: int) -> JsonValue:
-        """Make a value of the first type that works, and check what construction leaves open."""
+        """Make a value of the first type that is possible."""
         self._budget.spend(spot.path, 1 + len(spot) // 2)
         if listing := spot.having("const", "enum"):
             schema, _ = listing[0]
@@ -141,8 +141,8 @@ class Maker:
         whole = self._whole_numbers
         try:
             for turn in range(2 * TRIES if doubtful else 1):
-                # Every other time without what is optional, and half of them with fractions: that
-                # may be what is not allowed, and what is.
+                # Every other time without optional parts, which may be what is not allowed, and
+                # half of them with fractions, which may be what is required.
                 deep = depth if turn % 2 == 0 else max(depth, RICH_DEPTH)
                 self._whole_numbers = whole and turn % 4 < 2
                 value = self._value(kind, spot, deep, level)
@@ -171,7 +171,7 @@ def _is_null(option: Option) -> bool:
 
 
 def _possible_kinds(spot: Spot) -> list[str]:
-    """Return the types that all schemas allow, the likeliest first and null last."""
+    """Return the types that all schemas allow, the most likely first and null last."""
     typed = [kinds(schema) for schema, _ in spot.having("type")]
     candidates = list(typed[0]) if typed else _likely_kinds(spot)
     if any("integer" in allowed and "number" not in allowed for allowed in typed):

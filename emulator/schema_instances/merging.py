@@ -1,4 +1,4 @@
-"""The schemas that hold together for one value: $ref and allOf followed, alternatives collected."""
+"""Merging the schemas for one value: $ref and allOf are followed, alternatives collected."""
 
 import random
 from collections import deque
@@ -10,24 +10,24 @@ from .errors import Path, SchemaError, UnsatisfiableError
 from .limits import MAX_LEVELS, MAX_MERGED
 from .parts import Part, Spot, listed
 
-Option: TypeAlias = list[Part]  # holds as a whole, if it is taken
+Option: TypeAlias = list[Part]  # the parts of one alternative
 Choice: TypeAlias = list[Option]
 _References: TypeAlias = frozenset[str]
 
 
 class Merger:
-    """Merges the parts of one document."""
+    """Merges parts of a document."""
 
     def __init__(self, document: Document, rng: random.Random) -> None:
         self._document = document
         self._rng = rng
 
     def merge(self, parts: Sequence[Part]) -> tuple[Spot, list[Choice]]:
-        """Return the schemas that hold where `parts` do, and the choices that they leave open.
+        """Return the schemas that `parts` imply, and the choices between alternatives.
 
         Raises:
-            SchemaError: A schema is wrong, or they are more than ``MAX_MERGED``.
-            UnsatisfiableError: One allows nothing.
+            SchemaError: A schema is invalid, or there are more than ``MAX_MERGED``.
+            UnsatisfiableError: A schema is false.
         """
         spot = Spot([])
         choices: list[Choice] = []
@@ -74,10 +74,10 @@ class Merger:
 
 
 def check_merged(count: int, path: Path) -> None:
-    """Check how many schemas hold together for one value.
+    """Check the number of schemas for one value.
 
     Raises:
-        SchemaError: They are more than ``MAX_MERGED``.
+        SchemaError: There are more than ``MAX_MERGED``.
     """
     if count > MAX_MERGED:
         raise SchemaError(

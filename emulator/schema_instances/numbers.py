@@ -1,4 +1,4 @@
-"""Numbers within bounds and on the grid of multipleOf: exact, small where a schema lets them be."""
+"""Making numbers within bounds and on the grid of multipleOf, exactly."""
 
 import math
 import random
@@ -13,8 +13,8 @@ from .parts import Spot
 
 Exact: TypeAlias = int | Fraction
 
-LARGE = 2**31 - 1  # a bound as large as that tells the width of an integer, not its meaning
-SMALL = 100  # what numbers without bounds go up to
+LARGE = 2**31 - 1  # a larger bound is an integer's width rather than a meaningful limit
+SMALL = 100  # the highest number without bounds
 _LARGEST = int(MAX_NUMBER)
 _MAX_WHOLE = 2**53  # up to which a double tells whole numbers apart
 
@@ -30,10 +30,10 @@ def number(
     """Return an integer or a number that satisfies the bounds and steps of `spot`.
 
     Args:
-        spot: The schemas that hold.
+        spot: The schemas to satisfy.
         kind: "integer" or "number".
         rng: Decides the choice.
-        spend: Called with the steps that it takes; it raises when they are too many.
+        spend: Called with the number of steps; raises an error if they exceed the budget.
         whole: Whether a number without a step is whole where the bounds allow it.
 
     Raises:
@@ -65,7 +65,7 @@ def is_bounded(schema: Mapping[str, Any], value: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What numbers lie between; an open end is no part of it."""
+    """An interval, whose open ends are not part of it."""
 
     low: Exact | None
     high: Exact | None
@@ -90,7 +90,7 @@ class Range:
         return cls(low, high, is_low_open, is_high_open)
 
     def grids(self, *, whole: bool) -> Iterator[Exact]:
-        """Yield steps for numbers that may be any, the most readable first."""
+        """Yield steps for numbers without multipleOf, the most readable first."""
         if whole and max(map(abs, self.multiples(1))) <= _MAX_WHOLE:
             yield 1
         yield Fraction(1, 100)
@@ -102,7 +102,7 @@ class Range:
             yield max(end, -end) * Fraction(1, 8)
 
     def multiples(self, grid: Exact) -> tuple[int, int]:
-        """Return the first and last likely multiple of `grid`, the last below if there is none."""
+        """Return the first and last likely multiple of `grid`; last < first if there is none."""
         low, high = self._likely(grid)
         first, last = -(-low // grid), high // grid
         first += self.is_low_open and first * grid == self.low
@@ -110,10 +110,10 @@ class Range:
         return first, last
 
     def _likely(self, grid: Exact) -> tuple[Exact, Exact]:
-        """Return ends between which numbers are small where large ones are not meant.
+        """Return ends for likely numbers.
 
-        Where an end is missing or large, that is 0 to 100 if the range reaches it, else what is
-        next to the other end; more where `grid` is coarse.
+        A missing or very large end becomes 0 or 100 if that is in the range, else a number near the
+        other end; further away if `grid` is coarse.
         """
         low = None if self.low is None or self.low <= -LARGE else self.low
         high = None if self.high is None or self.high >= LARGE else self.high
@@ -151,12 +151,12 @@ def _ends(spot: Spot, closed: str, opened: str) -> Iterator[tuple[Exact, bool]]:
 
 
 def _end(number: float) -> Exact:
-    """Return a bound so that it compares as the number itself does."""
+    """Return a bound in a form that compares exactly."""
     return int(number) if number % 1 == 0 else Fraction(repr(number))
 
 
 def _decimal(number: float) -> Exact:
-    """Return the decimal that was written, not the binary fraction that stands for it."""
+    """Return a number as the decimal that was written, not as its binary approximation."""
     return number if isinstance(number, int) else Fraction(repr(number))
 
 

@@ -1,4 +1,4 @@
-"""Objects: their required, optional and undeclared properties."""
+"""Making objects: required, optional and undeclared properties."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _STRING: Schema = {"type": "string"}
 
 
 class ObjectMaker:
-    """Makes objects, with values made by `make`."""
+    """Makes objects, whose values `make` makes."""
 
     def __init__(
         self, document: Document, checker: Checker, make: Make, rng: random.Random, style: Style
@@ -32,14 +32,14 @@ class ObjectMaker:
         self._make = make
         self._rng = rng
         self._style = style
-        # Kept, as what is known of a schema is kept by its identity.
+        # Kept alive, because other caches are by the id() of schemas.
         self._named: dict[str, Schema] = {}
 
     def make(self, spot: Spot, depth: int, level: int) -> dict[str, JsonValue]:
         """Return an object that satisfies `spot`.
 
         Raises:
-            SchemaError: It would have more than ``MAX_VALUES`` properties, or costs too much.
+            SchemaError: It has more properties than ``MAX_VALUES``, or exceeds the budget.
             UnsatisfiableError: There is none.
         """
         low, high = spot.counts("minProperties", "maxProperties")
@@ -74,7 +74,7 @@ class ObjectMaker:
         goal: int,
         member: _Member,
     ) -> None:
-        """Add optional properties, each with those it brings along, up to `goal`."""
+        """Add optional properties with their dependents, up to `goal`."""
         for name in names:
             if len(made) >= goal:
                 break
@@ -95,7 +95,7 @@ class ObjectMaker:
         return self._make(parts, depth + 1, level)
 
     def _with_dependents(self, spot: Spot, names: Sequence[str]) -> list[str]:
-        """Return `names` and all that dependentRequired adds to them."""
+        """Return `names` and their dependents by dependentRequired."""
         rules = [part[0]["dependentRequired"] for part in spot.having("dependentRequired")]
         found = dict.fromkeys(names)
         queue = list(found) if rules else []
@@ -109,7 +109,7 @@ class ObjectMaker:
         return list(found)
 
     def _new_names(self, spot: Spot, count: int, level: int) -> Iterator[str]:
-        """Yield names for undeclared properties, some more than `count` as not all may serve."""
+        """Yield names for undeclared properties: more than `count`, as not all may be allowed."""
         rules = [
             (s["propertyNames"], (*path, "propertyNames"))
             for s, path in spot.having("propertyNames")
@@ -130,14 +130,14 @@ class ObjectMaker:
                 yield word
                 continue
             name = str(self._make([(_STRING, ()), *rules, *pick], RICH_DEPTH, level))
-            # A pattern that is open at an end may be written as one text alone.
+            # A pattern without anchors may be written as the same text again and again.
             longer = [f"{name}{word}", f"{word}{name}"]
             yield self._rng.choice(longer) if name in yielded else name
             yielded.add(name)
 
 
 def _is_open(spot: Spot) -> bool:
-    """Return whether undeclared properties are described, as those of a dict are."""
+    """Return whether undeclared properties have a schema, like those of a dict."""
     return any(
         schema.get("patternProperties") or isinstance(schema.get("additionalProperties"), Mapping)
         for schema in spot.schemas

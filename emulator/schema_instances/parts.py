@@ -1,4 +1,4 @@
-"""Schemas with the paths where they stand, alone and several for one value."""
+"""Schemas with their paths, single or several for one value."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from .errors import Path, UnsatisfiableError
 
 Schema: TypeAlias = Mapping[str, Any] | bool
-Json: TypeAlias = Any  # parsed JSON, whose type is told by looking
+Json: TypeAlias = Any  # parsed JSON
 Part: TypeAlias = tuple[Schema, Path]
 ObjectPart: TypeAlias = tuple[Mapping[str, Any], Path]  # a schema that is no boolean
 # Makes a value for the parts, at a depth of the instance and a level of recursion.
@@ -18,7 +18,7 @@ Make: TypeAlias = Callable[[Sequence[Part], int, int], JsonValue]
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """The schemas that one value must satisfy, references and allOf followed."""
+    """The schemas that one value must satisfy, after references and allOf."""
 
     parts: list[ObjectPart]
 
@@ -27,7 +27,7 @@ class Spot:
 
     @property
     def path(self) -> Path:
-        """Where the first of the schemas stands."""
+        """The path of the first schema."""
         return self.parts[0][1] if self.parts else ()
 
     @property
@@ -40,7 +40,7 @@ class Spot:
         return [part for part in self.parts if not part[0].keys().isdisjoint(keywords)]
 
     def counts(self, lowest: str, highest: str) -> tuple[int, int]:
-        """Return the tightest values of two keywords that count something.
+        """Return the tightest values of a minimum and a maximum.
 
         Raises:
             UnsatisfiableError: The lowest count is above the highest.
@@ -58,7 +58,7 @@ def listed(schema: Mapping[str, Any], path: Path, keyword: str) -> Iterator[Part
 
 
 def item_parts(schema: Mapping[str, Any], path: Path, index: int) -> list[Part]:
-    """Return what `schema` says of the item at `index`."""
+    """Return the schemas for the item at `index`."""
     prefix = schema.get("prefixItems", ())
     if index < len(prefix):
         return [(prefix[index], (*path, "prefixItems", index))]

@@ -1,4 +1,4 @@
-"""Texts that match a regular expression; rstr, the library for it, has no budget."""
+"""Making texts that match a regular expression; the library rstr has no budget."""
 
 import random
 import re
@@ -14,17 +14,17 @@ import regex
 
 from .limits import MAX_PATTERN, MAX_PATTERN_GROUPS, MAX_PATTERN_KEPT, MAX_PATTERN_LITERAL
 
-# Python's parser of regular expressions; there is no public one, nor types for it.
+# Python's parser of regular expressions, as there is no public one; it has no types.
 sre: Any = import_module("re._parser")
 
-Tree: TypeAlias = Any  # what re's parser returns; it is not typed
+Tree: TypeAlias = Any  # a result of re's parser
 
 _compiled = count(1)  # patterns so far
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A regular expression, to write texts with and to match them."""
+    """A regular expression, for writing and matching texts."""
 
     tree: Tree
     compiled: regex.Pattern[str]
@@ -38,18 +38,18 @@ class Pattern:
     def write(
         self, rng: random.Random, slack: int, *, eager: bool, spend: Callable[[], None]
     ) -> str:
-        """Return a text that matches, look-around and word borders left aside.
+        """Return a text that matches, except for look-around and word borders.
 
         Args:
-            rng: Decides every choice.
-            slack: How many characters repeats may add to the shortest text.
-            eager: Repeat as often as `slack` allows, and use plain letters where any will do.
-            spend: Called for each item of the pattern; it raises when that is too many.
+            rng: Decides all choices.
+            slack: The most characters that repeats add to the shortest text.
+            eager: Repeat as often as `slack` allows, and prefer plain letters.
+            spend: Called for each item of the pattern; raises an error beyond the budget.
         """
         return _Writer(rng, slack, eager, spend, self._pools).write(self.tree)
 
     def matches(self, text: str, timeout_s: float) -> bool:
-        """Tell whether the pattern is found in `text`.
+        """Return whether the pattern is found in `text`.
 
         Raises:
             TimeoutError: It takes longer than `timeout_s`.
@@ -58,10 +58,10 @@ class Pattern:
 
 
 def parse_pattern(pattern: str) -> Pattern:
-    """Read a regular expression; short ones are kept for later requests.
+    """Parse a regular expression; short ones are cached.
 
     Raises:
-        ValueError: It is not understood, or above the ``MAX_`` constants.
+        ValueError: It is not understood, or exceeds the limits.
     """
     return _kept(pattern) if len(pattern) <= MAX_PATTERN_KEPT else _parse(pattern)
 
@@ -86,9 +86,9 @@ _kept = lru_cache(maxsize=256)(_parse)  # a few MB
 
 
 def _compile(pattern: str) -> regex.Pattern[str]:
-    """Return `pattern`, compiled, with nothing left of it in regex when it is done with."""
+    """Compile `pattern`, without leaving anything in regex's caches."""
     if next(_compiled) % 500 == 0:
-        regex.purge()  # even without its cache, it notes each pattern's text
+        regex.purge()  # it keeps the pattern's text even without its cache
     return regex.compile(pattern, cache_pattern=False)
 
 
@@ -102,7 +102,7 @@ class _Writer:
         pools: dict[tuple[int, bool], list[str]],
     ) -> None:
         self._rng = rng
-        self._slack = slack  # what repeats may still add
+        self._slack = slack  # characters that repeats may still add
         self._eager = eager
         self._spend = spend
         self._pools = pools
@@ -156,7 +156,7 @@ class _Writer:
         return self._rng.choice(self._pool(member, [member], is_wanted=True))
 
     def _pool(self, node: Tree, members: Tree, *, is_wanted: bool) -> list[str]:
-        """Return plain characters that are among `members` of a class, or that are not."""
+        """Return the plain characters that are, or are not, among the members of a class."""
         key = (id(node), self._eager)
         if key not in self._pools:
             every = self._any + string.digits + string.punctuation + " _-"
@@ -165,7 +165,7 @@ class _Writer:
         return self._pools[key]
 
 
-# What ECMAScript has and Python's parser does not; a class is written with its ASCII letters alone.
+# ECMAScript's syntax that Python's parser lacks; classes become their ASCII characters.
 _ECMA = re.compile(r"\\p\{(\w+)\}|\(\?<(?=\w)|\\.|[\[\]]", re.DOTALL)
 _UNICODE_CLASSES = {
     **dict.fromkeys(("L", "Letter", "Alphabetic"), "A-Za-z"),
@@ -177,7 +177,7 @@ _UNICODE_CLASSES = {
 
 
 def _as_python(pattern: str) -> str:
-    """Return a pattern whose texts match `pattern`, without what Python's parser does not know."""
+    """Translate an ECMAScript pattern into Python's syntax."""
     in_class = False
 
     def known(match: re.Match[str]) -> str:
@@ -196,7 +196,7 @@ def _as_python(pattern: str) -> str:
 
 
 def _unrolled(tree: Tree) -> int:
-    """Return the items of a pattern when each repeat is written out, as compiling does."""
+    """Return the number of items of a pattern with its repeats expanded, as for compiling."""
     size = 0
     for kind, value in tree:
         if str(kind).endswith("_REPEAT"):
@@ -212,12 +212,12 @@ def _unrolled(tree: Tree) -> int:
 
 
 def _longest_literal(tree: Tree) -> int:
-    """Return the length of the longest run of plain characters, groups taken as part of it."""
+    """Return the length of the longest literal, across groups."""
     return max(map(len, re.findall("L+", "".join(_outline(tree)))), default=0)
 
 
 def _outline(tree: Tree) -> Iterator[str]:
-    """Yield an L for each plain character of a pattern, and a dot for what ends a run of them."""
+    """Yield an L for each literal character of a pattern, and a dot where a literal ends."""
     for kind, value in tree:
         if str(kind) in ("LITERAL", "AT"):
             yield "L"
@@ -245,7 +245,7 @@ _CLASSES: dict[str, Callable[[str], bool]] = {
 
 
 def _in_member(characters: str, member: Tree) -> Iterable[str]:
-    """Return those of `characters` that a literal, range or class of a [...] takes in."""
+    """Return the `characters` that a literal, range or class within [...] matches."""
     kind, value = str(member[0]), member[1]
     if kind == "LITERAL":
         return chr(value)

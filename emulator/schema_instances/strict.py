@@ -1,4 +1,4 @@
-"""OpenAI's strict mode: the rules that a schema must keep beyond being one, in OpenAI's words."""
+"""OpenAI's strict mode: its rules for schemas, in OpenAI's words."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -8,10 +8,10 @@ from .errors import shown
 from .limits import MAX_STRICT_SCHEMAS
 
 Context: TypeAlias = tuple[str, ...]
-_Trail: TypeAlias = "tuple[_Trail, str] | None"  # a context while it grows, shared by siblings
+_Trail: TypeAlias = "tuple[_Trail, str] | None"  # a context as a linked list
 
 
-# Where schemas stand inside a schema, in the order in which they are looked at.
+# The keywords with schemas inside, in the order in which they are checked.
 _KEYWORDS = (
     "properties",
     "items",
@@ -25,7 +25,7 @@ _KEYWORDS = (
 
 
 class StrictFault(NamedTuple):
-    """What breaks strict mode, and where."""
+    """A violation of strict mode, and its place."""
 
     context: Context
     reason: str
@@ -37,11 +37,11 @@ class StrictFault(NamedTuple):
 def strict_fault(schema: object) -> StrictFault | None:
     """Return the first fault of `schema` that OpenAI refuses with ``strict: true``, if any.
 
-    Each object must have ``additionalProperties: false`` and require all its properties. Objects
-    are looked at from the outside in, in the order that the schema tells them, definitions last.
+    Each object must have ``additionalProperties: false`` and require all its properties. Outer
+    objects are checked before inner ones, and definitions last.
 
     Args:
-        schema: A JSON schema; what is malformed in it is passed over.
+        schema: A JSON schema, whose invalid parts are ignored.
 
     >>> str(strict_fault({"type": "object", "properties": {}}))
     "In context=(), 'additionalProperties' is required to be supplied and to be false."
@@ -83,7 +83,7 @@ def _fault(schema: Mapping[str, Any]) -> str:
 
 
 def _inside(schema: Mapping[str, Any], trail: _Trail) -> Iterator[tuple[Any, _Trail]]:
-    """Yield the schemas inside, each with its trail."""
+    """Yield the inner schemas with their trails."""
     for keyword in _KEYWORDS:
         found, over = schema.get(keyword), (trail, keyword)
         if keyword == "items" and not isinstance(found, list):

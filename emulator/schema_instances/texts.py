@@ -1,4 +1,4 @@
-"""Strings that satisfy lengths, patterns and formats."""
+"""Making strings: lengths, patterns and formats."""
 
 import random
 from collections.abc import Iterator
@@ -7,15 +7,20 @@ from functools import partial
 from .checking import Checker
 from .document import Document
 from .errors import Path, SchemaError, UnsatisfiableError
-from .formats import FORMATS, HINTS, words
+from .formats import FORMATS, HINTS, UNICODE_WORDS, WORDS, words
 from .limits import CHARACTERS_A_STEP, MAX_TEXT, TRIES
 from .parts import Spot
+from .style import Style
 
 
 class TextMaker:
-    """Makes strings: likely ones are tried until one satisfies all schemas."""
+    """Makes strings, by trying candidates until one satisfies all schemas."""
 
-    def __init__(self, document: Document, checker: Checker, rng: random.Random) -> None:
+    def __init__(
+        self, document: Document, checker: Checker, rng: random.Random, style: Style
+    ) -> None:
+        self._is_ascii = style.is_ascii
+        self._words = WORDS if style.is_ascii else UNICODE_WORDS
         self._document = document
         self._spend = document.budget.spend
         self._checker = checker
@@ -25,7 +30,7 @@ class TextMaker:
         """Return a string that satisfies `spot`.
 
         Raises:
-            SchemaError: It would be longer than ``MAX_TEXT``, or takes too long to find.
+            SchemaError: It is longer than ``MAX_TEXT``, or exceeds the budget.
             UnsatisfiableError: None was found.
         """
         low, high = spot.counts("minLength", "maxLength")
@@ -44,9 +49,9 @@ class TextMaker:
         for schema, _ in spot.having("format"):
             if schema["format"] in FORMATS:
                 yield FORMATS[schema["format"]].write(self._rng)
-        if hints := _hints(spot):
+        if self._is_ascii and (hints := _hints(spot)):
             yield self._rng.choice(hints)
-        yield words(low, high, self._rng)
+        yield words(low, high, self._rng, self._words)
         for schema, path in spot.having("pattern"):
             yield from self._pattern_texts(schema["pattern"], low, high, (*path, "pattern"))
 
@@ -65,6 +70,6 @@ class TextMaker:
 
 
 def _hints(spot: Spot) -> tuple[str, ...]:
-    """Return what the property's name suggests."""
+    """Return values that the property's name suggests."""
     path = spot.parts[-1][1] if spot.parts else ()
     return HINTS.get(str(path[-1])[:20].lower(), ()) if path else ()

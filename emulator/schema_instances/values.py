@@ -12,17 +12,17 @@ TYPES = ("string", "object", "integer", "number", "array", "boolean", "null")
 _NAMES = {str: "string", dict: "object", list: "array", bool: "boolean", type(None): "null"}
 
 
-def dumps(value: JsonValue) -> str:
-    r"""Return `value` as compact JSON, in ASCII so that no token can split a character.
+def dumps(value: JsonValue, *, is_ascii: bool = True) -> str:
+    r"""Return `value` as compact JSON, by default in ASCII, so that no token splits a character.
 
     >>> dumps({"city": "Zürich", "days": [1, 2]})
     '{"city":"Z\\u00fcrich","days":[1,2]}'
     """
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=is_ascii, allow_nan=False)
 
 
 def is_number(value: object) -> bool:
-    """Return whether `value` is a number that a double can hold; true and false are none."""
+    """Return whether `value` is a number, not a boolean, in the range of a double."""
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -31,7 +31,7 @@ def is_number(value: object) -> bool:
 
 
 def is_a(value: Json, kind: str) -> bool:
-    """Return whether `value` is of the type that a schema calls `kind`."""
+    """Return whether `value` has the JSON schema type `kind`."""
     if kind == "integer":
         return is_number(value) and value % 1 == 0
     if kind == "number":
@@ -40,7 +40,7 @@ def is_a(value: Json, kind: str) -> bool:
 
 
 def key(value: Json) -> Hashable:
-    """Return what is equal for values that JSON schema holds equal: 1 and 1.0, never 1 and true."""
+    """Return a hashable that is equal for equal JSON values: 1 and 1.0, but not 1 and true."""
     if isinstance(value, list):
         return ("array", *map(key, value))
     if isinstance(value, dict):

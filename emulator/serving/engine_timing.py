@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 
+from emulator.answers.ask import Ask
 from emulator.contract.error_words import RETRY_AFTER_S, invalid_header, overloaded
 from emulator.contract.errors import APIError
 from emulator.emulation.asked import Asked
@@ -106,9 +107,7 @@ class EngineTiming:
                     is_first_choice=index % each == 0,
                 )
             )
-        longest = max(sequences, key=lambda s: s.prompt_tokens + s.output_tokens)
-        if longest.prompt_tokens + longest.output_tokens > self.config.max_model_len:
-            raise self._too_long(longest)
+        self._refuse_too_long(ready.ask, sequences)
         if len(self.runner.scheduler.waiting) >= self.config.max_waiting:
             raise self._overloaded()
         return sequences
@@ -138,15 +137,13 @@ class EngineTiming:
             headers={"retry-after": str(RETRY_AFTER_S)},
         )
 
-    def _too_long(self, sequence: TimedSequence) -> APIError:
-        prompt, answer = sequence.prompt_tokens, sequence.output_tokens
-        return APIError(
-            f"This model's maximum context length is {self.config.max_model_len} tokens. However, "
-            f"you requested {prompt + answer} tokens ({prompt} in the messages, {answer} in the "
-            "completion). Please reduce the length of the messages or completion.",
-            param="messages",
-            code="context_length_exceeded",
-        )
+    def _refuse_too_long(self, ask: Ask, sequences: Sequence[TimedSequence]) -> None:
+        """Refuse a prompt that does not fit with all tokens that the request allows an answer."""
+        most, limit = self.config.max_model_len, ask.token_limit
+        for sequence in sequences:
+            answer = max(sequence.output_tokens, limit or 0)
+            if sequence.prompt_tokens + answer > most:
+                raise ask.names.context.error(most, sequence.prompt_tokens, answer)
 
 
 class Startup:

@@ -15,8 +15,9 @@ from emulator.contract.error_words import server_error
 from emulator.contract.errors import APIError, ErrorBody
 from emulator.metrics import TALLY
 from emulator.serving.generation import Generation
-from emulator.serving.opening import hold_head, keep_alive
+from emulator.serving.opening import hold_head, keep_alive, until_first_token
 from emulator.serving.pump import Pump
+from emulator.timing.clock import running_clock
 from emulator.transport.direct_write import RawHeaders, direct_cycle
 from emulator.transport.error_answers import error_reply
 from emulator.transport.exchange import Exchange
@@ -134,12 +135,19 @@ async def play(generation: Generation, generator: TokenGenerator, send: Send) ->
         APIError: The prompt cannot be counted.
     """
 
-    async def send_block(block: bytes) -> None:
+    async def send_block(block: bytes | memoryview) -> None:
         await send({"type": "http.response.body", "body": block, "more_body": True})
 
     events = generation.open()
+    if announced := generation.announce():
+        await send_block(announced)
     if generation.opening is not None:
         await keep_alive(generation, send_block)
+    if generation.lead:
+        await until_first_token(generation)
+        for part in generation.lead:
+            await send_block(part)
+            await running_clock().turn()
     cycle = direct_cycle(send)
     if cycle is not None and events.is_quick and generation.times is None:
         plan, start_s, pace = generation.plan, generation.start_s, generation.pace

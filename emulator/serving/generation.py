@@ -28,9 +28,10 @@ from tokenizer import TokenGenerator
 LONG_END = 20
 
 
-def random_id(prefix: str, digits: int = 29) -> str:
-    """Return `prefix` and so many random hexadecimal digits."""
-    return f"{prefix}{random.getrandbits(digits * 4):0{digits}x}"
+def random_id(prefix: str, digits: int = 29, end: str = "") -> str:
+    """Return `prefix` and so many hexadecimal digits, random but for the `end`."""
+    free = digits - len(end)
+    return f"{prefix}{random.getrandbits(free * 4):0{free}x}{end}"
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +49,8 @@ class Generation:
         note: More for the log line.
         times: The due times as an engine makes them, if one does.
         opening: How the stream begins, if not at once.
+        lead: What of a stream leaves right before its first token, in parts, if it is large.
+        is_large: Whether a whole answer is large, however short its texts are.
         fault: The failure that the answer is to have, and after how many tokens: ``reset@12``.
         is_cut: Whether the failure keeps the answer from being complete.
         slots_before_cut: How many slots of the clock come before the failure of a stream.
@@ -65,6 +68,8 @@ class Generation:
     note: str = ""
     times: TokenTimes | None = None
     opening: Opening | None = None
+    lead: Sequence[bytes | memoryview] = ()
+    is_large: bool = False
     fault: str = ""
     is_cut: bool = False
     slots_before_cut: int | None = None
@@ -142,7 +147,7 @@ class Generation:
             await self.times.admitted()  # what the usage tells of the cache is known then
         usage, answers = await self.usage(), self.answers
         longest = answers[0].tokens if len(answers) == 1 else max(a.tokens for a in answers)
-        if rendering_us(answers, longest) <= STEP_US:
+        if rendering_us(answers, longest) <= STEP_US and not self.is_large:
             return self.renderer.whole(answers, usage)
         return await asyncio.to_thread(self.renderer.whole, answers, usage)
 
@@ -183,6 +188,10 @@ class Generation:
         count_usage = self.usage_so_far if self.ask.continuous_usage else None
         self.events = self.renderer.stream(self.answers, self.plan.sse_batch_size, count_usage)
         return self.events
+
+    def announce(self) -> bytes:
+        """Return the events that leave as soon as the stream is accepted; most APIs have none."""
+        return self.renderer.opening(self.answers).encode()
 
     def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
         """Return what yields the stream up to its last token, in blocks that leave together."""

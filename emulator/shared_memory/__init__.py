@@ -1,1 +1,1 @@
-"""Memory that the processes of a server share; knows nothing of what it holds."""
+"""Memory shared by the processes of a server; independent of what it holds."""

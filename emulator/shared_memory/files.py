@@ -1,4 +1,4 @@
-"""Files in memory that all processes of a server can open by one path."""
+"""Memory files that all processes of a server can open by path."""
 
 import atexit
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def create(name: str) -> str:
-    """Create an empty file; return the path at which this process and its children open it.
+    """Create an empty file; return a path that is valid while this process lives.
 
-    On Linux it is gone with this process, however that ends: it has no other name than that of the
-    descriptor. Elsewhere it is a temporary file, which is deleted at the exit.
+    On Linux it is a memfd, named by its descriptor, which leaves nothing behind however the process
+    ends. Elsewhere it is a temporary file, which is deleted at exit.
     """
     if sys.platform == "linux":
         return f"/proc/{os.getpid()}/fd/{os.memfd_create(name)}"

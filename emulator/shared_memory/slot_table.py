@@ -1,4 +1,4 @@
-"""A table of fixed size in memory that processes share: a few integers under each digest."""
+"""A hash table of fixed size in memory that processes share, with integers as values."""
 
 import logging
 import mmap
@@ -25,21 +25,20 @@ logger = logging.getLogger("bentoml.openai_emulator")
 
 
 class SlotTable(Generic[Value]):
-    """Values, each a tuple of 64-bit integers, under digests of 16 bytes.
+    """A map from digests of 16 bytes to tuples of 64-bit integers.
 
-    The first two bytes of a digest name the set of 16 slots in which its value may be. A value that
-    is not there is all zeros. If all slots of a set are taken, the value whose first integer is the
-    lowest gives way.
+    It is a set-associative cache: the first two bytes of a digest select a set of 16 slots. A value
+    that was never set is all zeros. In a full set, the value with the lowest first integer is
+    replaced.
 
-    A process that is killed leaves no lock, and of a value either the old or the new. The memory is
-    freed with the last process that has it. Where the system has no file locks, every process has
-    a table of its own.
+    A killed process leaves no lock behind, and no half-written value. The memory is freed with the
+    last process that has it open. Without file locks (on Windows), each process has its own table.
 
     Args:
-        path: A file, as from `files.create`.
-        integers: How many a value has; 6 fill a cache line together with the digest.
-        sets: How many sets there are, at most 65,536.
-        alone: Whether no other process uses the file, so that nothing has to be locked.
+        path: A file, such as `files.create` makes.
+        integers: The length of a value; 6 fill a cache line together with the digest.
+        sets: The number of sets, at most 65,536.
+        alone: Whether no other process uses the file, so that no locks are needed.
 
     Raises:
         OSError: The file cannot be opened.
@@ -63,7 +62,7 @@ class SlotTable(Generic[Value]):
         file = os.open(path, os.O_RDWR)
         os.ftruncate(file, size)
         self._memory = mmap.mmap(file, size)
-        # Excludes other processes; in this one the event loop does one thing at a time.
+        # These exclude other processes, not other threads.
         self._lock = partial(fcntl.flock, file, fcntl.LOCK_EX)
         self._unlock = partial(fcntl.flock, file, fcntl.LOCK_UN)
 
@@ -73,12 +72,10 @@ class SlotTable(Generic[Value]):
         change: Callable[[Value, *Given], tuple[Value, Result]],
         *given: *Given,
     ) -> Result:
-        """Call `change` with the value and `given`; keep the value that it returns.
-
-        Nobody else changes the table meanwhile.
+        """Replace a value by what ``change(value, *given)`` returns, atomically over processes.
 
         Returns:
-            The result that `change` returns beside the value.
+            The result that `change` returns beside the new value.
         """
         if self._is_alone:
             return self._update(digest, change, given)
@@ -102,12 +99,12 @@ class SlotTable(Generic[Value]):
         if at < 0:
             slots = range(start, start + self._set_bytes, self._slot_bytes)
             at = min(slots, key=lambda slot: self._unpack(memory, slot + DIGEST_BYTES))
-        # One copy of a few aligned words: a process that is killed leaves the old or the new.
+        # One copy of a few aligned words, so that a killed process leaves no half-written value.
         memory[at : at + self._slot_bytes] = self._pack(digest, *value)
         return result
 
     def read(self, digest: bytes) -> Value:
-        """Return a value, and change nothing."""
+        """Return a value."""
         start = (digest[0] << 8 | digest[1]) % self._sets * self._set_bytes
         if not self._is_alone:
             self._lock()

@@ -1,1 +1,1 @@
-"""When tokens are due, and when they left; nothing here knows HTTP."""
+"""Due times, the clock that sleeps until them, and what was measured; independent of HTTP."""

@@ -1,6 +1,6 @@
-"""One awaitable, "sleep until this instant", true to some 10 us where event loops round to 1 ms.
+"""Sleeping until an instant, accurate to some 10 us where event loops round to 1 ms.
 
-An operator whose machine is small may take that back, for a cheaper token: see `Clock.slacken`.
+`Clock.slacken` trades accuracy for cheaper tokens.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from itertools import count
 from time import monotonic
 from typing import Any, Protocol, TypeAlias, cast
 
-# How long sleeps that are behind may keep the loop before those in time get it again.
+# The longest time for late sleepers before those in time get the loop again.
 TURN_S = 0.001
-# How long steps in time may keep it before it does other work: what requests take in a turn of
-# their own must not be much more, or tokens fall behind on a machine that is not yet full.
+# The longest time for steps before the loop does other work. If it were much shorter than what
+# requests take in one turn, tokens would fall behind on a machine that is not yet full.
 STEPS_TURN_S = 0.01
 _MAX_SLEEPS_PER_TURN = 64
 _NS_PER_S = 1_000_000_000
 
 Step: TypeAlias = Callable[[float], object]
-# Its instant, its place among those of the same instant, who waits, and what is done meanwhile.
+# The instant, the order among equal instants, the future, and the step that is called.
 _Sleep: TypeAlias = tuple[float, int, "asyncio.Future[Any]", Step | None]
 
 logger = logging.getLogger("bentoml.openai_emulator")
@@ -36,9 +36,9 @@ logger = logging.getLogger("bentoml.openai_emulator")
 async def sleep_until(instant_s: float) -> None:
     """Sleep until ``time.monotonic()`` has reached `instant_s`; never shorter.
 
-    Sleeps end in the order of their instants. One whose instant has already passed still gives the
-    other tasks a turn, and waits behind the sleeps that are in time: tasks that are always behind
-    delay the punctual ones by about `TURN_S` in all, and share what is left evenly.
+    Sleeps end in the order of their instants. One whose instant has passed already yields to other
+    tasks, and waits behind the sleeps that are in time: tasks that are always late delay the
+    punctual ones by about `TURN_S` in total, and share the rest of the time evenly.
 
     >>> asyncio.run(sleep_until(monotonic() + 0.02))
     """
@@ -51,34 +51,33 @@ async def sleep_until(instant_s: float) -> None:
 
 
 class Waiter(Protocol):
-    """What is told that somebody may go on; a future is one."""
+    """Something that can be woken, such as a future."""
 
     def done(self) -> bool:
-        """Return whether nobody waits any more."""
+        """Return whether there is nothing to wake any more."""
 
     def set_result(self, result: None, /) -> None:
-        """Let it go on."""
+        """Wake it."""
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Let it fail."""
+        """Wake it with an error."""
 
 
 class Sleeps(Protocol):
-    """What a stream of tokens sleeps by: a `Clock`, or an engine that keeps the time."""
+    """The time source of a stream of tokens: a `Clock`, or an engine."""
 
     async def sleep_until(self, instant_s: float) -> None:
         """Sleep until `instant_s`."""
 
 
 class Clock:
-    """The sleeps of one event loop: those to come in order, a queue of those that are behind.
+    """The sleeps of one event loop: the pending ones in order, and a queue of the late ones.
 
-    It refers to its loop only while somebody sleeps, so that a loop that is done can be collected.
+    It holds its loop weakly, so that a closed loop can be collected.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # It is there for all who ask: they run in it. asyncio.get_running_loop() would ask the
-        # system for the process's id each time.
+        # Whoever calls a method runs in the loop. asyncio.get_running_loop() would call getpid().
         self._loop = cast("Callable[[], asyncio.AbstractEventLoop]", weakref.ref(loop))
         self._sleeps: list[_Sleep] = []
         self._order = count()
@@ -91,15 +90,14 @@ class Clock:
         self._alarm = _alarm(loop, self._ring)
 
     def __len__(self) -> int:
-        """Return how many sleeps are kept, with those that were cancelled and not yet purged."""
+        """Return the number of sleeps, including cancelled ones that are not yet removed."""
         return len(self._sleeps) + len(self._behind)
 
     def slacken(self, slack_s: float) -> None:
         """Wake only at multiples of `slack_s` on ``time.monotonic()`` from now on.
 
-        Sleeps that end close to each other then end together, up to so many seconds late. It is
-        Linux's timer slack, but for the multiples: sleeps that are a multiple apart are late alike,
-        and keep their distance.
+        Sleeps that end close together then end at once, up to `slack_s` late. This is Linux's timer
+        slack on a fixed grid, so that sleeps that are a multiple apart keep their distance.
         """
         self._alarm = _SlackAlarm(self._alarm, slack_s)
 
@@ -108,10 +106,10 @@ class Clock:
         return self.drive(instant_s, None)
 
     def drive(self, instant_s: float, step: Step | None) -> asyncio.Future[Any]:
-        """Call `step` with the time when `instant_s` has come, and again whenever it says.
+        """Call `step` with the time at `instant_s`, and again at each instant that it returns.
 
-        A step returns the instant of the next one. It must not sleep itself, nor take long. The
-        future gets what a step returns that is no instant to come, or what it raises.
+        A step must not block. The future gets the first result that is no instant in the future,
+        or the exception that a step raises.
         """
         waiter: asyncio.Future[Any] = self._loop().create_future()
         self._add((instant_s, next(self._order), waiter, step))
@@ -120,7 +118,7 @@ class Clock:
         return waiter
 
     def _add(self, sleep: _Sleep) -> None:
-        """Keep a sleep in its place, which for streams of one ITL is behind all others."""
+        """Insert a sleep in order: at the end, if all streams have the same ITL."""
         sleeps = self._sleeps
         if not sleeps or sleep[0] > sleeps[-1][0]:
             sleeps.append(sleep)
@@ -128,9 +126,9 @@ class Clock:
             insort(sleeps, sleep)
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
-        """Note that a sleep was cancelled. At most half of the sleeps kept are such garbage."""
+        """Drop a sleep that was cancelled; it is removed at the latest when half of all are."""
         if not waiter.cancelled():
-            return  # its instant had come, and it is kept no more
+            return  # it has ended, and was removed
         self._cancelled += 1
         if self._cancelled > len(self._sleeps) // 2:
             self._sleeps[:] = [sleep for sleep in self._sleeps if not sleep[2].done()]
@@ -139,7 +137,7 @@ class Clock:
                 self._alarm.clear()
 
     def _ring(self) -> None:
-        """End the sleeps whose instant has come, and take steps; set the alarm for the next."""
+        """End the sleeps that are due, call their steps, and set the alarm for the next."""
         sleeps, now_s, passed = self._sleeps, monotonic(), 0
         turn_ends_s = now_s + STEPS_TURN_S
         try:
@@ -154,7 +152,7 @@ class Clock:
                 else:
                     try:
                         found = step(now_s)
-                    except Exception as error:  # noqa: BLE001 - whoever waits gets it
+                    except Exception as error:  # noqa: BLE001 - the future gets it
                         waiter.set_exception(error)
                     else:
                         if isinstance(found, float) and found > now_s:
@@ -162,7 +160,7 @@ class Clock:
                         elif not waiter.done():
                             waiter.set_result(found)
                     now_s = monotonic()
-        finally:  # what else is raised is for the loop to log: the other sleeps do not wait for it
+        finally:  # the loop logs anything else that is raised, and the other sleeps go on
             del sleeps[:passed]
             if sleeps:
                 self._alarm.set(sleeps[0][0])
@@ -182,7 +180,7 @@ class Clock:
             raise
 
     def turn(self) -> asyncio.Future[None]:
-        """Return a future that is done when a task that is behind may go on."""
+        """Return a future that is done when it is the turn of a task that is late."""
         waiter = self._loop().create_future()
         self._behind.append(waiter)
         if not self._taking_turns:
@@ -190,7 +188,7 @@ class Clock:
         return waiter
 
     def wake_in_turn(self, waiters: Iterable[Waiter]) -> None:
-        """Wake many in turns, between which those that are in time get the loop."""
+        """Wake many, some at a time, so that sleeps in time get the loop in between."""
         self._behind.extend(waiters)
         if not self._taking_turns:
             self._begin_to_take_turns()
@@ -201,7 +199,7 @@ class Clock:
         self._loop().call_soon(self._take_turns)
 
     def _take_turns(self) -> None:
-        """Let the tasks that have been behind for longest go on: as many as fill a turn."""
+        """Wake the tasks that have been late for longest: as many as fill `TURN_S`."""
         if not self._behind:
             self._taking_turns = False
             return
@@ -217,7 +215,7 @@ class Clock:
                 waiter = self._behind.popleft()
                 if not waiter.done():
                     waiter.set_result(None)
-        finally:  # the loop logs what one of them raises, and the others get their turns
+        finally:  # the loop logs what a waiter raises, and the others get their turns
             self._loop().call_soon(self._take_turns)
 
 
@@ -239,7 +237,7 @@ def running_clock() -> Clock:
 
 
 class _Alarm(Protocol):
-    """Calls back when an instant has come; setting it again replaces the instant."""
+    """Calls back at an instant; setting it again replaces the instant."""
 
     def set(self, instant_s: float) -> None: ...
 
@@ -247,7 +245,7 @@ class _Alarm(Protocol):
 
 
 def _alarm(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> _Alarm:
-    """Return the best alarm that this system has."""
+    """Return the most accurate alarm that the system has."""
     if sys.platform == "linux":
         try:
             return _TimerfdAlarm(loop, ring)
@@ -257,14 +255,14 @@ def _alarm(loop: asyncio.AbstractEventLoop, ring: Callable[[], None]) -> _Alarm:
 
 
 class _LoopAlarm:
-    """An alarm made of the loop's timers, whose grain is 1 ms; it may ring early."""
+    """An alarm by the loop's timers, which are accurate to 1 ms and may ring early."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, instant_s: float) -> None:
-        """Ring at `instant_s`, rounded up to the loop's grain."""
+        """Ring at `instant_s`, rounded up to 1 ms."""
         self.clear()
         delay_s = math.ceil((instant_s - monotonic()) * 1000) / 1000
         self._timer = asyncio.get_running_loop().call_later(max(delay_s, 0), self._ring)
@@ -277,7 +275,7 @@ class _LoopAlarm:
 
 
 class _SlackAlarm:
-    """Another alarm, which rings at multiples of `slack_s` only."""
+    """An alarm that rings at multiples of `slack_s` only."""
 
     def __init__(self, alarm: _Alarm, slack_s: float) -> None:
         self._alarm = alarm
@@ -290,13 +288,10 @@ class _SlackAlarm:
 
 
 class _TimerfdAlarm:
-    """An alarm made of a Linux timerfd on CLOCK_MONOTONIC, the clock of ``time.monotonic()``.
+    """An alarm by a Linux timerfd on CLOCK_MONOTONIC, the clock of ``time.monotonic()``.
 
-    It is never read: to set or to clear it takes back that it has expired. The descriptor is
-    closed when the loop is collected.
-
-    ``set(instant_s)`` makes it ring at that instant, rounded up to 1 ns, or at once if it has
-    passed; ``clear()`` keeps it from ringing.
+    The timerfd is never read, as setting or clearing it resets its expiration. It is closed when
+    the loop is collected.
 
     Raises:
         OSError: The system gives no timerfd.
@@ -309,10 +304,10 @@ class _TimerfdAlarm:
 
 
 def _timerfd() -> tuple[int, Callable[[float], None], Callable[[], None]]:
-    """Return a timerfd, what sets it to the ns after an instant, and what stops it.
+    """Return a timerfd, a function that sets it to the ns after an instant, and one that stops it.
 
-    To set it keeps the interpreter's lock, which os.timerfd_settime_ns() of Python 3.13 lets go of:
-    another thread would take it, and the clock wait for it.
+    They hold the GIL. os.timerfd_settime_ns() of Python 3.13 releases it, so that the clock would
+    have to wait for another thread.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # TFD_NONBLOCK and TFD_CLOEXEC are O_NONBLOCK and O_CLOEXEC by definition.
@@ -323,7 +318,7 @@ def _timerfd() -> tuple[int, Callable[[float], None], Callable[[], None]]:
     spec = (ctypes.c_long * 4)()
     absolute = 1  # TFD_TIMER_ABSTIME
     settime = ctypes.PyDLL(None).timerfd_settime
-    # To convert the arguments at each call would take a third of it, and a result a fifth.
+    # Converting arguments and a result at each call would take longer than the call.
     settime.restype = None
     arguments = (
         ctypes.c_int(fd),

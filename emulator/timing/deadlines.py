@@ -1,4 +1,4 @@
-"""Deadlines for many members that all have the same time, watched by one timer of the loop."""
+"""Equal timeouts for many members, by one timer of the event loop."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -11,13 +11,13 @@ Member = TypeVar("Member", bound=Hashable)
 class Deadlines(Generic[Member]):
     """Calls `expire` with each member whose time is over.
 
-    A timer of its own for each member, as of asyncio.timeout(), would cost about 15 us. As all
-    have the same time, they end in the order in which they came.
+    Members expire in the order in which they were added, so that one timer serves all:
+    asyncio.timeout() would make one for each.
 
     Args:
-        time_s: The time that each member has, in seconds.
-        expire: Called with a member, which is in no more. What it raises goes to the loop's
-            exception handler, and keeps nobody else waiting.
+        time_s: The time of each member, in seconds.
+        expire: Called with a member that has been removed. An exception goes to the loop's
+            exception handler, and affects no other member.
         now: Returns the time, in seconds.
     """
 
@@ -30,14 +30,14 @@ class Deadlines(Generic[Member]):
         self._time_s = time_s
         self._expire = expire
         self._now = now
-        self._ends_s: dict[Member, float] = {}  # in the order in which they end
+        self._ends_s: dict[Member, float] = {}  # in order of expiration
         self._is_watching = False
 
     def __contains__(self, member: Member) -> bool:
         return member in self._ends_s
 
     def add(self, member: Member) -> None:
-        """Give a member its time, anew if it is in already; an event loop has to run."""
+        """Start a member's time, or start it again."""
         self._ends_s.pop(member, None)
         self._ends_s[member] = self._now() + self._time_s
         if not self._is_watching:
@@ -45,11 +45,11 @@ class Deadlines(Generic[Member]):
             asyncio.get_running_loop().call_later(self._time_s, self._watch)
 
     def discard(self, member: Member) -> bool:
-        """Let go of a member; return whether it was in, and so in time."""
+        """Remove a member; return false if it has expired."""
         return self._ends_s.pop(member, None) is not None
 
     def _watch(self) -> None:
-        """Expire the members whose time is over, and come back for the next."""
+        """Expire the members whose time is over, and set the timer for the next."""
         now_s, wait_s = self._now(), 0.0
         try:
             while self._ends_s:

@@ -1,4 +1,4 @@
-"""How the gaps between tokens scatter: distributions whose mean stays what was asked for."""
+"""Jitter: distributions of the gaps between tokens, with the mean that was asked for."""
 
 import csv
 import math
@@ -23,19 +23,18 @@ EXPECTED = (
 
 
 def random_state(seed: int | None = None) -> RandomState:
-    """Return a generator whose numbers depend on `seed` alone, or on nothing if there is none.
+    """Return a generator of random numbers, reproducible if there is a seed.
 
-    NumPy has frozen RandomState's distributions and PCG64's stream for good (NEP 19), so that a
-    seed gives the same numbers in every worker, after every restart and with every version. The
-    distributions of its newer Generator may change, and Python promises only ``random.random()``.
-    RandomState's own Mersenne Twister would take 120 us to seed in place of 10.
+    NumPy has frozen RandomState's distributions and PCG64's stream (NEP 19): a seed gives the same
+    numbers in every worker and with every version. The distributions of NumPy's Generator and of
+    Python's random may change. RandomState's default, the Mersenne Twister, is slow to seed.
     """
     return RandomState(PCG64(None if seed is None else seed & (2**64 - 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """A distribution of gaps; all of them have the mean that was asked for, and none is below 0."""
+    """A distribution of gaps, of which none is negative."""
 
     text: str
     draw: Draw
@@ -49,7 +48,7 @@ class Jitter:
             traces: The gaps of each trace, by name.
 
         Raises:
-            ValueError: Not one of them; the message says what was expected and what came.
+            ValueError: The text names none; the message says what was expected and what came.
         """
         kind, colon, parameter = text.strip().partition(":")
         if kind == "trace" and colon:
@@ -82,8 +81,7 @@ def due_offsets(
     """Draw when each token of an answer is due, in seconds after the start.
 
     The first is due after a TTFT drawn from `ttft_jitter`, each other one a gap drawn from
-    `itl_jitter` later; without a jitter these are constant. 1,000 tokens take about 35 us,
-    131,072 about 4 ms.
+    `itl_jitter` later; without a jitter these are constant.
     """
     random = random_state(seed)
     offsets = np.full(tokens, itl_s, dtype=np.float64)
@@ -175,10 +173,10 @@ def _lognormal(cv: float, random: RandomState, count: int) -> Floats:
 
 
 def _normal(cv: float, random: RandomState, count: int) -> Floats:
-    """Draw from a normal distribution without its part below 0, of which both mean and cv hold.
+    """Draw from a normal distribution truncated at 0, whose mean is 1 and whose cv is `cv`.
 
-    What is below 0 is drawn again, and `truncated_normal` makes up for it beforehand.
-    At a cv of 0.7555 half of it would be below 0: hence the limit of 0.75.
+    Negative numbers are drawn again, and `truncated_normal` compensates for that. At a cv of 0.7555
+    half of all would be negative: hence the limit of 0.75.
     """
     mu, sigma = truncated_normal(cv)
     drawn = mu + sigma * random.standard_normal(count)
@@ -219,7 +217,7 @@ def _hazard(a: float) -> float:
 
 
 def _trace(gaps: Floats, random: RandomState, count: int) -> Floats:
-    """Repeat a trace from one of its gaps on."""
+    """Repeat a trace, starting at a random gap."""
     start = int(random.random_sample() * gaps.size)
     cycled: Floats = np.resize(np.roll(gaps / gaps.mean(), -start), count)
     return cycled

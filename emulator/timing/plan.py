@@ -1,4 +1,4 @@
-"""The plan of one generation: how many tokens an answer has, and when each of them is due."""
+"""The plan of one generation: the number of tokens, and when each is due."""
 
 import math
 from bisect import bisect_right
@@ -12,10 +12,10 @@ FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
 class Schedule(Protocol):
-    """When each token is due, in seconds after the start."""
+    """The due times of tokens, in seconds after the start."""
 
     def due_s(self, index: int, /) -> float:
-        """Return when token `index` is due; of one past the end, when it would be."""
+        """Return when token `index` is due, or would be if there were so many."""
 
     def due_count(self, elapsed_s: float, /) -> int:
         """Return how many tokens are due at `elapsed_s`."""
@@ -26,18 +26,18 @@ class Schedule(Protocol):
 
 
 class Offsets(Protocol):
-    """Due times in seconds after the start, of as many tokens as have one."""
+    """A sequence of due times, in seconds after the start."""
 
     def __len__(self) -> int:
-        """Return how many are known."""
+        """Return the number of due times that are known."""
 
     def __getitem__(self, index: int, /) -> float:
         """Return when token `index` is due."""
 
 
-@dataclass(slots=True)  # to freeze it would take each request 1 us
+@dataclass(slots=True)  # frozen would be slower to create
 class GenerationPlan:
-    """How many tokens an answer has and when each of them is due.
+    """The number of tokens of an answer, and when each of them is due.
 
     The one clock of the emulator. Time starts when the request's headers reach the service, and
     token ``i``, counted from 0, is due at
@@ -87,13 +87,10 @@ class GenerationPlan:
         return self.ttft_s + (self.hidden_tokens + index) * self.itl_s
 
     def due_count(self, elapsed_s: float) -> int:
-        """Return how many visible tokens are due `elapsed_s` seconds after the start.
-
-        The division only comes near, so that the due times decide.
-        """
+        """Return how many visible tokens are due `elapsed_s` seconds after the start."""
         if self.offsets is not None:
             return max(bisect_right(self.offsets, elapsed_s) - self.hidden_tokens, 0)
-        count = 0
+        count = 0  # from a division, which may round: the due times below decide
         if elapsed_s >= self.due_s(0):
             steps = (elapsed_s - self.ttft_s) / self.itl_s if self.itl_s else math.inf
             count = int(min(max(steps - self.hidden_tokens, 0), self.output_tokens))
@@ -110,7 +107,7 @@ class GenerationPlan:
 
 
 def due_each(schedule: Schedule, tokens: range) -> NDArray[np.float64]:
-    """Return when each of some tokens is due, as `due_s` does; of a steady plan in one step."""
+    """Return the due times of some tokens, in one step where they are regular."""
     if isinstance(schedule, GenerationPlan) and schedule.offsets is None:
         indices = np.arange(tokens.start, tokens.stop, tokens.step, dtype=np.float64)
         return schedule.ttft_s + (schedule.hidden_tokens + indices) * schedule.itl_s
@@ -119,7 +116,7 @@ def due_each(schedule: Schedule, tokens: range) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """The first `tokens` tokens of a schedule, and the instant `total_s` as its end."""
+    """A schedule that ends after `tokens` tokens, at `total_s`."""
 
     schedule: Schedule
     tokens: int

@@ -221,7 +221,10 @@ class BoundedProtocol(HttpToolsProtocol):
         _HEADS.discard(self)
         if self.parser.should_upgrade():
             self._takes_socket = self._is_offer_of_socket()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and not self.parser.should_keep_alive():
+            self.cycle.keep_alive = False  # uvicorn before 0.53 finds it out when it answers
         self.headers = _NOWHERE
 
     def on_body(self, body: bytes) -> None:

@@ -147,11 +147,11 @@ def speed_up_connections(fast_path: FastPath, idle_s: float) -> None:
     """
     if not fast_path.uvicorn_lacks:
         bound_connections(fast_path.over, fast_path.sockets)
-    if bentoml_seam.worker_number() is not None and (
-        lacking := uvicorn_seam.keep_idle_connections(idle_s)
-    ):
+    if bentoml_seam.worker_number() is not None and (lacking := uvicorn_seam.configure(idle_s)):
         logger.warning(
-            "keep_alive_s does not count, as uvicorn %s lacks %s", version("uvicorn"), lacking
+            "bounds of connections do not count, as uvicorn %s lacks %s",
+            version("uvicorn"),
+            ", ".join(lacking),
         )
 
 

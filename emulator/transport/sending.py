@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 
@@ -17,6 +17,7 @@ from emulator.transport.exchange import Exchange
 CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics do
 
 JSON = b"application/json"
+PIECE = 1 << 16  # bytes
 _LINES = b"content-length: %d\r\ncontent-type: %b\r\n%b"
 _OPENAI_LINES = (
     b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b%b"
@@ -123,6 +124,13 @@ class PiecesReply(Reply):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await running_clock().turn()
         await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def slices(body: bytes | bytearray) -> Iterator[memoryview]:
+    """Yield a body in pieces of which none takes long to write."""
+    view = memoryview(body)
+    for at in range(0, len(view), PIECE):
+        yield view[at : at + PIECE]
 
 
 @asynccontextmanager

@@ -41,6 +41,8 @@ COST = (
     "again for each token, and connections have uvicorn's bounds alone."
 )
 
+MAX_FRAME_BYTES = 2_000_000  # to unmask and to decode one takes a few ms
+
 # BentoML's own option, which a worker's command line has if the operator has given it.
 KEEP_ALIVE_OPTION = "--timeout-keep-alive"
 
@@ -89,23 +91,34 @@ def install(protocol: type[Any], new_cycle: Callable[..., Any]) -> None:
     auto.AutoHTTPProtocol = protocol
 
 
-def keep_idle_connections(idle_s: float) -> str:
-    """Let connections be idle for so long between two requests, where BentoML's own option is not.
+def configure(idle_s: float) -> list[str]:
+    """Bound what connections may take, in the configuration that a worker makes of uvicorn.
 
-    A worker makes uvicorn's configuration, with BentoML's 5 s, after it has imported the service.
+    It makes it with BentoML's 5 s after it has imported the service. BentoML's own option wins.
+
+    Args:
+        idle_s: How long a connection may be idle between two requests.
 
     Returns:
-        What this version of uvicorn lacks for that; empty if it lacks nothing.
+        What this version of uvicorn lacks for that.
     """
-    if any(word.startswith(KEEP_ALIVE_OPTION) for word in sys.argv):
-        return ""
+    bounds: dict[str, object] = {
+        "ws_max_size": MAX_FRAME_BYTES,
+        "ws_max_queue": 1,
+        # What is small as it comes may be large once it is inflated, which takes its time.
+        "ws_per_message_deflate": False,
+    }
+    if not any(word.startswith(KEEP_ALIVE_OPTION) for word in sys.argv):
+        bounds["timeout_keep_alive"] = idle_s
     original = getattr(uvicorn, "Config", None)
-    if original is None or "timeout_keep_alive" not in inspect.signature(original).parameters:
-        return "Config(timeout_keep_alive=...)"
+    has = inspect.signature(original).parameters if original is not None else {}
+    known = {name: bound for name, bound in bounds.items() if name in has}
 
-    class Config(original):  # type: ignore[misc, valid-type]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
-            super().__init__(*args, **{**kwargs, "timeout_keep_alive": idle_s})
+    if original is not None and known:
 
-    uvicorn.Config = Config  # type: ignore[misc]
-    return ""
+        class Config(original):  # type: ignore[misc, valid-type]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own
+                super().__init__(*args, **{**kwargs, **known})
+
+        uvicorn.Config = Config  # type: ignore[misc]
+    return [f"Config({name}=...)" for name in bounds if name not in has]

@@ -17,7 +17,7 @@ from emulator.timing.plan import GenerationPlan
 from schemas import APIError, ChatCompletionRequest, EmulationHeaders
 from tests.support.wire import chat
 
-FEW = settings(max_examples=200, deadline=None)
+FEW = settings(max_examples=100, deadline=None)
 
 # --------------------------------------------------------------------------------------
 # Headers
@@ -134,10 +134,11 @@ def test_headers_default_to_nothing() -> None:
         "cached_tokens": 0,
         "ttft_jitter": None,
         "itl_jitter": None,
-        "head": None,
-        "keepalive_ms": None,
+        "text": None,
         "optional": None,
         "numbers": "whole",
+        "head": None,
+        "keepalive_ms": None,
         "emulation_report": False,
         "emulation_revision": False,
     }
@@ -173,7 +174,7 @@ def test_due_count_at_any_time(n: int, ttft_s: float, itl_s: float, elapsed_s: f
 
 
 @given(n=st.integers(1, 60), ttft_s=TTFTS_S, itl_s=ITLS_S, data=st.data(), nudge=NUDGES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_due_count_at_the_boundaries(
     n: int, ttft_s: float, itl_s: float, data: st.DataObject, nudge: float
 ) -> None:
@@ -376,13 +377,12 @@ def test_default_settings() -> None:
         "ttft_jitter": None,
         "itl_jitter": None,
         "ready": True,
-        "head": "accepted",
-        "keepalive_ms": 0,
         "control": "local",
         "control_key": None,
         "itl_ms": 50,
         "output_length": 20,
         "max_output_length": 131_072,
+        "text": "english",
         "strict_models": False,
         "strict_parameters": False,
         "reasoning_lengths": {},
@@ -390,6 +390,8 @@ def test_default_settings() -> None:
         "traces": None,
         "profiles": None,
         "ignore_eos": False,
+        "head": "accepted",
+        "keepalive_ms": 0,
         "lenient": False,
         "engine": None,
         "startup_s": 0,

@@ -1,22 +1,24 @@
 """A new API is a file and a line: limits, failures, the clock, errors and metrics come with it."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.server import TLS, Server, args, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import headers
 
-TARGET = "tests.support.toy_service:OpenAIEmulator"
+TARGET = "tests.support.servers.toy_service:OpenAIEmulator"
 PATH = "/v1/lines"
 
 
-@pytest.fixture(scope="module")
-def toy(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
+@shared("module")
+def toy(_: Path) -> AbstractContextManager[Server]:
     """Yield the service with one more API, and limits."""
-    with running_server(*args(workers=1, rpm=1000, tpm=100_000), target=TARGET) as server:
-        yield server
+    return running_server(*args(workers=1, rpm=1000, tpm=100_000), target=TARGET)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.control import Controller
+from tests.control.controller import Controller
 from tests.support.server import Server, args, eventually, running_server
 
 KEY = "a-key-of-thirty-two-characters-x"

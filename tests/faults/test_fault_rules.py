@@ -27,7 +27,7 @@ from emulator.state import State
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.exchange import Exchange
 from tests.serving.test_settings import failed_start
-from tests.support.reference import here_s
+from tests.support.reference import here_s, least
 from tokenizer import TokenGenerator
 
 CALL = Call(model="gpt-4-flaky", path="/v1/chat/completions", stream=True, user="ann")
@@ -193,7 +193,7 @@ def _tokens(fault: Fault | None) -> int | None:
         ("- kind: eof\n  probability: 1.5", 2, "but got 1.5"),
         ("- kind: eof\n  after_ms: 5\n  after_tokens: 5", 2, "expected no after_tokens beside it"),
         ("- kind: eof\n  status: 500", 2, "expected a kind that it says something to"),
-        ("- probability: 0.5", 1, "expected kind or status beside it"),
+        ("- probability: 0.5", 1, "expected kind, status or code beside it"),
         ("- kind: eof\n  - x", 2, ""),
         ("- {kind: eof", 1, ""),
     ],
@@ -469,7 +469,11 @@ def test_request_without_a_fault_pays_little() -> None:
     injector, ask = FaultInjector(TokenGenerator()), Ask("gpt-4")
     exchange = Exchange({"type": "http", "headers": []}, nothing, State(Settings()))
     assert injector.wish(exchange, ask) is None
-    runs_s = timeit.repeat(
-        lambda: injector.wish(exchange, ask), timer=time.process_time, number=10_000
-    )
-    assert min(runs_s) / 10_000 < here_s(1e-6)
+    most_s = here_s(1e-6)
+
+    def each_s() -> float:
+        return timeit.timeit(
+            lambda: injector.wish(exchange, ask), timer=time.thread_time, number=1000
+        )
+
+    assert least(lambda: each_s() / 1000, below=most_s) < most_s

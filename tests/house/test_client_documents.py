@@ -14,9 +14,10 @@ from emulator.emulation.header_fields import (
 )
 from emulator.emulation.profiles import read_profiles
 from emulator.settings import Settings
-from tests.apis import test_wild_chat
+from tests.apis.completions.test_completions import REFUSED as LEGACY
 from tests.apis.test_refusals import REFUSED, RESPONSES
 from tests.support.documents import names, page, table
+from tests.wild.test_chat import REFUSED as WILD
 
 _EMULATION = re.compile(r'"emulation": (\{[^}]*\})')
 
@@ -55,7 +56,12 @@ def test_profiles_of_the_page_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("api", "cases"), [("chat", REFUSED | test_wild_chat.REFUSED), ("Responses", RESPONSES)]
+    ("api", "cases"),
+    [
+        ("chat", REFUSED | WILD),
+        ("legacy completions", LEGACY),
+        ("Responses", RESPONSES),
+    ],
 )
 def test_table_of_refusals_is_the_codes(
     api: str, cases: dict[str, tuple[object, str, str | None, str]]

@@ -1,30 +1,86 @@
-"""Clients of other people, unmodified, in an environment of their own."""
+"""Clients of other people, unmodified, in environments of their own."""
 
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.support.server import REPOSITORY, clean_environment, running_server
+from tests.clients.parts import FOLDER, PARTS
+from tests.clients.results import read_pending
+from tests.clients.running import SKIPPED
+from tests.clients.strays import strays
+from tests.support.server import REPOSITORY, Server, clean_environment, running_server
 
-CANNOT_INSTALL = 77  # as the script says where it cannot install them
-TIMEOUT_S = 600  # the first time everything is downloaded
+TIMEOUT_S = 1500  # the first time everything is downloaded and built, maybe beside others
+
+
+@pytest.fixture(scope="module")
+def server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - it starts one
+    """Yield a quick server with the profiles that clients without header fields need."""
+    profiles = ("--arg", f"profiles={FOLDER / 'profiles.yaml'}")
+    quick = ("--arg", "ttft_ms=5", "--arg", "itl_ms=1", "--arg", "workers=1")
+    with running_server(*quick, *profiles) as started:
+        yield started
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("local_only")
-def test_other_clients_work() -> None:
-    """openai-agents, pydantic-ai, LangChain, the Vercel AI SDK and openai-node all work."""
-    quick = ("--arg", "ttft_ms=0", "--arg", "itl_ms=0", "--arg", "workers=1")
-    with running_server(*quick) as server:
-        ended = subprocess.run(  # noqa: S603 - our own script
-            [str(REPOSITORY / "tests" / "clients" / "run"), server.url],
-            env=clean_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    if ended.returncode == CANNOT_INSTALL:
-        pytest.skip(f"the clients cannot be installed here: {ended.stdout[-500:]}")
+@pytest.mark.parametrize("part", PARTS)
+def test_other_clients_work(server: Server, part: str) -> None:
+    """All checks of a part hold, but for those that wait for the server."""
+    ended = subprocess.run(  # noqa: S603 - our own script
+        [str(REPOSITORY / "tests" / "clients" / "run"), server.url, part],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if ended.returncode == SKIPPED:
+        pytest.skip(ended.stdout[-500:])
     assert ended.returncode == 0, ended.stdout
+
+
+OUTPUTS = {
+    "go": "=== RUN   TestA\n--- PASS: TestA (0.01s)\n--- FAIL: TestB (0.01s)\n",
+    "rust": "test a ... ok\ntest b ... FAILED\ntest result: FAILED. 1 passed; 1 failed\n",
+    "node": "TAP version 13\n# Subtest: a\nok 1 - a\n  ---\nnot ok 2 - b\n",
+    "openai": "PASSED check_a.py::a\nFAILED check_a.py::b - assert 1 == 2\n",
+}
+
+
+@pytest.mark.parametrize(("part", "output"), OUTPUTS.items(), ids=OUTPUTS)
+def test_results_are_read(part: str, output: str, tmp_path: Path) -> None:
+    """What a toolchain prints is read as one check that held and one that did not."""
+    assert list(PARTS[part].read(output, tmp_path).values()) == [True, False]
+
+
+def test_reports_of_maven_are_read(tmp_path: Path) -> None:
+    """A check without failure and error held, and each of these two is none that held."""
+    folder = tmp_path / "target" / "surefire-reports"
+    folder.mkdir(parents=True)
+    cases = ("", "<failure/>", "<error/>")
+    text = "".join(
+        f'<testcase classname="T" name="{number}">{ended}</testcase>'
+        for number, ended in enumerate(cases)
+    )
+    (folder / "TEST-T.xml").write_text(f"<testsuite>{text}</testsuite>")
+    read = PARTS["java"].read("", tmp_path)
+    assert read == {"T.0": True, "T.1": False, "T.2": False}
+
+
+def test_strays_are_noted() -> None:
+    """Whoever heeds the proxy's variables and asks for another host is refused and noted."""
+    with strays() as (variables, asked):
+        with httpx.Client(proxy=variables["http_proxy"]) as client:
+            assert client.get("http://example.test/x").status_code == 403
+        assert asked == {"GET http://example.test/x"}
+
+
+def test_pending_checks_are_of_parts() -> None:
+    """Each line of the table of what waits for the server names a part that there is."""
+    pending = read_pending(FOLDER / "pending.txt")
+    assert {part for part, _ in pending} <= set(PARTS)
+    assert all(pending.values())

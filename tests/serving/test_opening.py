@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+import uuid
 from collections.abc import Mapping
 
 import pytest
@@ -12,7 +13,8 @@ from emulator.emulation.opening import Opening
 from emulator.settings import Settings
 from schemas import APIError, EmulationHeaders
 from tests.support.server import PLAIN, Server, eventually
-from tests.support.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream
+from tests.support.simulated.client import Simulated, Timed
+from tests.support.wire import CHAT_PATH, DONE, Post, chat, headers, post, unread
 
 COMMENT = ": keep-alive"
 TTFT_MS = 400
@@ -33,10 +35,10 @@ def first_bytes_s(server: Server, sent: Mapping[str, str]) -> tuple[float, bytes
 def test_head_leaves_with_the_first_token(one_worker: Server) -> None:
     """With X-HEAD: first-token no byte comes before it is due; without, the head comes at once."""
     held_s, data = first_bytes_s(one_worker, headers(TTFT_MS) | {"X-HEAD": "first-token"})
-    at_once_s, _ = first_bytes_s(one_worker, headers(TTFT_MS))
     assert held_s >= TTFT_MS / 1000
-    assert at_once_s < TTFT_MS / 1000
     assert data.startswith(b"HTTP/1.1 200 OK")
+    with unread(one_worker.address, [Post(chat(stream=True), headers(600_000))]) as (connection,):
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize("failure", [{"X-FAULT-STATUS": "429"}, {"X-TTFT-MS": "soon"}])
@@ -57,40 +59,37 @@ def test_streams_that_fail_hold_their_head_too(one_worker: Server) -> None:
 
 def test_client_that_leaves_while_the_head_is_held(one_worker: Server) -> None:
     """A client that goes away before the head is told in the log as gone."""
-    log = len(one_worker.log())
+    model = f"gone-{uuid.uuid4()}"
     sent = headers(600_000) | {"X-HEAD": "first-token"}
-    with socket.create_connection(one_worker.address, 30) as connection:
-        connection.sendall(Post(chat(stream=True), sent).encode(one_worker.address[0]))
-    assert eventually(lambda: "status=499" in one_worker.log()[log:])
+    with unread(one_worker.address, [Post(chat(model=model, stream=True), sent)]):
+        pass
+    assert eventually(lambda: model in one_worker.log())
+    (line,) = [line for line in one_worker.log().splitlines() if model in line]
+    assert "status=499" in line
 
 
-def test_comments_come_by_the_clock(one_worker: Server) -> None:
+def test_comments_come_by_the_clock(simulated: Simulated) -> None:
     """With X-KEEPALIVE-MS: 100 comments come after 100, 200 and 300 ms, and then the tokens."""
-    answer = stream(one_worker.address, headers(TTFT_MS, 5, 3) | {"X-KEEPALIVE-MS": "100"})
-    comments = [event for event in answer.events if event.data == COMMENT]
+    answer = simulated.stream(headers(TTFT_MS, 5, 3) | {"X-KEEPALIVE-MS": "100"})
+    comments_s = [event.arrival_s for event in answer.events if event.data == COMMENT]
     tokens = [e for e in answer.events if e.data not in (COMMENT, DONE) and e.content]
-    assert len(comments) == 3
-    assert all(c.arrival_s >= 0.1 * n for n, c in enumerate(comments, start=1))
-    assert len(tokens) == 3
-    assert all(token.arrival_s >= TTFT_MS / 1000 for token in tokens)
+    assert comments_s == pytest.approx([0.1, 0.2, 0.3])
+    assert [token.arrival_s for token in tokens] == pytest.approx([0.400, 0.405, 0.410])
 
 
 @pytest.mark.parametrize("place", ["header", "body"])
-def test_places(one_worker: Server, place: str) -> None:
+def test_places(simulated: Simulated, place: str) -> None:
     """Header and body say the same, and the report tells it."""
     asked = {"keepalive_ms": 30, "emulation_report": True, "ttft_ms": 100}
     if place == "header":
         sent = {f"X-{name.upper().replace('_', '-')}": str(v) for name, v in asked.items()}
-        answer = stream(one_worker.address, sent)
+        answer = simulated.stream(sent)
     else:
-        answer = stream(one_worker.address, emulation=asked)
+        answer = simulated.stream(emulation=asked)
     last = json.loads(answer.events[-2].data)
     assert last["emulation"]["keepalives"] == 3
-    held = stream(
-        one_worker.address, headers(100) | {"X-HEAD": "first-token", "X-EMULATION-REPORT": "true"}
-    )
-    assert held.report["head_ms"]["asked"] == 100
-    assert held.report["head_ms"]["actual"] >= 100
+    held = simulated.stream(headers(100) | {"X-HEAD": "first-token", "X-EMULATION-REPORT": "true"})
+    assert held.report["head_ms"] == {"asked": 100, "actual": 100}
 
 
 def test_official_client_reads_on(one_worker: Server) -> None:
@@ -147,14 +146,10 @@ def test_contradicting_settings_are_refused() -> None:
         Settings(head="first-token", keepalive_ms=10)
 
 
-def test_engine_times_comments_too(paper: Server) -> None:
+def test_engine_times_comments_too(simulated_paper: Simulated) -> None:
     """Where an engine makes the times, comments come until it has made the first token."""
-    prompt = "word " * 4000  # a prefill of 200 ms or so
-    answer = post(
-        paper.address,
-        chat(prompt, stream=True),
-        {"X-KEEPALIVE-MS": "20", "X-OUTPUT-LENGTH": "3"},
-    )
+    extra = {"X-KEEPALIVE-MS": "20", "X-OUTPUT-LENGTH": "3"}
+    (answer,) = simulated_paper.answers(Timed(chat("word " * 1000, stream=True), extra))
     data = [event.data for event in answer.events]
     assert data[0] == COMMENT
     assert data[-1] == DONE

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pytest
-
 from tests.support.server import PLAIN, REPOSITORY, Server, args, clean_environment, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, chat
 
 # What Windows does not have; the libraries of others are loaded before it is taken away.
@@ -82,15 +82,22 @@ def answers(server: Server) -> list[tuple[int, object]]:
     return found
 
 
-@pytest.mark.usefixtures("local_only")
-def test_server_without_processes_answers_the_same(one_worker: Server, tmp_path: Path) -> None:
+@shared("module")
+def without_processes(folder: Path) -> AbstractContextManager[Server]:
+    """Yield a server on a system that lets it have no helper processes."""
+    (folder / "sitecustomize.py").write_text(NO_PROCESSES)
+    return running_server(*args(workers=1), env={"PYTHONPATH": str(folder)})
+
+
+def test_server_without_processes_answers_the_same(
+    one_worker: Server, without_processes: Server
+) -> None:
     """Without helper processes the server says so, has none, and gives the same answers."""
-    (tmp_path / "sitecustomize.py").write_text(NO_PROCESSES)
-    with running_server(*args(workers=1), env={"PYTHONPATH": str(tmp_path)}) as server:
-        assert server.helpers == []
-        found = answers(server)
-        assert server.helpers == []
-        assert server.log().count("no helper processes on linux") == 1
+    server = without_processes
+    assert server.helpers == []
+    found = answers(server)
+    assert server.helpers == []
+    assert server.log().count("no helper processes on linux") == 1
     assert [status for status, _ in found] == [200, 200, 400, 200, 200]
     assert json.loads(found[0][1]["choices"][0]["message"]["content"])  # type: ignore[index]
     assert found == answers(one_worker)

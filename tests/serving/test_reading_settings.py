@@ -14,6 +14,7 @@ TEXTS = {
     "itl_jitter": "uniform:0.5",
     "head": "first-token",
     "keepalive_ms": "0.5",
+    "text": "unicode",
     "models": "a, b/c",
     "strict_models": "true",
     "strict_parameters": "1",

@@ -1,13 +1,14 @@
 """X-EMULATION-REPORT: the times asked and actual, with the end of the answer."""
 
 import json
-import statistics
 import time
 from typing import Any
 
 import pytest
 
+from tests.support.reference import least
 from tests.support.server import PLAIN, Server
+from tests.support.simulated.client import Simulated
 from tests.support.wire import CHAT_PATH, DONE, Answer, Post, chat, headers, post, stream, unread
 
 REPORT = {"X-EMULATION-REPORT": "true"}
@@ -93,69 +94,89 @@ def test_legacy_completions(one_worker: Server) -> None:
 
 
 def test_agrees_with_the_client(one_worker: Server) -> None:
-    """What the report says is what the client saw, to 3 ms in the median of ten streams."""
-    differences_ms: list[list[float]] = []
-    for _ in range(10):
-        answer = stream(one_worker.address, {**headers(30, 5, 20), **REPORT})
-        report, arrivals_ms = report_of(answer), [e.arrival_s * 1000 for e in answer.content]
-        differences_ms.append(
-            [
-                abs(arrivals_ms[0] - report["ttft_ms"]["actual"]),
-                abs(answer.mean_itl_s * 1000 - report["itl_ms"]["mean"]),
-                abs(answer.events[-1].arrival_s * 1000 - report["total_ms"]["actual"]),
-            ]
-        )
-    assert all(statistics.median(each) < 3 for each in zip(*differences_ms, strict=True))
+    """What the report says is what the client saw, and at most 3 ms less, in the best of a few.
+
+    The way to the client and other work on the machine add to what the client sees.
+    """
+
+    def way_ms() -> float:
+        """Return by how much the client saw the first and the last token later than reported."""
+        answer = stream(one_worker.address, {**headers(30, 5, 10), **REPORT})
+        report = report_of(answer)
+        ways_ms: list[float] = [
+            answer.times_s[0] * 1000 - report["ttft_ms"]["actual"],
+            answer.events[-1].arrival_s * 1000 - report["total_ms"]["actual"],
+        ]
+        assert min(ways_ms) >= 0
+        return max(ways_ms)
+
+    assert least(way_ms, below=3) < 3
 
 
 def test_figures_are_consistent(one_worker: Server) -> None:
     """Nothing is reported as early, and mean, p99, max and worst lag fit to each other."""
-    report = report_of(stream(one_worker.address, {**headers(30, 5, 200), **REPORT}))
+    report = report_of(stream(one_worker.address, {**headers(30, 5, 50), **REPORT}))
     ttft, itl, total = report["ttft_ms"], report["itl_ms"], report["total_ms"]
 
-    assert (ttft["asked"], itl["asked"], total["asked"]) == (30, 5, 30 + 199 * 5)
+    assert (ttft["asked"], itl["asked"], total["asked"]) == (30, 5, 30 + 49 * 5)
     assert ttft["actual"] >= 30
     assert total["actual"] >= total["asked"]
     assert itl["mean"] <= itl["p99"] <= itl["max"]
-    assert itl["mean"] == pytest.approx(5, rel=0.02)
     assert report["worst_lag_ms"] >= ttft["actual"] - 30 - 0.002
     assert report["worst_lag_ms"] >= 0
 
 
-def test_batches(one_worker: Server) -> None:
+def test_what_is_in_time(simulated: Simulated) -> None:
+    """A stream that is in time has the figures that were asked for, and no lag."""
+    report = report_of(simulated.stream({**headers(30, 5, 50), **REPORT}))
+    assert report == {
+        "ttft_ms": {"asked": 30, "actual": 30},
+        "itl_ms": {"asked": 5, "mean": 5, "asked_gap": 5, "p99": 5, "max": 5},
+        "total_ms": {"asked": 275, "actual": 275},
+        "worst_lag_ms": 0,
+        "blocked_ms": 0,
+    }
+
+
+def test_batches(simulated: Simulated) -> None:
     """Of batches the mean is from token to token, as asked, and the gaps are the events'."""
     asked = {**headers(10, 2, 100), **REPORT, "X-SSE-BATCH-SIZE": "10"}
-    itl = report_of(stream(one_worker.address, asked))["itl_ms"]
-    assert (itl["asked"], itl["asked_gap"]) == (2, 20)
-    assert itl["mean"] == pytest.approx(2, rel=0.1)
-    assert itl["max"] == itl["p99"] >= 19
+    itl = report_of(simulated.stream(asked))["itl_ms"]
+    assert itl == {"asked": 2, "asked_gap": 20, "mean": 2, "p99": 20, "max": 20}
 
 
-def test_held_back(one_worker: Server) -> None:
+def test_held_back(simulated: Simulated) -> None:
     """The first token counts from when it left, if what came before could become a stop."""
     asked = {**headers(10, 40, 8), **REPORT}
-    opening = stream(one_worker.address, headers(output_length=3), seed=4).text
-    answer = stream(one_worker.address, asked, seed=4, stop=f"{opening}#")
-    report, first_ms = report_of(answer), answer.content[0].arrival_s * 1000
-    assert report["ttft_ms"]["asked"] == 10 + 3 * 40
-    assert report["ttft_ms"]["actual"] == pytest.approx(first_ms, abs=10)
-    assert report["itl_ms"]["mean"] == pytest.approx(40, rel=0.1)
-    assert report["worst_lag_ms"] < 20
+    opening = simulated.stream(headers(output_length=3), seed=4).text
+    answer = simulated.stream(asked, seed=4, stop=f"{opening}#")
+    report = report_of(answer)
+    assert answer.times_s[0] == pytest.approx(0.010 + 3 * 0.040)
+    assert report["ttft_ms"] == {"asked": 130, "actual": 130}
+    assert report["itl_ms"]["mean"] == 40
+    assert report["worst_lag_ms"] == 0
 
 
 def test_slow_client(one_worker: Server) -> None:
     """A client that does not read for a while is told that, and not that the emulator is late."""
-    asked = Post(chat(stream=True), {**headers(0, 0.02, 60_000), **REPORT})
-    with unread(one_worker.address, [asked]) as (connection,):
-        time.sleep(1.6)
-        end = b""
-        while not end.endswith(b"0\r\n\r\n"):
-            end = end[-1000:] + connection.recv(1 << 20)
-    report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
-    assert report["blocked_ms"] > 300
-    assert report["itl_ms"]["max"] > 300
-    # On a busy machine 50,000 tokens/s are late too, but not by what the client took.
-    assert report["worst_lag_ms"] < report["blocked_ms"] / 2
+    asked = Post(chat(stream=True), {**headers(0, 0.02, 30_000), **REPORT})
+
+    def lag() -> float:
+        """Return the worst lag, as a part of the time that the client took.
+
+        On a busy machine 50,000 tokens/s are late too.
+        """
+        with unread(one_worker.address, [asked]) as (connection,):
+            time.sleep(1)  # the client itself takes this long
+            end = b""
+            while not end.endswith(b"0\r\n\r\n"):
+                end = end[-1000:] + connection.recv(1 << 20)
+        report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
+        assert report["blocked_ms"] > 300
+        assert report["itl_ms"]["max"] > 300
+        return float(report["worst_lag_ms"] / report["blocked_ms"])
+
+    assert least(lag, below=0.5) < 0.5
 
 
 @pytest.mark.parametrize("value", [None, "false", "0"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
@@ -25,40 +26,39 @@ from tests.support.server import (
     STOP_TIMEOUT_S,
     TLS,
     Server,
+    args,
     bentoml,
     clean_environment,
-    eventually,
     running_server,
 )
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, DONE, chat, headers, stream, token_count
 
 pytestmark = pytest.mark.usefixtures("local_only")
 
 MAX_BODY = 10_000
-ROOM_S = 0.3  # what a busy machine may add
+TIMEOUT_S = 0.5
 
 
-@pytest.fixture(scope="module")
-def custom() -> Iterator[Server]:
+@shared("module")
+def custom(_: Path) -> AbstractContextManager[Server]:
     """Yield a server with no setting left at its default, two by variables of the environment."""
     environment = {
         "EMULATOR_ITL_MS": "12.5",
         "EMULATOR_KEEP_ALIVE_S": "1",
         "EMULATOR_TTFT_MS": "600",  # the argument wins
     }
-    settings = {
-        "ttft_ms": "30",
-        "output_length": "7",
-        "max_output_length": "300",
-        "models": "alpha,org/beta",
-        "strict_models": "true",
-        "workers": "1",
-        "timeout_s": "0.5",
-        "max_body_mb": str(MAX_BODY / 1_000_000),
-    }
-    arguments = [word for pair in settings.items() for word in ("--arg", "=".join(pair))]
-    with running_server(*arguments, env=environment) as server:
-        yield server
+    arguments = args(
+        ttft_ms=30,
+        output_length=7,
+        max_output_length=300,
+        models="alpha,org/beta",
+        strict_models=True,
+        workers=1,
+        timeout_s=TIMEOUT_S,
+        max_body_mb=MAX_BODY / 1_000_000,
+    )
+    return running_server(*arguments, env=environment)
 
 
 @pytest.fixture
@@ -75,11 +75,11 @@ def http(custom: Server) -> Iterator[httpx.Client]:
 
 def test_defaults_are_set(custom: Server) -> None:
     """Without headers a stream has the server's own TTFT, ITL and length."""
-    answers = [stream(custom.address, model="alpha") for _ in range(5)]
-    assert {len(answer.content) for answer in answers} == {7}
-    # The least late of a few: a busy machine delays some.
-    assert 0.030 <= min(answer.content[0].arrival_s for answer in answers) < 0.090
-    assert 0.105 <= min(answer.content[-1].arrival_s for answer in answers) < 0.200
+    answer = stream(custom.address, {"X-EMULATION-REPORT": "true"}, model="alpha")
+    assert len(answer.content) == 7
+    assert answer.report["ttft_ms"]["asked"] == 30
+    assert answer.report["itl_ms"]["asked"] == 12.5
+    assert answer.early(30, 12.5) == []
 
 
 def test_headers_win(custom: Server) -> None:
@@ -131,33 +131,31 @@ def test_unlisted_model_is_refused(http: httpx.Client, flag: object) -> None:
 
 
 def test_too_long_whole_answer_is_refused_at_once(http: httpx.Client) -> None:
-    """A whole answer longer than the timeout is a 400 that names it, not a wait."""
-    started_s = time.monotonic()
-    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=500))
-    assert time.monotonic() - started_s < 0.5
+    """A whole answer longer than the timeout is a 400 that names it, not a wait of minutes."""
+    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=500_000))
     assert response.status_code == 400
     assert "0.5 s" in response.json()["error"]["message"]
 
 
 def test_long_whole_answer_is_served(http: httpx.Client) -> None:
-    """A whole answer that is due shortly before the timeout is not cut off."""
-    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=300))
+    """A whole answer that is due before the timeout is not cut off."""
+    response = http.post(CHAT_PATH, json=chat(model="alpha"), headers=headers(ttft_ms=100))
     assert response.status_code == 200
 
 
 def test_stream_outlasts_the_timeout(custom: Server) -> None:
     """A stream may take longer than the timeout, which is for the first byte."""
-    answer = stream(custom.address, headers(itl_ms=150, output_length=6), model="alpha")
+    answer = stream(custom.address, headers(itl_ms=110, output_length=6), model="alpha")
     assert len(answer.content) == 6
     assert answer.events[-1].data == DONE
-    assert answer.events[-1].arrival_s >= 0.75
+    assert answer.events[-1].arrival_s >= 0.55
 
 
 def test_late_first_token_outlasts_the_timeout(custom: Server) -> None:
     """A stream's first token too may be due after the timeout: its headers leave at once."""
-    answer = stream(custom.address, headers(ttft_ms=750, output_length=2), model="alpha")
+    answer = stream(custom.address, headers(ttft_ms=550, output_length=2), model="alpha")
     assert len(answer.content) == 2
-    assert answer.content[0].arrival_s >= 0.75
+    assert answer.content[0].arrival_s >= 0.55
 
 
 def test_longest_answer_is_set(http: httpx.Client) -> None:
@@ -220,9 +218,9 @@ def test_silence_ends_with_the_timeout(custom: Server, is_stream: bool) -> None:
     """The failure stall ends with FIN, and no last chunk, when the server's timeout is over."""
     body = chat(model="alpha", stream=is_stream)
     asked = headers() | {"X-FAULT-KIND": "stall", "X-FAULT-AFTER-TOKENS": "2"}
-    came = exchange(custom.address, CHAT_PATH, body, asked, quiet_s=5)
+    came = exchange(custom.address, CHAT_PATH, body, asked)
     assert came.end == "FIN"
-    assert 0.5 <= came.ended_s < 0.5 + ROOM_S
+    assert came.ended_s >= TIMEOUT_S
     assert (came.raw != b"") == is_stream
     assert came.raw == b"" or not came.is_complete
 
@@ -231,7 +229,7 @@ def test_idle_connection_is_closed(custom: Server) -> None:
     """A connection that is idle for longer than the setting says is closed, and no sooner."""
     idle = ended(custom.address, request("GET", "/health", close=False))
     assert idle.after_s >= 1
-    assert idle.after_s < 4  # 5 s is BentoML's own
+    assert idle.after_s < 5  # 5 s is BentoML's own
 
 
 @pytest.mark.slow
@@ -265,7 +263,7 @@ SERVE = ("serve", "service.py:OpenAIEmulator", "--port", "0")
 def starter() -> "subprocess.Popen[str]":
     """Return the program that starts what fails, which ends with this process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.starter"],
+        [sys.executable, "-m", "tests.support.servers.starter"],
         cwd=REPOSITORY,
         env=clean_environment(),
         stdin=subprocess.PIPE,
@@ -402,13 +400,12 @@ def test_sigterm_lets_streams_finish() -> None:
         assert server.process.wait(STOP_TIMEOUT_S) == 0
 
 
-def test_waiting_server_ends_promptly(custom: Server) -> None:
-    """A server with nothing to do ends within seconds of SIGTERM, and frees its port.
-
-    It is the last test here: the others ask the same server.
-    """
-    assert custom.process is not None
-    custom.process.terminate()
-    assert eventually(lambda: custom.process is None or custom.process.poll() == 0, 10)
-    with pytest.raises(httpx.ConnectError):
-        PLAIN.get(f"{custom.url}/livez")
+@pytest.mark.slow
+def test_waiting_server_ends() -> None:
+    """A server with nothing to do ends after SIGTERM, and frees its port."""
+    with running_server(*args(workers=1)) as server:
+        assert server.process is not None
+        server.process.terminate()
+        assert server.process.wait(STOP_TIMEOUT_S) == 0
+        with pytest.raises(httpx.ConnectError):
+            PLAIN.get(f"{server.url}/livez")

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -11,6 +12,11 @@ from typing import Any, Literal
 from tests.support.wire import CHAT_PATH, chat
 
 HeadersOf = Mapping[str, str]
+
+PATIENCE_S = 60.0
+# How long nothing comes of an answer that is to stall before others are asked, and how many.
+STALL_S, OTHERS = 0.05, 5
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -186,22 +192,44 @@ def exchange(
     path: str,
     body: Mapping[str, Any],
     headers: HeadersOf,
-    quiet_s: float = 10.0,
+    *,
+    stalls: bool = False,
 ) -> Exchange:
-    """Send one request; read until the connection ends or nothing comes for `quiet_s` seconds."""
+    """Send one request, and read until the connection ends.
+
+    Of one that is to stall all is read that is due at once: the server answers others after it.
+    """
     came = Exchange()
     with socket.create_connection(address) as connection:
-        connection.settimeout(quiet_s)
+        connection.settimeout(STALL_S if stalls else PATIENCE_S)
         start_s = time.monotonic()
         connection.sendall(request(path, body, headers))
         try:
-            while data := connection.recv(65536):
-                came.reads.append((time.monotonic() - start_s, data))
-            came.end = "FIN"
+            _read(connection, came, start_s)
         except ConnectionResetError:
             came.end = "RST"
         except TimeoutError:
-            came.end = "open"
+            if not stalls:
+                raise
+            for _ in range(OTHERS):
+                _wait_for_another(address)
+            with suppress(TimeoutError):
+                _read(connection, came, start_s)
         came.ended_s = time.monotonic() - start_s
     came.raw = b"".join(data for _, data in came.reads)
     return came
+
+
+def _wait_for_another(address: tuple[str, int]) -> None:
+    """Send a request of no importance, and return when it is answered."""
+    with socket.create_connection(address, PATIENCE_S) as connection:
+        connection.sendall(HEALTH)
+        while connection.recv(65536):
+            pass
+
+
+def _read(connection: socket.socket, came: Exchange, start_s: float) -> None:
+    """Read to the end."""
+    while data := connection.recv(65536):
+        came.reads.append((time.monotonic() - start_s, data))
+    came.end = "FIN"

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,30 @@ class Server:
     def helpers(self) -> list[psutil.Process]:
         """The helper processes of the workers, and the nurseries that forked them."""
         return [helper for worker in self.workers for helper in worker.children(recursive=True)]
+
+    @property
+    def client_ports(self) -> set[int]:
+        """The ports of the clients whose connections the workers have not closed."""
+        connections = [c for worker in self.workers for c in worker.net_connections("tcp")]
+        return {connection.raddr.port for connection in connections if connection.raddr}
+
+    @contextmanager
+    def alone(self, worker: psutil.Process) -> Iterator[None]:
+        """Let one worker alone take connections while the body runs."""
+        others = [other for other in self.workers if other != worker]
+        for other in others:
+            other.suspend()
+        try:
+            yield
+        finally:
+            for other in others:
+                other.resume()
+
+    def is_idle(self) -> bool:
+        """Tell whether no request is under way, by its metrics."""
+        metrics = self.metrics()
+        under_way = ("bentoml_service_request_in_progress", "openai_emulator_active_streams")
+        return all(metrics.total(name) == 0 for name in under_way)
 
     def wait_until_ready(self) -> None:
         """Return when the server is ready.
@@ -116,7 +140,7 @@ class Metrics:
         )
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = 30.0) -> bool:
     """Look at `condition` until it holds or the time is over; return whether it held."""
     deadline_s = time.monotonic() + timeout_s
     while not (held := condition()) and time.monotonic() < deadline_s:
@@ -183,15 +207,14 @@ def running_server(
             _kill(process)
 
 
-def configured(folder: Path, text: str) -> Iterator[Server]:
-    """Yield a server with one worker and a configuration of BentoML's.
+def configured(folder: Path, text: str) -> AbstractContextManager[Server]:
+    """Run a server with one worker and a configuration of BentoML's.
 
     The file tells no version: BentoML 1.4 reads it as one of version 1 and then of version 2.
     """
     file = folder / "bentoml.yaml"
     file.write_text(f"services:\n  openai_emulator:{text}")
-    with running_server(*args(workers=1), env={"BENTOML_CONFIG": str(file)}) as server:
-        yield server
+    return running_server(*args(workers=1), env={"BENTOML_CONFIG": str(file)})
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

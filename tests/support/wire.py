@@ -109,6 +109,11 @@ class Answer:
         return [event for event in self.events if event.data != DONE and event.content]
 
     @property
+    def times_s(self) -> list[float]:
+        """When each event that adds text was here."""
+        return [event.arrival_s for event in self.content]
+
+    @property
     def text(self) -> str:
         """The text of all events."""
         return "".join(event.content for event in self.content)
@@ -238,6 +243,11 @@ def unread(address: tuple[str, int], posts: Sequence[Post]) -> Iterator[list[soc
             sockets.append(stack.enter_context(connection))
             connection.sendall(request.encode(address[0]))
         yield sockets
+
+
+def local_ports(sockets: Sequence[socket.socket]) -> set[int]:
+    """Return the ports by which a server knows whose connections these are."""
+    return {connection.getsockname()[1] for connection in sockets}
 
 
 def _parse(reads: Sequence[tuple[float, bytes]]) -> Answer:

@@ -2,38 +2,22 @@
 
 import asyncio
 import random
-import selectors
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from emulator.timing.deadlines import Deadlines
+from tests.support.simulated.loop import SimulatedLoop, run_on
 
 
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer when there is nothing to do."""
+class CountingLoop(SimulatedLoop):
+    """A loop in simulated time that counts its timers, and keeps the errors that reach it."""
 
     def __init__(self) -> None:
-        loop = self
-
-        class Selector(selectors.SelectSelector):
-            """Sleeps in simulated time."""
-
-            def select(self, timeout: float | None = None) -> Any:  # noqa: ANN401
-                """Let the time pass."""
-                loop.now_s += timeout or 0
-                return super().select(0)
-
-        self.now_s = 1000.0
         self.timers = 0
         self.errors: list[BaseException] = []
-        super().__init__(Selector())
+        super().__init__()
         self.set_exception_handler(lambda _, context: self.errors.append(context["exception"]))
-
-    def time(self) -> float:
-        """Return the simulated time."""
-        return self.now_s
 
     def call_at(self, *arguments: Any, **options: Any) -> asyncio.TimerHandle:  # type: ignore[override]  # noqa: ANN401
         """Count the timers, those of `call_later` too."""
@@ -42,18 +26,12 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 @pytest.fixture
-def loop() -> JumpingLoop:
+def loop() -> CountingLoop:
     """Return a loop in simulated time."""
-    return JumpingLoop()
+    return CountingLoop()
 
 
-def run(loop: JumpingLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a coroutine."""
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(main())
-
-
-def test_members_end_in_order_and_in_time(loop: JumpingLoop) -> None:
+def test_members_end_in_order_and_in_time(loop: CountingLoop) -> None:
     """Each member expires once, when its time is over; one that was discarded never does."""
     ended: list[tuple[int, float]] = []
     deadlines = Deadlines[int](10, lambda member: ended.append((member, loop.time())), loop.time)
@@ -70,12 +48,12 @@ def test_members_end_in_order_and_in_time(loop: JumpingLoop) -> None:
                 assert member not in deadlines
         await asyncio.sleep(20)
 
-    run(loop, main)
+    run_on(loop, main())
     assert [member for member, _ in ended] == [member for member, _ in expected]
     assert [end_s for _, end_s in ended] == pytest.approx([end_s for _, end_s in expected])
 
 
-def test_member_that_has_ended_is_not_in(loop: JumpingLoop) -> None:
+def test_member_that_has_ended_is_not_in(loop: CountingLoop) -> None:
     """A member is in until its time is over, and discarding it later tells that it was late."""
     deadlines = Deadlines[str](10, lambda _: None, loop.time)
 
@@ -87,10 +65,10 @@ def test_member_that_has_ended_is_not_in(loop: JumpingLoop) -> None:
         assert "a" not in deadlines
         assert not deadlines.discard("a")
 
-    run(loop, main)
+    run_on(loop, main())
 
 
-def test_member_that_is_added_again_has_its_time_again(loop: JumpingLoop) -> None:
+def test_member_that_is_added_again_has_its_time_again(loop: CountingLoop) -> None:
     """A member that comes again is behind those that came meanwhile."""
     ended: list[tuple[str, int]] = []
     deadlines = Deadlines[str](
@@ -105,11 +83,11 @@ def test_member_that_is_added_again_has_its_time_again(loop: JumpingLoop) -> Non
         deadlines.add("a")
         await asyncio.sleep(20)
 
-    run(loop, main)
-    assert ended == [("b", 1014), ("a", 1018)]
+    run_on(loop, main())
+    assert ended == [("b", 14), ("a", 18)]
 
 
-def test_one_timer_serves_all(loop: JumpingLoop) -> None:
+def test_one_timer_serves_all(loop: CountingLoop) -> None:
     """However many members there are, the loop has one timer for them, also after a quiet time."""
     ended: list[int] = []
     deadlines = Deadlines[int](10, ended.append, loop.time)
@@ -123,10 +101,10 @@ def test_one_timer_serves_all(loop: JumpingLoop) -> None:
             await asyncio.sleep(50)
             assert ended == [*range(first + 1000)]
 
-    run(loop, main)
+    run_on(loop, main())
 
 
-def test_one_that_fails_keeps_nobody_waiting(loop: JumpingLoop) -> None:
+def test_one_that_fails_keeps_nobody_waiting(loop: CountingLoop) -> None:
     """What a callback raises goes to the loop, once, and the others expire all the same."""
     ended: list[int] = []
 
@@ -144,6 +122,6 @@ def test_one_that_fails_keeps_nobody_waiting(loop: JumpingLoop) -> None:
         deadlines.add(4)
         await asyncio.sleep(11)
 
-    run(loop, main)
+    run_on(loop, main())
     assert ended == [0, 2, 3, 4]
     assert [repr(error) for error in loop.errors] == ["LookupError(1)"]

@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -16,8 +17,9 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from conftest import sdk_client
-from emulator.apis.responses.websocket import MAX_FRAMES_WAITING
+from emulator.apis.responses.websocket import MAX_FRAMES_WAITING, MAX_SOCKETS
 from emulator.reading.encodings import decoded
+from emulator.transport.uvicorn_seam import MAX_FRAME_BYTES
 from schemas import APIError
 from tests.support.raw import exchange, received
 from tests.support.raw import request as to_send
@@ -64,7 +66,7 @@ def test_encoded_bodies_are_read(server: Server, encoding: str, body: dict[str, 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/responses/input_tokens", "/tokenize"])
 def test_other_endpoints_decode_too(server: Server, path: str) -> None:
     """Whatever reads a body decodes it."""
-    body = {"model": "gpt-4", "input": "Hi", "prompt": "Hi"}
+    body = {"model": "gpt-4", "prompt" if path == "/tokenize" else "input": "Hi"}
     data = gzip.compress(json.dumps(body).encode())
     answer = sent(server, data, path=path, content_encoding="gzip")
     assert answer.status_code == 200
@@ -201,6 +203,37 @@ def test_answers_over_a_websocket(one_worker: Server) -> None:
             assert took_s >= 0.065
 
 
+def test_prewarm_generates_nothing(one_worker: Server) -> None:
+    """A request that generates nothing ends at once, and the next one goes on from it."""
+    tools = [{"type": "function", "name": "shell", "parameters": None}]
+    with opened(one_worker, **{"X-TTFT-MS": "60000", "X-TOOL-CALLS": "1"}) as socket_:
+        socket_.send(create(generate=False, tools=tools, store=False))
+        frames = frames_of(socket_)
+    prewarmed: dict[str, Any] = frames[-1]["response"]  # type: ignore[assignment]
+    assert {frame["type"] for frame in frames} == {
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+    }
+    assert (prewarmed["output"], prewarmed["usage"]["output_tokens"]) == ([], 0)
+
+
+def test_connection_knows_its_latest_response(one_worker: Server) -> None:
+    """A request goes on from the response before it on its connection, stored or not; no other."""
+    with opened(one_worker) as socket_:
+        for _ in range(2):
+            socket_.send(create(store=False))
+            latest: Any = frames_of(socket_)[-1]["response"]
+        socket_.send(create(previous_response_id=latest["id"]))
+        answer: Any = frames_of(socket_)[-1]["response"]
+    with opened(one_worker) as another:
+        another.send(create(previous_response_id=latest["id"]))
+        error: Any = frames_of(another)[-1]["error"]
+    assert answer["previous_response_id"] == latest["id"] != answer["id"]
+    assert error["code"] == "previous_response_not_found"
+
+
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")  # of websockets, for its client
 def test_official_client_connects(one_worker: Server) -> None:
     """OpenAI's client gets its events over a websocket."""
     extra = headers(10, 1, 3)
@@ -235,6 +268,18 @@ def test_bad_frames(one_worker: Server, frame: str, param: str | None) -> None:
     assert (error["type"], error["status"], error["error"]["param"]) == ("error", 400, param)
 
 
+def test_large_frames(one_worker: Server) -> None:
+    """A frame that a helper reads is answered as a small one, and told of what is wrong in it."""
+    long = "Hi " * 60_000
+    with opened(one_worker) as socket_:
+        socket_.send(create(input=long))
+        assert frames_of(socket_)[-1]["type"] == "response.completed"
+        socket_.send(create(input=long, temperature=3))
+        assert frames_of(socket_)[-1]["error"]["param"] == "temperature"  # type: ignore[index]
+        socket_.send(json.dumps({"type": "response.cancel", "input": long}))
+        assert frames_of(socket_)[-1]["error"]["param"] == "type"  # type: ignore[index]
+
+
 def test_a_failure_on_purpose(one_worker: Server) -> None:
     """A status on purpose comes as an error with that status."""
     with opened(one_worker, **{"X-FAULT-STATUS": "429"}) as socket_:
@@ -254,6 +299,28 @@ def test_rules_of_the_connection(one_worker: Server, frames: list[str | bytes], 
         with pytest.raises(ConnectionClosed):
             frames_of(socket_)
     assert socket_.close_code == code
+
+
+def test_too_large_frames(one_worker: Server) -> None:
+    """A frame beyond the bound ends the connection, and says so."""
+    with opened(one_worker) as socket_:
+        with suppress(ConnectionClosed):
+            socket_.send(create(input="a" * MAX_FRAME_BYTES))
+        with pytest.raises(ConnectionClosed):
+            frames_of(socket_)
+    assert socket_.close_code == 1009
+
+
+def test_sockets_of_a_worker_are_bounded(one_worker: Server) -> None:
+    """One websocket more than a worker has is told to come later; others go on."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(opened(one_worker)) for _ in range(MAX_SOCKETS)]
+        with opened(one_worker) as refused:
+            with pytest.raises(ConnectionClosed):
+                refused.recv(30)
+            assert refused.close_code == 1013
+        sockets[0].send(create())
+        assert frames_of(sockets[0])[-1]["type"] == "response.completed"
 
 
 def test_client_that_leaves_ends_its_answer(one_worker: Server) -> None:

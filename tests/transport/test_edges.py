@@ -1,15 +1,18 @@
 """What is around the API: unknown paths, the page at the root, faults of our own, the log."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from emulator.transport.bounded_protocol import HEADERS_TIMEOUT_S
 from tests.support.raw import Ended, exchange, request
-from tests.support.server import REPOSITORY, Server, eventually, running_server
+from tests.support.server import REPOSITORY, Server, args, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, chat, headers, post, stream
 
 BROKEN = """
@@ -28,15 +31,13 @@ from service import OpenAIEmulator
 """
 
 
-@pytest.fixture(scope="module")
-def broken(local_only: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: ARG001
+@shared("module")
+def broken(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server with a fault of its own in two of its routes."""
-    folder = tmp_path_factory.mktemp("broken")
     (folder / "broken.py").write_text(BROKEN)
     path = {"PYTHONPATH": str(REPOSITORY)}
     target = "broken.py:OpenAIEmulator"
-    with running_server("--arg", "workers=1", target=target, cwd=folder, env=path) as server:
-        yield server
+    return running_server(*args(workers=1), target=target, cwd=folder, env=path)
 
 
 # --------------------------------------------------------------------------------------

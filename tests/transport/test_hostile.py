@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import re
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from benchmarks.kit.watch import gaps
 from tests.support.mutations import Request, mutated
 from tests.support.server import REPOSITORY, Server, clean_environment
 
-QUICK, ALL = 1_500, 20_000
+QUICK, ALL = 1_500, 8_000
 CLIENTS = 4
 ENVELOPE = {"message", "type", "param", "code"}
 ERROR_EVENT = re.compile(rb'^data: \{"error"|^event: (error|response\.failed)', re.MULTILINE)
@@ -147,43 +148,40 @@ def test_many_mutated_requests_are_answered(logged_server: Server) -> None:
 # What one client costs the others
 # --------------------------------------------------------------------------------------
 
-# Far below what each of these attacks did before there was a defence, and above what noise does.
-GENEROUS = Bounds(quiet_s=0.5, attack_s=0.3, p99_ms=25, largest_ms=100)
+# What an attack may cost others in time is for `benchmarks.hostile` on a quiet machine.
+UNTIMED = Bounds(0.2, 0.3, p99_ms=math.inf, largest_ms=math.inf, neighbour_s=math.inf)
 TELLING = ("empty-messages-3mb", "leaving")  # a large body, and many clients
 MORE = [
     pytest.param(name, marks=pytest.mark.slow)
     for name in ("unknown-key-6mb", "model-stream", "prompt-1mb")
 ]
-TRIES = 2
 
 
 @pytest.mark.parametrize("name", [*TELLING, *MORE])
-def test_one_attack_costs_nobody_else_anything(one_worker: Server, name: str) -> None:
-    """Streams, a neighbour and the worker's memory are as without the attack."""
+def test_an_attack_gets_its_answers_and_leaves_nothing(one_worker: Server, name: str) -> None:
+    """Each request of an attack gets its own answer, a neighbour its own, and memory is let go."""
     pids = tuple(worker.pid for worker in one_worker.workers)
     server = Attacked("one worker", *one_worker.address, worker_pids=pids)
-    rows = [run_row(server, name, GENEROUS)]
-    while rows[-1].faults and len(rows) < TRIES:
-        rows.append(run_row(server, name, GENEROUS))
-    assert rows[-1].faults == []
+    assert run_row(server, name, UNTIMED).faults == []
 
 
 @pytest.mark.slow
-def test_no_attack_costs_anybody_else_anything(local_only: None) -> None:  # noqa: ARG001 - skips
-    """The worst attacks cost others little, by two at once; the benchmark alone takes them all."""
-    rows = ["empty-messages-3mb", "unknown-key-6mb", "instances", "echo-10mb", "pipelined"]
-    command = ["-m", "benchmarks.hostile", "--tries", "3", "--attackers", "2", "--row", *rows]
-    command += ["--p99-ms", "25", "--largest-ms", "150"]
+def test_benchmark_of_attacks(local_only: None) -> None:  # noqa: ARG001 - skips
+    """The benchmark starts a server, attacks it by two at once, and prints that it holds."""
+    bounds = ("--p99-ms", "--largest-ms", "--neighbour-s")
+    untimed = [word for bound in bounds for word in (bound, "inf")]
+    command = ["-m", "benchmarks.hostile", "--attackers", "2", "--row", "pipelined", *untimed]
     ended = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, *command],
         cwd=REPOSITORY,
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=3600,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "holds" in ended.stdout
 
 
 def test_a_gap_counts_in_every_window_that_it_reaches_into() -> None:

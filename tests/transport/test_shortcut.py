@@ -1,10 +1,12 @@
 """What an operator configures in BentoML holds for completions too."""
 
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
 from tests.support.server import PLAIN, Server, args, configured, eventually, running_server
+from tests.support.servers.ahead import shared
 from tests.support.wire import CHAT_PATH, DONE, Post, chat, headers, post, stream, unread
 
 pytestmark = pytest.mark.usefixtures("local_only")
@@ -16,10 +18,10 @@ LIMIT = """
 ORIGIN = {"Origin": "https://chat.example"}
 
 
-@pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@shared("module")
+def limited(folder: Path) -> AbstractContextManager[Server]:
     """Yield a server that takes two requests at a time."""
-    yield from configured(tmp_path_factory.mktemp("limit"), LIMIT)
+    return configured(folder, LIMIT)
 
 
 def test_cors_of_answers(behind_middleware: Server) -> None:
@@ -47,10 +49,18 @@ def test_limit_of_concurrency(limited: Server) -> None:
         assert post(limited.address, chat(), headers()).status == 429
 
 
-@pytest.mark.parametrize("name", ["behind_middleware", "limited"])
-def test_answers_without_the_shortcut(request: pytest.FixtureRequest, name: str) -> None:
+def test_answers_behind_middleware(behind_middleware: Server) -> None:
     """On BentoML's own way answers, times and metrics are those of the shortcut."""
-    server: Server = request.getfixturevalue(name)
+    check_answers(behind_middleware)
+
+
+def test_answers_below_a_limit(limited: Server) -> None:
+    """So are they where an operator limits concurrency."""
+    check_answers(limited)
+
+
+def check_answers(server: Server) -> None:
+    """Look at a stream, a whole answer, and the metrics."""
     labels = {"endpoint": CHAT_PATH, "http_response_code": "200"}
     before = server.metrics()
     answer = stream(server.address, headers(30, 10, 10))

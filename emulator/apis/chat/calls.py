@@ -1,6 +1,7 @@
 """The tools that a chat's answer may call."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from emulator.answers.ask import CallKind, OfferedCall
@@ -9,9 +10,12 @@ from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.chat.tools import (
     AllowedToolsChoice,
     CustomChoice,
+    CustomDefinition,
     FunctionChoice,
     FunctionTool,
+    GrammarFormat,
     NamedTool,
+    Tool,
 )
 from emulator.contract.bounds import MAX_TOOL_CALLS
 from emulator.contract.errors import APIError
@@ -40,7 +44,7 @@ def schema_param(tool: int) -> str:
 
 
 def calls_of(
-    chat: ChatCompletionRequest, param: SchemaParam = schema_param, *, strict: bool = False
+    chat: ChatCompletionRequest, param: SchemaParam | None = None, *, strict: bool = False
 ) -> Calls:
     """Return the calls that the answer to a chat may make.
 
@@ -52,7 +56,7 @@ def calls_of(
 
     Args:
         chat: The chat.
-        param: Returns the path of a tool's schema.
+        param: Returns the path of what a tool's input has to be like, if it is not a chat's.
         strict: Whether a function is strict that does not say so.
 
     Raises:
@@ -60,8 +64,9 @@ def calls_of(
     """
     if not chat.tools and not chat.functions:
         return NO_CALLS
-    offered, must_call = _offered(chat, param, strict=strict)
-    if not offered or (not must_call and chat.messages[-1].role in RESULT_ROLES):
+    offered, must_call = _offered(chat, param or partial(_input_param, chat.tools), strict=strict)
+    last = chat.messages[-1].role if chat.messages else None
+    if not offered or (not must_call and last in RESULT_ROLES):
         return NO_CALLS
     if must_call and not any(message.role in RESULT_ROLES for message in chat.messages):
         turn = sum(message.role == "assistant" for message in chat.messages) % len(offered)
@@ -72,6 +77,13 @@ def calls_of(
     is_single = chat.parallel_tool_calls is False or offered[0].kind == "function_call"
     names_call = isinstance(chat.tool_choice, FunctionChoice | CustomChoice)
     return Calls(tuple(offered), must_call, names_call, 1 if is_single else MAX_TOOL_CALLS)
+
+
+def _input_param(tools: Sequence[Tool] | None, tool: int) -> str:
+    """Return the path of what the input of a chat's tool has to be like."""
+    if isinstance((tools or ())[tool], FunctionTool):
+        return schema_param(tool)
+    return f"tools[{tool}].custom.format.grammar.definition"
 
 
 def _called(chat: ChatCompletionRequest) -> set[tuple[CallKind, str]]:
@@ -99,7 +111,7 @@ def _offered(
     offered = [
         _function(tool.function, "function", param(i), strict=strict)
         if isinstance(tool, FunctionTool)
-        else OfferedCall(tool.custom.name, "custom", None, f"tools[{i}].custom")
+        else _custom(tool.custom, param(i))
         for i, tool in enumerate(chat.tools)
     ]
     match chat.tool_choice:
@@ -141,6 +153,14 @@ def _function(
     schema = {"type": "object", **(function.parameters or {})}
     is_strict = strict if function.strict is None else function.strict
     return OfferedCall(function.name, kind, schema, param, is_strict)
+
+
+def _custom(custom: CustomDefinition, param: str) -> OfferedCall:
+    asked = custom.format
+    grammar = None
+    if isinstance(asked, GrammarFormat):
+        grammar = (asked.grammar.syntax, asked.grammar.definition)
+    return OfferedCall(custom.name, "custom", None, param, grammar=grammar)
 
 
 def _named(offered: Sequence[OfferedCall], name: str, kind: CallKind, param: str) -> OfferedCall:

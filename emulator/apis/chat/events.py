@@ -20,6 +20,7 @@ from emulator.rendering.chunks import ChunkRenderer
 from emulator.rendering.frames import Frame, with_logprobs
 from emulator.rendering.likelihoods import likelihood_json
 from emulator.rendering.renderer import SLOT, Header
+from emulator.rendering.token_ids import with_all_token_ids, with_prompt_ids
 from emulator.timing.plan import FinishReason
 
 
@@ -46,7 +47,11 @@ class ChatRenderer(ChunkRenderer):
             usage=usage,
             system_fingerprint=header.system_fingerprint,
         )
-        return with_logprobs(completion.model_dump_json(), self, answers)
+        body = with_logprobs(completion.model_dump_json(), self, answers)
+        if self._prompt_ids is None:
+            return body
+        told = f',"prompt_token_ids":{self._prompt_ids[0]}}}'
+        return with_all_token_ids(body, answers)[:-1] + told.encode()
 
     def preamble(self, answer: Answer, segment: Segment) -> str:
         """Return the role in front of a choice's first token, and the name in front of a call."""
@@ -56,7 +61,10 @@ class ChatRenderer(ChunkRenderer):
             delta = {"role": "assistant", "content": content, "refusal": None}
         if segment.call:
             delta |= _call_delta(segment.call, named=True, arguments="")
-        return self._event(answer.index, delta) if delta else ""
+        event = self._event(answer.index, delta) if delta else ""
+        if self._prompt_ids is not None and segment is answer.segments[0]:
+            return with_prompt_ids(event, self._prompt_ids[0])
+        return event
 
     def token(self, answer: Answer, segment: Segment) -> str:
         """Return the event of one token, with `SLOT` for its text."""

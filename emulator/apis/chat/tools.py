@@ -6,9 +6,10 @@ from pydantic import Field, Tag
 from typing_extensions import TypeAliasType
 
 from emulator.contract.bodies import RequestModel
-from emulator.contract.bounds import MAX_TOOLS, AnyObject, Members, Name, Text
+from emulator.contract.bounds import MAX_TOOLS, Members, Name, NonEmptyText, Text
 from emulator.contract.parts import (
     FunctionDefinition,
+    GrammarSyntax,
     JsonObjectFormat,
     JsonSchema,
     TextFormat,
@@ -25,16 +26,39 @@ class FunctionTool(RequestModel):
     function: FunctionDefinition
 
 
+class GrammarDefinition(RequestModel):
+    """What a text has to follow."""
+
+    syntax: GrammarSyntax
+    definition: NonEmptyText
+
+
+class GrammarFormat(RequestModel):
+    """A text that follows a grammar."""
+
+    type: Literal["grammar"]
+    grammar: GrammarDefinition
+
+
+CustomFormat = TypeAliasType(
+    "CustomFormat",
+    Annotated[
+        Annotated[TextFormat, Tag("<text>")] | Annotated[GrammarFormat, Tag("<grammar>")],
+        variant("type", "text", "grammar"),
+    ],
+)
+
+
 class CustomDefinition(RequestModel):
-    """A tool that takes free text."""
+    """A tool that takes text, free or by a grammar."""
 
     name: ToolName
     description: Text | None = None
-    format: AnyObject | None = None
+    format: CustomFormat | None = None
 
 
 class CustomTool(RequestModel):
-    """A free-text tool."""
+    """A tool that takes text."""
 
     type: Literal["custom"]
     custom: CustomDefinition

@@ -1,14 +1,30 @@
 """POST /v1/completions as one object."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
+from emulator.answers.ask import ContextWords, ParamNames
 from emulator.apis.api import TextAPI
 from emulator.apis.asking import ask_of
+from emulator.apis.chat.asking import response_schema
 from emulator.apis.completions.events import CompletionRenderer
 from emulator.apis.completions.prompt import CompletionPrompt, echoes
+from emulator.apis.completions.refusals import refuse_completion
 from emulator.apis.completions.schema import CompletionRequest
-from emulator.reading.reader import Reading
+from emulator.apis.completions.scored_events import ScoredRenderer
+from emulator.apis.completions.scores import PromptScores
+from emulator.engine.times import TokenTimes
+from emulator.reading.reader import Reading, Ready
+from emulator.serving.generation import Generation
+from emulator.transport.exchange import Exchange
+
+_TOO_LONG = (
+    "This model's maximum context length is {most} tokens, however you requested {total} tokens "
+    "({prompt} in your prompt; {answer} for the completion). Please reduce your prompt; or "
+    "completion length."
+)
+NAMES = ParamNames(context=ContextWords(_TOO_LONG, _TOO_LONG, param=None, code=None))
 
 
 class CompletionsAPI(TextAPI[CompletionRequest]):
@@ -18,19 +34,39 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
     body = CompletionRequest
     id_prefix: ClassVar = "cmpl-"
 
-    def read(self, request: CompletionRequest, *, lenient: bool) -> Reading:  # noqa: ARG002
+    def read(self, request: CompletionRequest, *, lenient: bool) -> Reading:
         """Return what a request asks.
 
         Raises:
-            APIError: Its prompts cannot be echoed.
+            APIError: OpenAI refuses it, or its prompts cannot be echoed.
         """
+        if not lenient:
+            refuse_completion(request)
         ask = ask_of(
             request,
             prompts=len(request.prompt),
             token_limit=request.max_tokens,
             logprobs=request.logprobs,
+            schema=response_schema(request.response_format),
+            names=NAMES,
         )
-        renderer = partial(
+        prompt = CompletionPrompt(request)
+        if request.scores_prompt:
+            scored = partial(ScoredRenderer, n=ask.n, include_usage=request.include_usage)
+            return Reading(ask, prompt, scored, PromptScores(request, prompt))
+        plain = partial(
             CompletionRenderer, echoes=echoes(request), include_usage=request.include_usage
         )
-        return Reading(ask, CompletionPrompt(request), renderer)
+        return Reading(ask, prompt, plain)
+
+    def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
+        if ready.parts:
+            make = cast("Callable[..., ScoredRenderer]", ready.renderer)
+            ready.renderer = partial(make, parts=ready.parts)
+        generation = super()._generation(exchange, ready, times)
+        renderer = generation.renderer
+        if isinstance(renderer, ScoredRenderer):
+            generation.is_large = renderer.is_large
+            if ready.ask.stream and not ready.ask.continuous_usage:
+                generation.lead = renderer.lead(ready.answers)
+        return generation

@@ -1,15 +1,16 @@
 """JSON and server-sent events of legacy completions."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.completions.likelihoods import NAMES, lists, rows
 from emulator.apis.completions.schema import Completion, CompletionChoice
 from emulator.contract.usage import Usage
 from emulator.rendering.chunks import ChunkRenderer
 from emulator.rendering.frames import with_logprobs
-from emulator.rendering.renderer import SLOT, Header
+from emulator.rendering.renderer import SLOT, AnswerStream, CountUsage, Header
+from emulator.rendering.token_ids import with_all_token_ids
 
 
 class CompletionRenderer(ChunkRenderer):
@@ -21,8 +22,15 @@ class CompletionRenderer(ChunkRenderer):
         include_usage: Whether every chunk has a usage, which is null in all but the last.
     """
 
-    def __init__(self, header: Header, echoes: Sequence[str], *, include_usage: bool) -> None:
-        super().__init__(header, include_usage=include_usage)
+    def __init__(
+        self,
+        header: Header,
+        echoes: Sequence[str],
+        *,
+        include_usage: bool,
+        prompt_ids: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(header, include_usage=include_usage, prompt_ids=prompt_ids)
         self._echoes = echoes
 
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
@@ -35,7 +43,25 @@ class CompletionRenderer(ChunkRenderer):
             )
             for answer in answers
         ]
-        return with_logprobs(self._completion(choices, usage).model_dump_json(), self, answers)
+        body = with_logprobs(self._completion(choices, usage).model_dump_json(), self, answers)
+        if self._prompt_ids is None:
+            return body
+        self._tell_prompts(answers)
+        return with_all_token_ids(body, answers)
+
+    def stream(
+        self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
+    ) -> AnswerStream:
+        """Return what renders the events as their tokens are due."""
+        self._tell_prompts(answers)
+        return super().stream(answers, tokens_per_event, count_usage)
+
+    def _tell_prompts(self, answers: Sequence[Answer]) -> None:
+        """Have each choice tell the ids of its prompt, where they are told."""
+        if self._prompt_ids is not None:
+            each = len(answers) // len(self._prompt_ids)
+            for answer in answers:
+                answer.prompt_ids = self._prompt_ids[answer.index // each]
 
     def preamble(self, answer: Answer, segment: Segment) -> str:  # noqa: ARG002
         """Return the prompt, if it is to be echoed."""
@@ -46,21 +72,16 @@ class CompletionRenderer(ChunkRenderer):
         """Return the event of one token, with `SLOT` for its text."""
         return self._chunk([CompletionChoice(text=SLOT, index=answer.index)])
 
-    def logprobs(self, answer: Answer, entries: Iterable[Likelihood], offset: int) -> Iterator[str]:
+    def logprobs(
+        self,
+        answer: Answer,  # noqa: ARG002
+        entries: Iterable[Likelihood],
+        offset: int,
+    ) -> Iterator[str]:
         """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
-        fields: dict[str, list[str]] = {
-            name: [] for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-        }
-        offset += len(self._echoes[answer.index])
-        for token, logprob, top in entries:
-            likely = ",".join([f"{json.dumps(other)}:{value}" for other, value in top])
-            row = (json.dumps(token), f"{logprob}", f"{{{likely}}}", f"{offset}")
-            for values, value in zip(fields.values(), row, strict=True):
-                values.append(value)
-            offset += len(token)
         before = "{"
-        for name, values in fields.items():
-            yield f'{before}"{name}":[{",".join(values)}]'
+        for name, values in zip(NAMES, lists(rows(entries, offset)), strict=True):
+            yield f'{before}"{name}":[{values}]'
             before = ","
         yield "}"
 

@@ -9,15 +9,23 @@ from tokenizer import count_tokens, decode_tokens, encode
 
 
 class CompletionPrompt:
-    """The prompts of one request."""
+    """The prompts of one request.
+
+    Special tokens in texts are tokens where log probabilities are told of them, as scorers put
+    ``<|endoftext|>`` before what they score; else they are ordinary text.
+    """
 
     def __init__(self, completion: CompletionRequest) -> None:
         self._prompts = completion.prompt
         self._model = completion.model
+        self._has_specials = completion.scores_prompt
         self.texts = tuple(prompt for prompt in completion.prompt if isinstance(prompt, str))
+        self._ids: Sequence[Sequence[int]] | None = None
 
     def count(self) -> int:
         """Return the tokens of all prompts."""
+        if self._has_specials:
+            return sum(map(len, self.ids()))
         return sum(
             count_tokens(prompt, self._model) if isinstance(prompt, str) else len(prompt)
             for prompt in self._prompts
@@ -25,10 +33,14 @@ class CompletionPrompt:
 
     def ids(self) -> Sequence[Sequence[int]]:
         """Return the token ids of each prompt."""
-        return [
-            encode(prompt, self._model) if isinstance(prompt, str) else list(prompt)
-            for prompt in self._prompts
-        ]
+        if self._ids is None:
+            self._ids = [
+                encode(prompt, self._model, specials=self._has_specials)
+                if isinstance(prompt, str)
+                else list(prompt)
+                for prompt in self._prompts
+            ]
+        return self._ids
 
 
 def echoes(completion: CompletionRequest) -> list[str]:
@@ -47,12 +59,18 @@ def echoes(completion: CompletionRequest) -> list[str]:
                 prompt if isinstance(prompt, str) else decode_tokens(prompt, completion.model)
             )
         except KeyError as error:
-            raise APIError(
-                f"Invalid 'prompt': expected token ids of {completion.model}, but got {error}.",
-                param="prompt",
-                code="invalid_value",
-            ) from None
-    characters = sum(map(len, texts)) * (completion.n or 1)
+            raise unknown_token(completion.model, error) from None
+    n = completion.n or 1
+    refuse_long_echoes(sum(map(len, texts)) * n)
+    return [text for text in texts for _ in range(n)]
+
+
+def refuse_long_echoes(characters: int) -> None:
+    """Refuse to repeat more characters than all choices may.
+
+    Raises:
+        APIError: There are more.
+    """
     if characters > MAX_CHARACTERS_ECHOED:
         raise APIError(
             f"Invalid 'echo': expected prompts of at most {MAX_CHARACTERS_ECHOED} characters in "
@@ -60,4 +78,12 @@ def echoes(completion: CompletionRequest) -> list[str]:
             param="echo",
             code="string_above_max_length",
         )
-    return [text for text in texts for _ in range(completion.n or 1)]
+
+
+def unknown_token(model: str, error: KeyError) -> APIError:
+    """Refuse a prompt with a token id that the encoding of `model` does not have."""
+    return APIError(
+        f"Invalid 'prompt': expected token ids of {model}, but got {error}.",
+        param="prompt",
+        code="invalid_value",
+    )

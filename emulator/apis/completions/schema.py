@@ -1,10 +1,11 @@
 """The body of the legacy POST /v1/completions, and its answers."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from emulator.apis.chat.tools import ResponseFormat
 from emulator.contract.bodies import GenerationRequest
 from emulator.contract.bounds import MAX_ALL_CHOICES, MAX_PROMPT_TOKENS, MAX_PROMPTS, Text
 from emulator.contract.errors import refusal
@@ -69,6 +70,10 @@ class CompletionRequest(GenerationRequest):
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
     logprobs: int | None = Field(None, ge=0, le=5)
+    response_format: ResponseFormat | None = None
+    # A chat's, which are refused.
+    messages: Any = None
+    max_completion_tokens: Any = None
 
     @model_validator(mode="after")
     def _best_of_covers_n(self) -> Self:
@@ -90,17 +95,31 @@ class CompletionRequest(GenerationRequest):
         return self
 
     @property
+    def extensions(self) -> list[str]:
+        """The parameters in use that vLLM has and OpenAI does not."""
+        formatted = ["response_format"] if "response_format" in self.model_fields_set else []
+        return super().extensions + formatted
+
+    @property
     def choices(self) -> int:
         """How many answers the client wants: n for each prompt."""
         return (self.n or 1) * len(self.prompt)
 
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log probabilities are told of the prompt too."""
+        return bool(self.echo) and self.logprobs is not None
+
 
 class CompletionLogprobs(BaseModel):
-    """The log probabilities of a legacy answer's tokens, field by field."""
+    """The log probabilities of a legacy answer's tokens, field by field.
+
+    Those of an echoed prompt come first; of its first token they are null.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

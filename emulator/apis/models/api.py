@@ -5,24 +5,30 @@ import time
 from starlette.exceptions import HTTPException
 
 from emulator.apis.chat.answer import CompletionList
-from emulator.apis.models.schema import Health, Model, ModelList
+from emulator.apis.models.schema import EngineModel, Health, Model, ModelList
 from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import string_too_long
 from emulator.contract.errors import APIError
+from emulator.state import State
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply, whole_reply
 
 MODELS_CREATED = 1_677_610_602
 
 
-def _model(name: str) -> Model:
-    return Model(id=name, created=MODELS_CREATED, owned_by="openai")
+def _model(name: str, state: State) -> Model:
+    """Return the entry of a model, with the length of its context if an engine has one."""
+    model = Model(id=name, created=MODELS_CREATED, owned_by="openai")
+    if state.engine is None:
+        return model
+    return EngineModel(**model.model_dump(), max_model_len=state.engine.max_model_len)
 
 
 async def list_models(exchange: Exchange) -> Reply:
     """Answer GET /v1/models."""
-    models = exchange.state.settings.models
-    return whole_reply(exchange, ModelList(data=[_model(name) for name in models]))
+    state = exchange.state
+    models = [_model(name, state) for name in state.settings.models]
+    return whole_reply(exchange, ModelList(data=models))
 
 
 async def get_model(exchange: Exchange) -> Reply:
@@ -41,7 +47,7 @@ async def get_model(exchange: Exchange) -> Reply:
         raise APIError(
             f"The model '{name}' does not exist", status=404, param="model", code="model_not_found"
         )
-    return whole_reply(exchange, _model(name))
+    return whole_reply(exchange, _model(name, exchange.state))
 
 
 async def list_completions(exchange: Exchange) -> Reply:

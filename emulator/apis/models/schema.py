@@ -14,11 +14,17 @@ class Model(BaseModel):
     owned_by: str
 
 
+class EngineModel(Model):
+    """One entry where an engine runs; ``max_model_len`` counts prompt and answer, in tokens."""
+
+    max_model_len: int
+
+
 class ModelList(BaseModel):
     """The model list."""
 
     object: Literal["list"] = "list"
-    data: list[Model]
+    data: list[EngineModel | Model]
 
 
 class Health(BaseModel):

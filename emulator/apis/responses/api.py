@@ -1,4 +1,4 @@
-"""POST /v1/responses and /v1/responses/input_tokens as objects."""
+"""POST /v1/responses, /v1/responses/compact and /v1/responses/input_tokens as objects."""
 
 from functools import partial
 from typing import ClassVar
@@ -7,13 +7,21 @@ from emulator.apis.api import TextAPI
 from emulator.apis.chat.prompt import ChatPrompt
 from emulator.apis.computations import Computation
 from emulator.apis.responses.as_chat import to_chat
-from emulator.apis.responses.asking import response_ask
-from emulator.apis.responses.events import Echoed, ResponsesRenderer
-from emulator.apis.responses.refusals import refuse_response
+from emulator.apis.responses.asking import compaction_ask, response_ask
+from emulator.apis.responses.compaction import user_messages
+from emulator.apis.responses.echo import Echoed, refuse_long_echo
+from emulator.apis.responses.events import CompactedRenderer, ResponsesRenderer, stamp_completion
+from emulator.apis.responses.refusals import refuse_response, refuse_unstored
 from emulator.apis.responses.schema.answer import InputTokens
-from emulator.apis.responses.schema.request import InputTokensRequest, ResponsesRequest
+from emulator.apis.responses.schema.request import (
+    CompactRequest,
+    InputTokensRequest,
+    ResponsesRequest,
+)
 from emulator.reading.reader import Reader, Reading
+from emulator.serving.generation import Generation
 from emulator.state import State
+from emulator.transport.sending import Reply
 
 
 class ResponsesAPI(TextAPI[ResponsesRequest]):
@@ -32,9 +40,40 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
         """
         chat, param = to_chat(request)
         if not lenient:
+            refuse_unstored(request)
             refuse_response(request, chat, param)
         renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
+
+    async def _whole(self, generation: Generation) -> Reply:
+        """Return a whole answer when its last token is due; it says when that was."""
+        reply = await super()._whole(generation)
+        if isinstance(reply.body, memoryview):
+            stamp_completion(reply.body)
+        return reply
+
+
+class CompactAPI(TextAPI[CompactRequest]):
+    """What is left of conversations, timed like answers."""
+
+    path = "/v1/responses/compact"
+    body = CompactRequest
+    id_prefix: ClassVar = "resp_"
+    id_digits: ClassVar = 50
+
+    def read(self, request: CompactRequest, *, lenient: bool) -> Reading:
+        """Return what a request asks.
+
+        Raises:
+            APIError: OpenAI refuses it, or its answer would repeat too much.
+        """
+        chat, _ = to_chat(request)
+        if not lenient:
+            refuse_unstored(request)
+        kept = user_messages(request)
+        refuse_long_echo(sum(map(len, kept)), "messages of the user")
+        renderer = partial(CompactedRenderer, kept=kept)
+        return Reading(compaction_ask(request, chat), ChatPrompt(chat), renderer)
 
 
 class InputTokensAPI(Computation):
@@ -49,6 +88,8 @@ class InputTokensAPI(Computation):
             APIError: The request is refused.
         """
         request = reader.parse(body, InputTokensRequest, state.settings)
+        if not state.settings.lenient:
+            refuse_unstored(request)
         chat, _ = to_chat(request)
         tokens = InputTokens(input_tokens=ChatPrompt(chat).count())
         return chat.model, tokens.model_dump_json().encode()

@@ -21,24 +21,12 @@ from emulator.apis.chat.messages import (
     UserPart,
 )
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.apis.chat.tools import (
-    AllowedTool,
-    AllowedToolsChoice,
-    CustomChoice,
-    CustomDefinition,
-    CustomTool,
-    FunctionChoice,
-    FunctionTool,
-    JsonSchemaFormat,
-    NamedSchema,
-    NamedTool,
-    ResponseFormat,
-    Tool,
-    ToolChoice,
-)
-from emulator.apis.chat.tools import AllowedTools as ChatAllowedTools
+from emulator.apis.chat.tools import JsonSchemaFormat, NamedSchema, ResponseFormat
+from emulator.apis.responses.compaction import opened
 from emulator.apis.responses.schema.input import (
     AssistantItem,
+    Compaction,
+    ConfigurationUpdate,
     CustomCallItem,
     CustomOutputItem,
     FunctionCallItem,
@@ -50,38 +38,42 @@ from emulator.apis.responses.schema.input import (
     OutputText,
 )
 from emulator.apis.responses.schema.request import InputTokensRequest
-from emulator.apis.responses.schema.tools import (
-    AllowedTools,
-    ResponseCustomTool,
-    ResponseFunction,
-    SchemaFormat,
-    ToolReference,
-)
-from emulator.contract.parts import FunctionDefinition, ImageURL, RefusalPart, TextFormat
+from emulator.apis.responses.schema.tools import SchemaFormat
+from emulator.apis.responses.tools_as_chat import OfferedTools
+from emulator.contract.parts import ImageURL, RefusalPart, TextFormat
 
 
 def to_chat(request: InputTokensRequest) -> tuple[ChatCompletionRequest, SchemaParam]:
     """Return the chat that asks for the same, and the paths of its tools' schemas.
 
     What was checked in the request is not checked again.
+
+    Raises:
+        APIError: There are too many tools, or a namespace that has to be called is not there.
     """
     reasoning, text = request.reasoning, request.text
-    tools = dict(_tools(request))
+    tools = OfferedTools(request)
     chat: dict[str, Any] = {
         "model": request.model or "",
-        "messages": list(_messages(request)),
-        "tools": [*tools.values()] or None,
-        "tool_choice": _tool_choice(request),
+        "messages": list(_messages(request, tools)),
+        "tools": tools.as_chat(),
+        "tool_choice": tools.choice(request.tool_choice),
         "parallel_tool_calls": request.parallel_tool_calls,
         "response_format": _response_format(request),
-        "reasoning_effort": reasoning and reasoning.effort,
+        "reasoning_effort": _updated_effort(request) or (reasoning and reasoning.effort),
         "verbosity": text and text.verbosity,
     }
-    positions = tuple(tools)
-    return (
-        ChatCompletionRequest.model_construct(**chat),
-        lambda tool: f"tools[{positions[tool]}].parameters",
+    return ChatCompletionRequest.model_construct(**chat), tools.schema_path
+
+
+def _updated_effort(request: InputTokensRequest) -> str | None:
+    """Return the effort that the last item to say one asks for."""
+    efforts = (
+        item.reasoning.effort
+        for item in reversed(request.input if isinstance(request.input, list) else [])
+        if isinstance(item, ConfigurationUpdate) and item.reasoning is not None
     )
+    return next(filter(None, efforts), None)
 
 
 # --------------------------------------------------------------------------------------
@@ -89,7 +81,7 @@ def to_chat(request: InputTokensRequest) -> tuple[ChatCompletionRequest, SchemaP
 # --------------------------------------------------------------------------------------
 
 
-def _messages(request: InputTokensRequest) -> Iterator[Message]:
+def _messages(request: InputTokensRequest, tools: OfferedTools) -> Iterator[Message]:
     """Yield the instructions and the input as messages; calls in a row are one message."""
     if request.instructions is not None:
         yield InstructionMessage.model_construct(role="system", content=request.instructions)
@@ -98,7 +90,7 @@ def _messages(request: InputTokensRequest) -> Iterator[Message]:
         return
     calls: list[ToolCall] = []
     for item in request.input or ():
-        call = _call(item)
+        call = _call(item, tools)
         if call is not None:
             calls.append(call)
             continue
@@ -117,13 +109,13 @@ def _calling(calls: list[ToolCall]) -> AssistantMessage:
     return AssistantMessage.model_construct(role="assistant", content=None, tool_calls=calls)
 
 
-def _call(item: Item) -> ToolCall | None:
+def _call(item: Item, tools: OfferedTools) -> ToolCall | None:
     match item:
-        case FunctionCallItem(call_id=call_id, name=name, arguments=arguments):
-            function = FunctionCall.model_construct(name=name, arguments=arguments)
+        case FunctionCallItem(call_id=call_id, arguments=arguments):
+            function = FunctionCall.model_construct(name=tools.called(item), arguments=arguments)
             return FunctionToolCall.model_construct(id=call_id, type="function", function=function)
-        case CustomCallItem(call_id=call_id, name=name, input=text):
-            custom = CustomCall.model_construct(name=name, input=text)
+        case CustomCallItem(call_id=call_id, input=text):
+            custom = CustomCall.model_construct(name=tools.called(item), input=text)
             return CustomToolCall.model_construct(id=call_id, type="custom", custom=custom)
         case _:
             return None
@@ -141,6 +133,8 @@ def _message(item: Item) -> Message | None:
         case AssistantItem(content=content):
             said = content if isinstance(content, str) else list(map(_assistant_part, content))
             return AssistantMessage.model_construct(role="assistant", content=said)
+        case Compaction(encrypted_content=content):
+            return AssistantMessage.model_construct(role="assistant", content=opened(content))
         case FunctionOutputItem() | CustomOutputItem():
             output = item.output
             # A tool's result may hold pictures, which a chat's may not.
@@ -175,59 +169,8 @@ def _assistant_part(part: OutputText | RefusalPart) -> AssistantPart:
 
 
 # --------------------------------------------------------------------------------------
-# Tools and formats
+# The format
 # --------------------------------------------------------------------------------------
-
-
-def _tools(request: InputTokensRequest) -> Iterator[tuple[int, Tool]]:
-    """Yield the functions and custom tools with their positions; OpenAI's own are never called."""
-    for position, given in enumerate(request.tools or ()):
-        tool = _tool(given)
-        if tool is not None:
-            yield position, tool
-
-
-def _tool(tool: object) -> Tool | None:
-    match tool:
-        case ResponseFunction():
-            function = FunctionDefinition.model_construct(
-                name=tool.name,
-                description=tool.description,
-                parameters=tool.parameters,
-                strict=tool.strict,
-            )
-            return FunctionTool.model_construct(type="function", function=function)
-        case ResponseCustomTool():
-            custom = CustomDefinition.model_construct(
-                name=tool.name, description=tool.description, format=tool.format
-            )
-            return CustomTool.model_construct(type="custom", custom=custom)
-        case _:
-            return None
-
-
-def _tool_choice(request: InputTokensRequest) -> ToolChoice | None:
-    """Return the choice; one of OpenAI's own tools leaves nothing to call."""
-    match request.tool_choice:
-        case ToolReference() as one:
-            return _named(one)
-        case AllowedTools(mode=mode, tools=tools):
-            allowed: list[AllowedTool] = [_named(t) for t in tools if isinstance(t, ToolReference)]
-            subset = ChatAllowedTools.model_construct(mode=mode, tools=allowed)
-            if not allowed:
-                return "none"
-            return AllowedToolsChoice.model_construct(type="allowed_tools", allowed_tools=subset)
-        case dict():
-            return "none"
-        case mode:
-            return mode
-
-
-def _named(tool: ToolReference) -> FunctionChoice | CustomChoice:
-    name = NamedTool.model_construct(name=tool.name)
-    if tool.type == "function":
-        return FunctionChoice.model_construct(type="function", function=name)
-    return CustomChoice.model_construct(type="custom", custom=name)
 
 
 def _response_format(request: InputTokensRequest) -> ResponseFormat | None:

@@ -1,14 +1,15 @@
 """JSON and server-sent events of the Responses API."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from pydantic import BaseModel
-
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
+from emulator.apis.responses.compaction import compacted
+from emulator.apis.responses.echo import Echoed
+from emulator.apis.responses.ids import item_id
 from emulator.apis.responses.output import (
     NO_LOGPROBS,
     NUMBER,
@@ -19,14 +20,11 @@ from emulator.apis.responses.output import (
     raw_event,
 )
 from emulator.apis.responses.schema.answer import (
-    Echo,
     InputTokensDetails,
     OutputTokensDetails,
     ResponseUsage,
 )
-from emulator.apis.responses.schema.request import ConversationReference, ResponsesRequest
-from emulator.apis.responses.schema.tools import ResponseFunction, SchemaFormat
-from emulator.contract.errors import APIError, ErrorBody
+from emulator.contract.errors import ErrorBody
 from emulator.contract.usage import Usage
 from emulator.rendering.likelihoods import likelihood_json
 from emulator.rendering.renderer import AnswerStream, CountUsage, Header
@@ -36,34 +34,9 @@ from emulator.rendering.streams import stream_events
 # in the three events that end the text too.
 MAX_LOGPROBS_REPEATED = 1 << 20
 
-# What a response repeats stands in its first two events and in its last.
-MAX_ECHO = 1_048_576
-
-ENCRYPTED = "reasoning.encrypted_content"
-
-
-@dataclass(frozen=True, slots=True)
-class Echoed:
-    """What a response repeats of its request, as JSON; ``encrypted`` asks for its reasoning."""
-
-    json: str
-    encrypted: bool
-
-    @classmethod
-    def of(cls, request: ResponsesRequest) -> "Echoed":
-        """Return what the response to a request repeats.
-
-        Raises:
-            APIError: It would repeat too much.
-        """
-        echo = _echo(request).model_dump_json()[1:]
-        if len(echo) > MAX_ECHO:
-            raise APIError(
-                "Invalid request: expected instructions, tools and a format of at most "
-                f"{MAX_ECHO} characters, which the response repeats, but got {len(echo)}.",
-                code="string_above_max_length",
-            )
-        return cls(echo, ENCRYPTED in (request.include or ()))
+# It stands in front of all that is long: a whole answer is written before it is due.
+COMPLETED_AT = b'"completed_at":'
+BEFORE_COMPLETED_AT = 256
 
 
 class ResponsesRenderer:
@@ -80,6 +53,7 @@ class ResponsesRenderer:
         self._header = header
         self._digits = header.id.partition("_")[2]
         self._encrypted = echo.encrypted
+        self._compacts = echo.compacts
         self._echo = echo.json
         self._number = 0
         self._was_cut = False
@@ -91,9 +65,16 @@ class ResponsesRenderer:
         """Return the whole answer as JSON."""
         answer = self._take(answers)
         if answer.logprobs is not None:
-            entries = map(answer.logprobs.entry, answer.segments[-1].tokens)
+            entries = answer.likelihoods(answer.segments[-1])
             self._logprobs += map(likelihood_json, entries)
-        return self._ended(usage, "").encode()
+        return bytearray(self._ended(usage, ""), "utf-8")
+
+    def opening(self, answers: Sequence[Answer]) -> str:  # noqa: ARG002 - nothing of them
+        """Return the events that announce the response: clients take it for accepted by them."""
+        fields = f'"response":{self._response("in_progress")}'
+        return self.number(
+            raw_event("response.created", fields) + raw_event("response.in_progress", fields)
+        )
 
     def stream(
         self,
@@ -102,8 +83,8 @@ class ResponsesRenderer:
         count_usage: CountUsage | None,  # noqa: ARG002 - the last event alone has a usage
     ) -> AnswerStream:
         """Return what renders the events as their tokens are due."""
-        self._take(answers)
-        return NumberedStream(stream_events(self, answers, tokens_per_event), self)
+        answer = self._take(answers)
+        return NumberedStream(stream_events(self, [answer], tokens_per_event), self)
 
     def number(self, events: str) -> str:
         """Give each event its number; they are numbered in the order in which they leave."""
@@ -114,18 +95,10 @@ class ResponsesRenderer:
         numbered = zip(parts, map(str, range(first, self._number)), strict=False)
         return "".join(chain.from_iterable(numbered)) + parts[-1]
 
-    def preamble(self, answer: Answer, segment: Segment) -> str:
+    def preamble(self, _: Answer, segment: Segment) -> str:
         """Return the events that leave together with a segment's first token."""
-        events = ""
-        if segment is answer.segments[0]:
-            fields = f'"response":{self._response("in_progress")}'
-            events = "".join(
-                raw_event(f"response.{kind}", fields) for kind in ("created", "in_progress")
-            )
-        for index, item in enumerate(self._items):
-            if item.segment is segment:
-                events += self._begin(index)
-        return events
+        begun = (i for i, item in enumerate(self._items) if item.segment is segment)
+        return "".join(map(self._begin, begun))
 
     def token(self, _: Answer, segment: Segment) -> str:
         """Return the event of one token, with `SLOT` for its text."""
@@ -138,7 +111,9 @@ class ResponsesRenderer:
         yield f"[{','.join(written)}]"
 
     def finish(self, _: Answer) -> str:
-        """Return the events that end the items."""
+        """Return the events that end the items; what generates nothing has none."""
+        if not self._items:
+            return ""
         last = len(self._items) - 1
         return self._begin(last) + self._items[last].end(self._repeated_logprobs())
 
@@ -170,9 +145,13 @@ class ResponsesRenderer:
         return self.number(raw_event("response.failed", fields))
 
     def _take(self, answers: Sequence[Answer]) -> Answer:
-        """Make the items of the one answer, and return it."""
+        """Make the items of the one answer, and return what the events show of it."""
         [answer] = answers
         self._was_cut = answer.finish_reason == "length"
+        if self._compacts:
+            answer, item = compacted(answer, self._digits)
+            self._items = [item]
+            return answer
         self._items = output_items(answer, self._digits, encrypted=self._encrypted)
         return answer
 
@@ -199,7 +178,9 @@ class ResponsesRenderer:
         details = '{"reason":"max_output_tokens"}' if self._was_cut else "null"
         status = "incomplete" if self._was_cut else "completed"
         spent = _usage(usage).model_dump_json()
-        return _reported(self._response(status, details, output, spent), report)
+        completed = "null" if self._was_cut else str(int(time.time()))
+        response = self._response(status, details, output, spent, completed=completed)
+        return _reported(response, report)
 
     def _response(
         self,
@@ -208,13 +189,49 @@ class ResponsesRenderer:
         output: str = "",
         usage: str = "null",
         error: str = "null",
+        completed: str = "null",
     ) -> str:
         header = self._header
         return (
             f'{{"id":"{header.id}","object":"response","created_at":{header.created},'
-            f'"status":"{status}","background":false,"error":{error},'
+            f'"status":"{status}","background":false,"completed_at":{completed},"error":{error},'
             f'"incomplete_details":{details},"output":[{output}],"usage":{usage},{self._echo}'
         )
+
+
+class CompactedRenderer(ResponsesRenderer):
+    """Writes what is left of a conversation, which is never streamed.
+
+    Args:
+        header: Its id and its time.
+        kept: The content of each message of the user, as JSON.
+    """
+
+    def __init__(self, header: Header, kept: Sequence[str]) -> None:
+        super().__init__(header, Echoed("", compacts=True))
+        self._kept = kept
+
+    def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
+        """Return the whole answer as JSON."""
+        self._take(answers)
+        header, [item] = self._header, self._items
+        messages = (
+            f'{{"id":"{item_id("msg_", self._digits, index)}","type":"message",'
+            f'"status":"completed","role":"user","content":{content}}}'
+            for index, content in enumerate(self._kept, 1)
+        )
+        return (
+            f'{{"id":"{header.id}","object":"response.compaction","created_at":{header.created},'
+            f'"output":[{",".join([*messages, item.json("")])}],'
+            f'"usage":{_usage(usage).model_dump_json()}}}'
+        ).encode()
+
+
+def stamp_completion(body: bytearray | memoryview) -> None:
+    """Set the time at which a whole answer is complete to this moment, if it is complete."""
+    start = bytes(body[:BEFORE_COMPLETED_AT]).find(COMPLETED_AT) + len(COMPLETED_AT)
+    if bytes(body[start : start + 4]) != b"null":
+        body[start : start + 10] = b"%d" % time.time()
 
 
 class NumberedStream:
@@ -260,59 +277,3 @@ def _usage(usage: Usage) -> ResponseUsage:
         output_tokens_details=OutputTokensDetails(reasoning_tokens=thoughts),
         total_tokens=usage.total_tokens,
     )
-
-
-def _echo(request: ResponsesRequest) -> Echo:
-    """Return what a response repeats of its request, with OpenAI's defaults."""
-    conversation = request.conversation
-    if isinstance(conversation, ConversationReference):
-        conversation = conversation.id
-    reasoning = request.reasoning
-    return Echo(
-        instructions=request.instructions,
-        max_output_tokens=request.max_output_tokens,
-        max_tool_calls=request.max_tool_calls,
-        model=request.model,
-        parallel_tool_calls=request.parallel_tool_calls is not False,
-        previous_response_id=request.previous_response_id,
-        conversation=None if conversation is None else {"id": conversation},
-        prompt_cache_key=request.prompt_cache_key,
-        prompt_cache_retention=request.prompt_cache_retention,
-        reasoning={
-            "effort": reasoning and reasoning.effort,
-            "summary": reasoning and (reasoning.summary or reasoning.generate_summary),
-        },
-        safety_identifier=request.safety_identifier,
-        store=request.store is not False,
-        temperature=1.0 if request.temperature is None else request.temperature,
-        text=_text(request),
-        tool_choice=_echoed(request.tool_choice or "auto"),
-        tools=[_echoed(tool) for tool in request.tools or ()],
-        top_logprobs=request.top_logprobs or 0,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        truncation=request.truncation or "disabled",
-        user=request.user,
-        metadata=request.metadata or {},
-    )
-
-
-def _text(request: ResponsesRequest) -> dict[str, Any]:
-    asked = request.text and request.text.format
-    text: dict[str, Any] = {"format": _echoed(asked) if asked else {"type": "text"}}
-    if isinstance(asked, SchemaFormat):
-        text["format"]["strict"] = bool(asked.strict)
-    return text | {"verbosity": (request.text and request.text.verbosity) or "medium"}
-
-
-def _echoed(value: Any) -> Any:  # noqa: ANN401 - a tool, a choice or a format, as JSON
-    """Return a part of the request as the response repeats it."""
-    match value:
-        case ResponseFunction():
-            return value.model_dump(include=_FUNCTION) | {"strict": value.strict is not False}
-        case BaseModel():
-            return value.model_dump(by_alias=True, exclude_none=True)
-        case _:
-            return value
-
-
-_FUNCTION = {"type", "name", "description", "parameters", "strict"}

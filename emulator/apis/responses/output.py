@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from emulator.answers.answer import Answer, Call, Segment
+from emulator.apis.responses.ids import item_id
+from emulator.apis.responses.tools_as_chat import split_name
 from emulator.rendering.renderer import SLOT
 
 # In a rendered event, the place of its sequence number. JSON escapes it, so that no text holds it.
@@ -134,6 +136,8 @@ class CallOutput:
         self._place = place
         self._status = status
         self._call = call
+        namespace, name = split_name(call.name)
+        self._name = {"name": name} | ({"namespace": namespace} if namespace else {})
         self.segment: Segment | None = segment
         is_custom = call.kind == "custom"
         self._type = "custom_tool_call" if is_custom else "function_call"
@@ -150,7 +154,7 @@ class CallOutput:
 
     def end(self, logprobs: str) -> str:
         """Return the events after the last token."""
-        made = {self._field: self._text(), "name": self._call.name}
+        made = {self._field: self._text(), "name": self._name["name"]}
         return self._place.event(f"{self._kind}.done", **made) + self._place.done(
             self.json(logprobs)
         )
@@ -169,7 +173,7 @@ class CallOutput:
             "status": status,
             self._field: text,
             "call_id": self._call.id,
-            "name": self._call.name,
+            **self._name,
         }
 
 
@@ -247,7 +251,7 @@ def output_items(answer: Answer, digits: str, *, encrypted: bool) -> Sequence[Ou
     items: list[OutputItem] = []
 
     def place(prefix: str) -> Place:
-        return Place(f"{prefix}{digits[:-4]}{len(items):04x}", len(items))
+        return Place(item_id(prefix, digits, len(items)), len(items))
 
     first = answer.segments[0]
     if answer.reasoning_tokens:

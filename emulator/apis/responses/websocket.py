@@ -7,6 +7,7 @@ the same endpoint as a POST, so that limits, failures, the clock and metrics hol
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -14,17 +15,25 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
+from emulator.apis.responses.ids import as_stored
 from emulator.contract.errors import APIError
+from emulator.reading.bodies import is_light
 from emulator.transport.exchange import Exchange, openai_envelope
 from emulator.transport.sending import Reply
 
-MAX_FRAMES_WAITING = 16  # that a client sends before the answer to the one before them
+# What a client may send before the answer to the one before it, and the sockets of a worker.
+MAX_FRAMES_WAITING = 4
+MAX_SOCKETS = 256
 CREATE = "response.create"
 
 # What belongs to the handshake alone; a turn has a body of its own.
 _OF_THE_HANDSHAKE = (b"upgrade", b"connection", b"content-length", b"content-type", b"origin")
+_TYPE = re.compile(rb'"type"\s*:\s*"%s"' % re.escape(CREATE).encode())
+_CREATED = '{"type":"response.created"'
+_ID = re.compile(r'"response":\{"id":"(\w+)"')
 _TOO_MANY = 1008
 _UNSUPPORTED = 1003
+_TRY_AGAIN_LATER = 1013
 
 Answer = Callable[[Scope, Receive, Send], Coroutine[Any, Any, Any]]
 
@@ -38,17 +47,29 @@ class ResponsesSocket:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
+        self._sockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: requests in turn, until the client leaves."""
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
+        if self._sockets >= MAX_SOCKETS:
+            await _close(send, _TRY_AGAIN_LATER, "too many websockets")
+            return
+        self._sockets += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._sockets -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         frames: asyncio.Queue[str | None] = asyncio.Queue(MAX_FRAMES_WAITING)
         reading = asyncio.create_task(_read(receive, send, frames))
+        latest = _LatestResponse()
         turn: asyncio.Task[None] | None = None
         try:
             while (text := await frames.get()) is not None:
-                turn = asyncio.create_task(self._turn(scope, text, send))
+                turn = asyncio.create_task(self._turn(scope, text, send, latest))
                 await asyncio.wait([turn, reading], return_when=asyncio.FIRST_COMPLETED)
                 if not turn.done():
                     return  # the client has left
@@ -57,15 +78,40 @@ class ResponsesSocket:
             if turn is not None and not turn.done():
                 turn.cancel()
 
-    async def _turn(self, scope: Scope, text: str, send: Send) -> None:
+    async def _turn(self, scope: Scope, text: str, send: Send, latest: "_LatestResponse") -> None:
         """Answer one frame."""
         try:
-            body = _request_of(text)
+            body = latest.named_in(_request_of(text))
         except APIError as error:
             envelope = json.loads(openai_envelope(error.body))
             await _send_json(send, {"type": "error", "status": error.status, **envelope})
             return
-        await self._answer(_posted(scope), _receiving(body), _Frames(send))
+        await self._answer(_posted(scope), _receiving(body), _Frames(send, latest))
+
+
+class _LatestResponse:
+    """The latest response of a connection, which may go on from it though it was not stored.
+
+    On its way through the endpoint it has the id of one that was.
+    """
+
+    def __init__(self) -> None:
+        self._id = self._before = ""
+
+    def named_in(self, body: bytes) -> bytes:
+        """Return the body of a request that may name it."""
+        self._before = self._id
+        if not self._id:
+            return body
+        return body.replace(self._id.encode(), as_stored(self._id).encode())
+
+    def noted_in(self, event: str) -> str:
+        """Return an event that may name it, and note the id of a response that is created."""
+        if self._before:
+            event = event.replace(as_stored(self._before), self._before)
+        if event.startswith(_CREATED) and (found := _ID.search(event)):
+            self._id = found[1]
+        return event
 
 
 async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]") -> None:
@@ -73,9 +119,10 @@ async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
         if text is None or frames.full():
-            reason = "expected text frames" if text is None else "too many requests wait"
-            code = _UNSUPPORTED if text is None else _TOO_MANY
-            await send({"type": "websocket.close", "code": code, "reason": reason})
+            if text is None:
+                await _close(send, _UNSUPPORTED, "expected text frames")
+            else:
+                await _close(send, _TOO_MANY, "too many requests wait")
             return
         frames.put_nowait(text)
     if not frames.full():
@@ -85,23 +132,38 @@ async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]
 def _request_of(text: str) -> bytes:
     """Return the body of the POST request that asks for the same.
 
+    A frame that is too large to be parsed here is cut and pasted: a helper parses it.
+
     Raises:
         APIError: The frame is none that creates a response.
     """
+    body = text.encode()
+    if is_light(body):
+        return _light_request_of(body)
+    body, found = _TYPE.subn(b'"stream":true', body, count=1)
+    if not found:
+        raise _other_type("another")
+    return body.rstrip().removesuffix(b"}") + b',"stream":true}'
+
+
+def _light_request_of(body: bytes) -> bytes:
     try:
-        frame = from_json(text, allow_inf_nan=False)
+        frame = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise APIError("We could not parse the JSON of your frame.") from None
     kind = frame.get("type") if isinstance(frame, dict) else None
     if kind != CREATE:
-        shown = json.dumps(kind)[:128]
-        raise APIError(
-            f"Invalid 'type': expected '{CREATE}', but got {shown} instead.",
-            param="type",
-            code="invalid_value",
-        )
+        raise _other_type(json.dumps(kind)[:128])
     fields: dict[str, Any] = {name: value for name, value in frame.items() if name != "type"}
     return json.dumps({**fields, "stream": True}).encode()
+
+
+def _other_type(came: str) -> APIError:
+    return APIError(
+        f"Invalid 'type': expected '{CREATE}', but got {came} instead.",
+        param="type",
+        code="invalid_value",
+    )
 
 
 def _posted(scope: Scope) -> Scope:
@@ -132,8 +194,9 @@ def _receiving(body: bytes) -> Receive:
 class _Frames:
     """Sends an HTTP answer as frames: each event of a stream, or an error with its status."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, latest: _LatestResponse) -> None:
         self._send = send
+        self._latest = latest
         self._status = 0
         self._is_stream = False
         self._rest = b""
@@ -158,8 +221,12 @@ class _Frames:
     async def _send_event(self, event: bytes) -> None:
         for line in event.split(b"\n"):
             if line.startswith(b"data: "):
-                text = line.removeprefix(b"data: ").decode()
+                text = self._latest.noted_in(line.removeprefix(b"data: ").decode())
                 await self._send({"type": "websocket.send", "text": text})
+
+
+async def _close(send: Send, code: int, reason: str) -> None:
+    await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 async def _send_json(send: Send, value: Mapping[str, Any]) -> None:

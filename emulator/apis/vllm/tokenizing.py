@@ -14,13 +14,11 @@ from emulator.contract.bounds import MAX_MODEL_LENGTH, MAX_PROMPT_TOKENS, Member
 from emulator.contract.error_words import request_error
 from emulator.contract.errors import APIError
 from emulator.reading.bodies import parse_json
+from emulator.reading.reader import NO_TEXT
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-# Functions and images take tokens that no text has.
-NO_TEXT = 0
 
 
 class TokenizeRequest(RequestModel):

@@ -58,4 +58,5 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 def without_ids(response: Mapping[str, Any]) -> dict[str, Any]:
     """Return a response without what differs from one to the next."""
     output = [{k: v for k, v in item.items() if k != "id"} for item in response["output"]]
-    return {**response, "output": output, "id": None, "created_at": None}
+    ids_and_times = dict.fromkeys(("id", "created_at", "completed_at"))
+    return {**response, "output": output, **ids_and_times}

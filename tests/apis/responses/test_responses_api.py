@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from emulator.answers.answer import Answer, Segment
-from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, Echoed, ResponsesRenderer
+from emulator.apis.responses.echo import Echoed
+from emulator.apis.responses.events import MAX_LOGPROBS_REPEATED, ResponsesRenderer
 from emulator.apis.responses.schema.request import ResponsesRequest
 from emulator.rendering.renderer import Header
 from schemas import ErrorBody, Usage
@@ -72,6 +73,18 @@ def test_shape(http: httpx.Client) -> None:
     assert response_id.startswith("resp_")
     assert len(response_id) == 55
     assert isinstance(created, int)
+    assert answer.pop("completed_at") >= created
+    nothing = {"image_tokens": 0, "text_tokens": 0}
+    assert answer.pop("tool_usage") == {
+        "image_gen": {
+            "input_tokens": 0,
+            "input_tokens_details": nothing,
+            "output_tokens": 0,
+            "output_tokens_details": nothing,
+            "total_tokens": 0,
+        },
+        "web_search": {"num_requests": 0},
+    }
     assert message.pop("id").startswith("msg_")
     assert message == {
         "type": "message",
@@ -94,7 +107,16 @@ def test_shape(http: httpx.Client) -> None:
         "conversation": None,
         "prompt_cache_key": None,
         "prompt_cache_retention": None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"context": None, "effort": None, "mode": None, "summary": None},
+        "prompt": None,
+        "prompt_cache_options": None,
+        "access_programs": None,
+        "image": None,
+        "input_transformations": None,
+        "moderation": None,
+        "prompt_cache_diagnostics": None,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
         "safety_identifier": None,
         "service_tier": "default",
         "store": True,
@@ -118,6 +140,7 @@ def test_echo(client: openai.OpenAI) -> None:
         "metadata": {"a": "b"},
         "temperature": 0.5,
         "top_p": 0.25,
+        "prompt": {"id": "pmpt_1", "version": "2", "variables": {"a": "b"}},
         "truncation": "auto",
         "store": False,
         "user": "u",
@@ -130,6 +153,62 @@ def test_echo(client: openai.OpenAI) -> None:
     }
     answer = respond(client, **given, input="json").model_dump(exclude_none=True)
     assert {name: answer[name] for name in given} == given
+
+
+def test_echoed_tools(http: httpx.Client) -> None:
+    """All that a request says of its tools is in the answer, in namespaces too."""
+    function = FUNCTION | {
+        "defer_loading": True,
+        "async": False,
+        "allowed_callers": ["direct"],
+        "output_schema": {"type": "string"},
+        "description": "Looks.",
+    }
+    custom = CUSTOM | {"defer_loading": False, "format": {"type": "text"}}
+    space = {"type": "namespace", "name": "crm", "description": "", "tools": [function, custom]}
+    tools = [function, custom, space, {"type": "mcp", "server_label": "x", "defer_loading": True}]
+    assert http.post(PATH, json=asked(tools=tools)).json()["tools"] == tools
+    [bare] = http.post(PATH, json=asked(tools=[{"type": "function", "name": "f"}])).json()["tools"]
+    defaults = {"description": None, "parameters": None, "strict": True}
+    assert bare == {"type": "function", "name": "f", **defaults}
+
+
+def test_penalties(http: httpx.Client) -> None:
+    """Penalties are echoed, and refused beyond their range."""
+    given = {"presence_penalty": -2, "frequency_penalty": 1.5}
+    answer = http.post(PATH, json=asked(**given)).json()
+    assert {name: answer[name] for name in given} == given
+    error = http.post(PATH, json=asked(presence_penalty=2.1)).json()["error"]
+    assert (error["param"], error["code"]) == ("presence_penalty", "decimal_above_max_value")
+
+
+def test_completed_at(one_worker: Server) -> None:
+    """A whole answer says when it was due, a stream when it ended; one that is cut says nothing."""
+    extra = headers(1050)
+    whole = PLAIN.post(f"{one_worker.url}{PATH}", json=asked(), headers=extra).json()
+    assert whole["completed_at"] > whole["created_at"]
+    first, *_, last = stream(one_worker.url, extra)
+    assert first["response"]["completed_at"] is None
+    assert last["response"]["completed_at"] > last["response"]["created_at"]
+    cut = PLAIN.post(f"{one_worker.url}{PATH}", json=asked(max_output_tokens=2), headers=headers())
+    assert (cut.json()["status"], cut.json()["completed_at"]) == ("incomplete", None)
+
+
+@pytest.mark.parametrize("model", [{}, {"model": None}, {"model": "gpt-4"}], ids=str)
+def test_prompt_brings_a_model(http: httpx.Client, model: dict[str, Any]) -> None:
+    """With a prompt the model may be left out, and without one it may not."""
+    answer = http.post(PATH, json={"prompt": {"id": "pmpt_1"}, **model}).json()
+    first = http.get("/v1/models").json()["data"][0]["id"]
+    assert answer["model"] == (model.get("model") or first)
+    assert answer["prompt"] == {"id": "pmpt_1", "version": None, "variables": None}
+    left_out = http.post(PATH, json={"input": "x"}).json()["error"]
+    assert left_out["message"] == "you must provide a model parameter"
+
+
+def test_compacting_takes_a_null_for_a_model(http: httpx.Client) -> None:
+    """The endpoint that compacts wants a model, which may be null."""
+    assert http.post(f"{PATH}/compact", json={"model": None, "input": "x"}).status_code == 200
+    assert http.post(f"{PATH}/compact", json={"input": "x"}).status_code == 400
 
 
 def test_cut_by_the_limit(client: openai.OpenAI) -> None:
@@ -283,6 +362,16 @@ def test_effort(other_client: openai.OpenAI) -> None:
     answer = respond(other_client, reasoning={"effort": "low"})
     assert answer.usage is not None
     assert answer.usage.output_tokens_details.reasoning_tokens == 64
+
+
+def test_updated_effort(other_client: openai.OpenAI) -> None:
+    """The last item that sets the effort decides, as Codex sends it."""
+    low, high, nothing = ({"reasoning": {"effort": effort}} for effort in ("low", "high", None))
+    updates = [{"type": "configuration_update", **each} for each in (high, low, nothing)]
+    items = [{"role": "user", "content": "hi"}, *updates]
+    usage = respond(other_client, input=items, reasoning={"effort": "high"}).usage
+    assert usage is not None
+    assert usage.output_tokens_details.reasoning_tokens == 64
 
 
 def test_shown_reasoning(other_server: Server, other_client: openai.OpenAI) -> None:
@@ -482,16 +571,42 @@ def test_one_delta_for_each_token(base_url: str, size: int, deltas: int) -> None
     assert sum(e["type"] == "response.output_text.delta" for e in events) == deltas
 
 
-def test_nothing_before_the_first_token(one_worker: Server) -> None:
-    """What precedes the first token leaves together with it, when that is due."""
+def test_items_begin_with_their_first_token(one_worker: Server) -> None:
+    """What begins an item leaves together with its first token, when that is due."""
     extra = {**headers(100, 200), "X-REASONING-LENGTH": "1"}
     url = f"{one_worker.url}{PATH}"
     started_s = time.monotonic()
     with PLAIN.stream("POST", url, json=asked(stream=True), headers=extra) as answer:
-        first = next(answer.iter_text())
+        parts = answer.iter_text()
+        announced, first = next(parts), next(parts)
     assert time.monotonic() - started_s >= 0.3
-    assert first.startswith("event: response.created\n")
+    assert announced.startswith("event: response.created\n")
+    assert first.startswith("event: response.output_item.added\n")
     assert first.count("event: response.output_text.delta") == 1
+
+
+def test_held_head_takes_the_announcement_with_it(one_worker: Server) -> None:
+    """With X-HEAD: first-token nothing leaves before the first token, and then all in order."""
+    url, extra = f"{one_worker.url}{PATH}", {**headers(150), "X-HEAD": "first-token"}
+    started_s = time.monotonic()
+    with PLAIN.stream("POST", url, json=asked(stream=True), headers=extra) as answer:
+        assert time.monotonic() - started_s >= 0.15
+        assert answer.read().startswith(b"event: response.created\n")
+
+
+def test_comments_come_after_the_announcement(one_worker: Server) -> None:
+    """Comments while waiting stand between what announces a response and its first token."""
+    extra = {**headers(250), "X-KEEPALIVE-MS": "100"}
+    url = f"{one_worker.url}{PATH}"
+    text = PLAIN.post(url, json=asked(stream=True), headers=extra).text
+    lines = [line for line in text.split("\n") if line.startswith(("event: ", ": "))]
+    assert lines[:5] == [
+        "event: response.created",
+        "event: response.in_progress",
+        ": keep-alive",
+        ": keep-alive",
+        "event: response.output_item.added",
+    ]
 
 
 def test_clock(one_worker: Server) -> None:
@@ -627,7 +742,7 @@ def test_limits_are_named_as_they_came(http: httpx.Client) -> None:
 
 def test_strict_parameters(other_client: openai.OpenAI) -> None:
     """A strict server refuses what OpenAI does not have, and the seed too."""
-    for name in ("zzz", "seed", "messages"):
+    for name in ("zzz", "seed"):
         error = refused(other_client, asked(**{name: 1}), "/responses")
         assert (error.param, error.code) == (name, "unknown_parameter")
 

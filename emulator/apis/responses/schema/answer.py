@@ -37,6 +37,7 @@ class OutputFunctionCall(BaseModel):
     arguments: str
     call_id: str
     name: str
+    namespace: str | None = None
 
 
 class OutputCustomCall(BaseModel):
@@ -48,6 +49,7 @@ class OutputCustomCall(BaseModel):
     call_id: str
     input: str
     name: str
+    namespace: str | None = None
 
 
 class SummaryText(BaseModel):
@@ -74,6 +76,14 @@ class OutputReasoning(BaseModel):
     encrypted_content: str | None = None
 
 
+class OutputCompaction(BaseModel):
+    """What is left of a conversation that was compacted."""
+
+    id: str
+    type: Literal["compaction"] = "compaction"
+    encrypted_content: str
+
+
 class InputTokensDetails(BaseModel):
     """What the input's tokens were."""
 
@@ -97,14 +107,54 @@ class ResponseUsage(BaseModel):
     total_tokens: int
 
 
+class ResponseFailure(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+
+
 class IncompleteDetails(BaseModel):
     """Why an answer is incomplete."""
 
     reason: Literal["max_output_tokens"]
 
 
+class ImageTokens(BaseModel):
+    """What the tokens of a generated picture were."""
+
+    image_tokens: int = 0
+    text_tokens: int = 0
+
+
+class ImageUsage(BaseModel):
+    """Token counts of generated pictures."""
+
+    input_tokens: int = 0
+    input_tokens_details: ImageTokens = ImageTokens()
+    output_tokens: int = 0
+    output_tokens_details: ImageTokens = ImageTokens()
+    total_tokens: int = 0
+
+
+class SearchUsage(BaseModel):
+    """Searches of the web."""
+
+    num_requests: int = 0
+
+
+class ToolUsage(BaseModel):
+    """What OpenAI's own tools took: nothing, as they are never called."""
+
+    image_gen: ImageUsage = ImageUsage()
+    web_search: SearchUsage = SearchUsage()
+
+
 class Echo(BaseModel):
-    """What a response repeats of its request, with OpenAI's defaults."""
+    """What a response repeats of its request, with OpenAI's defaults.
+
+    Fields that are always null tell of what the emulator does not do.
+    """
 
     instructions: str | None
     max_output_tokens: int | None
@@ -113,13 +163,17 @@ class Echo(BaseModel):
     parallel_tool_calls: bool
     previous_response_id: str | None
     conversation: dict[str, str] | None
+    prompt: dict[str, Any] | None
     prompt_cache_key: str | None
+    prompt_cache_options: dict[str, Any] | None
     prompt_cache_retention: str | None
-    reasoning: dict[str, str | None]
+    reasoning: dict[str, Any]
     safety_identifier: str | None
     service_tier: Literal["default"] = "default"
     store: bool
     temperature: float
+    frequency_penalty: float
+    presence_penalty: float
     text: dict[str, Any]
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
@@ -128,6 +182,12 @@ class Echo(BaseModel):
     truncation: Literal["auto", "disabled"]
     user: str | None
     metadata: dict[str, str]
+    tool_usage: ToolUsage = ToolUsage()
+    access_programs: None = None
+    image: None = None
+    input_transformations: None = None
+    moderation: None = None
+    prompt_cache_diagnostics: None = None
 
 
 class Response(Echo):
@@ -136,12 +196,35 @@ class Response(Echo):
     id: str
     object: Literal["response"] = "response"
     created_at: int
-    status: Literal["in_progress", "completed", "incomplete"]
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
     background: Literal[False] = False
-    error: None = None
+    completed_at: int | None
+    error: ResponseFailure | None
     incomplete_details: IncompleteDetails | None
-    output: list[OutputMessage | OutputFunctionCall | OutputCustomCall | OutputReasoning]
+    output: list[
+        OutputMessage | OutputFunctionCall | OutputCustomCall | OutputReasoning | OutputCompaction
+    ]
     usage: ResponseUsage | None
+
+
+class UserMessage(BaseModel):
+    """A message of the user that compacting keeps."""
+
+    id: str
+    type: Literal["message"] = "message"
+    status: Literal["completed"] = "completed"
+    role: Literal["user"] = "user"
+    content: list[dict[str, Any]]
+
+
+class CompactedResponse(BaseModel):
+    """The answer of POST /v1/responses/compact: the user's messages, and then what is left."""
+
+    id: str
+    object: Literal["response.compaction"] = "response.compaction"
+    created_at: int
+    output: list[UserMessage | OutputCompaction]
+    usage: ResponseUsage
 
 
 class ResponseEvent(BaseModel):

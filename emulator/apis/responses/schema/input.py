@@ -5,8 +5,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag
 from typing_extensions import TypeAliasType
 
-from emulator.contract.bodies import RequestModel
-from emulator.contract.bounds import MAX_MESSAGES, MAX_PARTS, Id, Label, Members, Name, Text
+from emulator.apis.responses.schema.tools import ResponseTool
+from emulator.contract.bodies import ReasoningEffort, RequestModel
+from emulator.contract.bounds import (
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_TOOLS,
+    Id,
+    Label,
+    Members,
+    Name,
+    Text,
+)
 from emulator.contract.parts import ImageAddress, InputAudio, PromptPart, RefusalPart
 from emulator.contract.unions import json_type, other, typed, variant
 
@@ -90,6 +100,7 @@ class InputItem(RequestModel):
 
     id: Label | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
+    internal_chat_message_metadata_passthrough: Any = None  # Codex's
 
 
 class InputMessage(InputItem):
@@ -129,7 +140,7 @@ class FunctionCallItem(InputItem):
     call_id: Id
     name: Name
     arguments: Text
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
     async_: Any = Field(None, alias="async")
 
@@ -141,7 +152,7 @@ class FunctionOutputItem(InputItem):
     call_id: Id
     output: InputContent
     name: Any = None
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
 
 
@@ -152,7 +163,7 @@ class CustomCallItem(InputItem):
     call_id: Id
     name: Name
     input: Text
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
     async_: Any = Field(None, alias="async")
 
@@ -164,7 +175,7 @@ class CustomOutputItem(InputItem):
     call_id: Id
     output: InputContent
     name: Any = None
-    namespace: Any = None
+    namespace: Label | None = None
     caller: Any = None
 
 
@@ -184,17 +195,51 @@ class ItemReference(InputItem):
     id: Label
 
 
+class ItemWithTools(InputItem):
+    """More tools: given by the developer, or found by a search for tools."""
+
+    type: Literal["additional_tools", "tool_search_output"]
+    tools: Annotated[list[ResponseTool], Members(MAX_TOOLS)]
+    role: Literal["developer"] | None = None
+    call_id: Any = None
+    execution: Any = None
+
+
+class Compaction(InputItem):
+    """What is left of a conversation that was compacted."""
+
+    type: Literal["compaction"]
+    encrypted_content: Text
+    created_by: Any = None
+
+
+class CompactionTrigger(InputItem):
+    """Asks to compact what comes before it; it is the last item."""
+
+    type: Literal["compaction_trigger"]
+
+
+class EffortUpdate(RequestModel):
+    """How hard to think from here on."""
+
+    effort: ReasoningEffort | None = None
+
+
+class ConfigurationUpdate(InputItem):
+    """What counts from here on in place of the request's; a format of the text is ignored."""
+
+    type: Literal["configuration_update"]
+    reasoning: EffortUpdate | None = None
+    text: Any = None
+
+
 # What OpenAI's own tools leave in a conversation: accepted, and not counted.
 _OTHER_ITEMS = (
-    "additional_tools",
     "apply_patch_call",
     "apply_patch_call_output",
     "code_interpreter_call",
-    "compaction",
-    "compaction_trigger",
     "computer_call",
     "computer_call_output",
-    "configuration_update",
     "file_search_call",
     "image_generation_call",
     "local_shell_call",
@@ -208,7 +253,6 @@ _OTHER_ITEMS = (
     "shell_call",
     "shell_call_output",
     "tool_search_call",
-    "tool_search_output",
     "web_search_call",
 )
 
@@ -229,6 +273,11 @@ Item = TypeAliasType(
         | Annotated[CustomOutputItem, Tag("<custom_tool_call_output>")]
         | Annotated[ReasoningInput, Tag("<reasoning>")]
         | Annotated[ItemReference, Tag("<item_reference>")]
+        | Annotated[ItemWithTools, Tag("<additional_tools>")]
+        | Annotated[ItemWithTools, Tag("<tool_search_output>")]
+        | Annotated[Compaction, Tag("<compaction>")]
+        | Annotated[CompactionTrigger, Tag("<compaction_trigger>")]
+        | Annotated[ConfigurationUpdate, Tag("<configuration_update>")]
         | Annotated[dict[str, Any], other(*_OTHER_ITEMS), Tag("<other>")],
         typed(
             "message",
@@ -238,6 +287,11 @@ Item = TypeAliasType(
             "custom_tool_call_output",
             "reasoning",
             "item_reference",
+            "additional_tools",
+            "tool_search_output",
+            "compaction",
+            "compaction_trigger",
+            "configuration_update",
             others=_OTHER_ITEMS,
             guess=_item_type,
         ),

@@ -6,8 +6,15 @@ from pydantic import Field, Tag
 from typing_extensions import TypeAliasType
 
 from emulator.contract.bodies import RequestModel
-from emulator.contract.bounds import MAX_TOOLS, AnyObject, Members, Name, Text
-from emulator.contract.parts import JsonObjectFormat, JsonSchema, TextFormat, ToolMode, ToolName
+from emulator.contract.bounds import MAX_TOOLS, AnyObject, Members, Name, NonEmptyText, Text
+from emulator.contract.parts import (
+    GrammarSyntax,
+    JsonObjectFormat,
+    JsonSchema,
+    TextFormat,
+    ToolMode,
+    ToolName,
+)
 from emulator.contract.unions import json_type, other, typed, variant
 
 
@@ -25,13 +32,30 @@ class ResponseFunction(RequestModel):
     output_schema: Any = None
 
 
+class ResponseGrammarFormat(RequestModel):
+    """A text that follows a grammar."""
+
+    type: Literal["grammar"]
+    syntax: GrammarSyntax
+    definition: NonEmptyText
+
+
+ResponseCustomFormat = TypeAliasType(
+    "ResponseCustomFormat",
+    Annotated[
+        Annotated[TextFormat, Tag("<text>")] | Annotated[ResponseGrammarFormat, Tag("<grammar>")],
+        variant("type", "text", "grammar"),
+    ],
+)
+
+
 class ResponseCustomTool(RequestModel):
-    """A tool that takes free text."""
+    """A tool that takes text, free or by a grammar."""
 
     type: Literal["custom"]
     name: ToolName
     description: Text | None = None
-    format: AnyObject | None = None
+    format: ResponseCustomFormat | None = None
     allowed_callers: Any = None
     async_: Any = Field(None, alias="async")
     defer_loading: Any = None
@@ -48,7 +72,6 @@ BUILT_IN_TOOLS = (
     "image_generation",
     "local_shell",
     "mcp",
-    "namespace",
     "programmatic_tool_calling",
     "shell",
     "tool_search",
@@ -58,22 +81,44 @@ BUILT_IN_TOOLS = (
     "web_search_preview_2025_03_11",
 )
 
+InnerTool = TypeAliasType(
+    "InnerTool",
+    Annotated[
+        Annotated[ResponseFunction, Tag("<function>")]
+        | Annotated[ResponseCustomTool, Tag("<custom>")],
+        variant("type", "function", "custom"),
+    ],
+)
+
+
+class NamespaceTool(RequestModel):
+    """Functions and custom tools under one name."""
+
+    type: Literal["namespace"]
+    name: ToolName
+    description: Text | None = None
+    tools: Annotated[list[InnerTool], Members(MAX_TOOLS)]
+
+
+_NAMED = ("function", "custom", "namespace")
 ResponseTool = TypeAliasType(
     "ResponseTool",
     Annotated[
         Annotated[ResponseFunction, Tag("<function>")]
         | Annotated[ResponseCustomTool, Tag("<custom>")]
+        | Annotated[NamespaceTool, Tag("<namespace>")]
         | Annotated[AnyObject, other(*BUILT_IN_TOOLS), Tag("<other>")],
-        typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
+        typed(*_NAMED, others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
 
 
 class ToolReference(RequestModel):
-    """A function or a custom tool, by its name."""
+    """A function or a custom tool, or all of a namespace, by name."""
 
-    type: Literal["function", "custom"]
+    type: Literal["function", "custom", "namespace"]
     name: Name
+    namespace: Name | None = None
 
 
 AllowedTool = TypeAliasType(
@@ -81,8 +126,9 @@ AllowedTool = TypeAliasType(
     Annotated[
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
+        | Annotated[ToolReference, Tag("<namespace>")]
         | Annotated[AnyObject, other(*BUILT_IN_TOOLS), Tag("<other>")],
-        typed("function", "custom", others=BUILT_IN_TOOLS, guess=lambda _: None),
+        typed(*_NAMED, others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
 
@@ -100,9 +146,10 @@ ResponseNamedTool = TypeAliasType(
     Annotated[
         Annotated[ToolReference, Tag("<function>")]
         | Annotated[ToolReference, Tag("<custom>")]
+        | Annotated[ToolReference, Tag("<namespace>")]
         | Annotated[AllowedTools, Tag("<allowed_tools>")]
         | Annotated[AnyObject, other(*BUILT_IN_TOOLS), Tag("<other>")],
-        typed("function", "custom", "allowed_tools", others=BUILT_IN_TOOLS, guess=lambda _: None),
+        typed(*_NAMED, "allowed_tools", others=BUILT_IN_TOOLS, guess=lambda _: None),
     ],
 )
 ResponseToolChoice = TypeAliasType(

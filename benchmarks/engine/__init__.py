@@ -1,0 +1,1 @@
+"""Compares the engine with the load sweep of a real vLLM."""

@@ -1,0 +1,5 @@
+"""Predicts an engine's latency under load: ``python -m benchmarks.engine``."""
+
+from benchmarks.engine.prediction import main
+
+main()

@@ -1,0 +1,1 @@
+"""What applications, clients and deployments hit: a case for each row."""
