@@ -155,7 +155,7 @@ class OpenAIEmulator:
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             Route("/", index(__version__)),
             *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
-            *docs_page.routes(__version__, self.room.control.table.operations),
+            *docs_page.routes(__version__, self.room.operations),
         ]
 
     async def __is_ready__(self) -> bool:

@@ -1,12 +1,13 @@
 """The control room of one worker, put together."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING
 
 from emulator.control.driver import Driver
 from emulator.control.endpoints import Control
+from emulator.control.operations import Operation
 from emulator.control.status import StatusReader
 from emulator.control.truth import MEMORY, Truth, Watch, prepare_sharing
 from emulator.limits import gate
@@ -75,6 +76,12 @@ class ControlRoom:
 
             ticks.append(Follower(self.truth, self._keeper).tick)
         self._watch = Watch(self.truth, ticks)
+
+    @property
+    def operations(self) -> Sequence[Operation]:
+        """What can be asked; nothing where control is off."""
+        is_off = self.truth.live.start.settings.control == "off"
+        return () if is_off else self.control.table.operations
 
     def start(self) -> None:
         """Begin to look for changes, as one of the workers that a change waits for."""

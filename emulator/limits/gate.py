@@ -128,7 +128,7 @@ def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> St
     """Open the store in a worker.
 
     Args:
-        url: The setting ``limits_store``.
+        url: The setting ``store``.
         on_unlimited: Called for each request that passes because the store is away.
         alone: Whether the server has no other worker.
     """
