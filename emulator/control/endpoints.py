@@ -108,30 +108,31 @@ class Control:
     async def status(self, call: Call) -> Reply:
         """Answer GET /emulator."""
         call.query()
+        changes = self._latest()
         applied = self._truth.told(self._truth.live.seen)
         pids = [member.pid for member in self._truth.members.alive()]
         workers = Workers(count=len(pids), applied=applied, pids=pids)
-        return self._reply(call, await self._status.read(workers))
+        return self._reply(call, self._status.read(changes, workers))
 
     async def get_settings(self, call: Call) -> Reply:
         """Answer GET /emulator/settings."""
         call.query()
-        return self._reply(call, self._status.settings())
+        return self._reply(call, self._status.settings(self._latest()))
 
     async def get_rules(self, call: Call) -> Reply:
         """Answer GET /emulator/rules."""
         call.query()
-        return self._reply(call, self._status.rules())
+        return self._reply(call, self._status.rules(self._latest()))
 
     async def get_rule(self, call: Call) -> Reply:
         """Answer GET /emulator/rules/{name}."""
         call.query()
-        return self._reply(call, self._status.rules(call.name))
+        return self._reply(call, self._status.rules(self._latest(), call.name))
 
     async def get_schedule(self, call: Call) -> Reply:
         """Answer GET /emulator/schedule."""
         call.query()
-        return self._reply(call, self._status.schedule())
+        return self._reply(call, self._status.schedule(self._latest()))
 
     # ------------------------------------------------------------------------------
     # What changes it
@@ -141,22 +142,22 @@ class Control:
         """Answer PATCH /emulator/settings."""
         call.query()
         patch = _object(call.body)
-        await self._change(call, lambda changes: alterations.patch_settings(changes, patch))
-        return await self._changed(call, self._status.settings)
+        made = await self._change(call, lambda changes: alterations.patch_settings(changes, patch))
+        return await self._changed(call, made, self._status.settings)
 
     async def drop_settings(self, call: Call) -> Reply:
         """Answer DELETE /emulator/settings."""
         call.query()
-        await self._change(call, lambda changes: alterations.reset(changes, ["settings"], ""))
-        return await self._changed(call, self._status.settings)
+        made = await self._change(call, alterations.drop_settings)
+        return await self._changed(call, made, self._status.settings)
 
     async def put_rules(self, call: Call) -> Reply:
         """Answer PUT /emulator/rules."""
         call.query()
         body = _checked(call.body, ControlRules)
         entries = rule_list.listed(body.rules, time.time())
-        await self._change(call, lambda changes: alterations.put_rules(changes, entries))
-        return await self._changed(call, self._status.rules)
+        made = await self._change(call, lambda changes: alterations.put_rules(changes, entries))
+        return await self._changed(call, made, self._status.rules)
 
     async def put_rule(self, call: Call) -> Reply:
         """Answer PUT /emulator/rules/{name}."""
@@ -166,8 +167,10 @@ class Control:
         rule_list.refuse_other_name(entry, call.name)
         rule_list.read_one(entry)
         entry = entry._replace(data={**entry.data, "name": call.name})
-        await self._change(call, lambda changes: self._with_rules(changes, _placing(entry, before)))
-        return await self._changed(call, lambda: self._status.rules(call.name))
+        made = await self._change(
+            call, lambda changes: self._with_rules(changes, _placing(entry, before))
+        )
+        return await self._changed(call, made, lambda made: self._status.rules(made, call.name))
 
     async def drop_rule(self, call: Call) -> Reply:
         """Answer DELETE /emulator/rules/{name}."""
@@ -177,8 +180,8 @@ class Control:
             at = rule_list.index_of(entries, call.name)
             return [*entries[:at], *entries[at + 1 :]]
 
-        await self._change(call, lambda changes: self._with_rules(changes, without))
-        return await self._changed(call, self._status.rules)
+        made = await self._change(call, lambda changes: self._with_rules(changes, without))
+        return await self._changed(call, made, self._status.rules)
 
     def _with_rules(
         self,
@@ -192,16 +195,16 @@ class Control:
         call.query()
         schedule = _checked(call.body, Schedule)
         await try_schedule(self._truth.changes, self._truth.builder, schedule, time.time())
-        await self._change(
+        made = await self._change(
             call, lambda changes: alterations.put_schedule(changes, schedule, time.time())
         )
-        return await self._changed(call, self._status.schedule)
+        return await self._changed(call, made, self._status.schedule)
 
     async def drop_schedule(self, call: Call) -> Reply:
         """Answer DELETE /emulator/schedule."""
         call.query()
-        await self._change(call, alterations.end_schedule)
-        return await self._changed(call, self._status.schedule)
+        made = await self._change(call, alterations.end_schedule)
+        return await self._changed(call, made, self._status.schedule)
 
     async def reset(self, call: Call) -> Reply:
         """Answer POST /emulator/reset."""
@@ -209,20 +212,26 @@ class Control:
         body = _checked(call.body or b"{}", Reset)
         what = alterations.what_of(body.what, body.scope)
         scope = body.scope or ""
-        await self._change(call, lambda changes: alterations.reset(changes, what, scope))
-        return await self._changed(call, self._status.applied)
+        made = await self._change(call, lambda changes: alterations.reset(changes, what, scope))
+        return await self._changed(call, made, self._status.applied)
 
-    async def _change(self, call: Call, alter: Callable[[Changes], Changes]) -> None:
+    def _latest(self) -> Changes:
+        self._truth.look()
+        return self._truth.changes
+
+    async def _change(self, call: Call, alter: Callable[[Changes], Changes]) -> Changes:
         def altered(changes: Changes) -> Changes:
             refuse_stale(call.exchange, changes.revision)
             return alter(changes)
 
-        await self._truth.change(altered)
+        return await self._truth.change(altered)
 
-    async def _changed(self, call: Call, read: Callable[[], BaseModel]) -> Reply:
-        """Answer with what holds now, once all workers have it."""
+    async def _changed(
+        self, call: Call, made: Changes, read: Callable[[Changes], BaseModel]
+    ) -> Reply:
+        """Answer with what a change has made, once all workers have it."""
         applied = await self._truth.applied()
-        return self._reply(call, read().model_copy(update={"applied": applied}))
+        return self._reply(call, read(made).model_copy(update={"applied": applied}))
 
     def _reply(self, call: Call, answer: BaseModel) -> Reply:
         reply = whole_reply(call.exchange, answer)

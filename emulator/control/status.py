@@ -16,6 +16,7 @@ from emulator.control.bodies import (
     Workers,
 )
 from emulator.control.changes import alterations, rule_list
+from emulator.control.changes.document import Changes
 from emulator.control.changes.live_settings import LiveSettings, fixed, in_force
 from emulator.control.truth import Truth
 
@@ -50,35 +51,30 @@ class StatusReader:
         self._store = store
         self._started_s = time.monotonic()
 
-    @property
-    def revision(self) -> int:
-        """The number of changes since the start."""
-        return self._truth.live.current.version
-
-    def settings(self) -> SettingsInForce:
-        """Return the settings."""
-        state = self._truth.live.current
+    def settings(self, changes: Changes) -> SettingsInForce:
+        """Return the settings that some changes make."""
+        state = self._truth.builder.build(changes)
         return SettingsInForce(
             revision=state.version,
             settings=LiveSettings.model_validate(in_force(state), strict=False),
-            changed=from_json(self._truth.changes.settings),
+            changed=from_json(changes.settings),
             fixed=fixed(state),
         )
 
-    def rules(self, name: str | None = None) -> RulesInForce:
-        """Return all rules, or the one of a name.
+    def rules(self, changes: Changes, name: str | None = None) -> RulesInForce:
+        """Return all rules that some changes make, or the one of a name.
 
         Raises:
             APIError: There is none of this name.
         """
-        revision, entries = self.revision, self._truth.builder.entries(self._truth.changes)
+        entries = self._truth.builder.entries(changes)
         if name is not None:
             entries = [entries[rule_list.index_of(entries, name)]]
-        return RulesInForce(revision=revision, rules=rule_list.shown(entries, time.time()))
+        return RulesInForce(revision=changes.revision, rules=rule_list.shown(entries, time.time()))
 
-    def schedule(self) -> ScheduleInForce:
-        """Return the schedule."""
-        revision, changes, builder = self.revision, self._truth.changes, self._truth.builder
+    def schedule(self, changes: Changes) -> ScheduleInForce:
+        """Return the schedule that some changes make."""
+        revision, builder = changes.revision, self._truth.builder
         plan, now = builder.planned(changes), time.time()
         if plan is None:
             return ScheduleInForce(revision=revision, schedule=None)
@@ -91,13 +87,13 @@ class StatusReader:
             next_s=None if due_at is None else round(due_at - now, 3),
         )
 
-    def applied(self) -> Applied:
-        """Return the revision."""
-        return Applied(revision=self.revision, applied="")
+    def applied(self, changes: Changes) -> Applied:
+        """Return the revision of some changes."""
+        return Applied(revision=changes.revision, applied="")
 
-    async def read(self, workers: Workers) -> ControlStatus:
-        """Return all of it."""
-        settings, store = self.settings(), self._store
+    def read(self, changes: Changes, workers: Workers) -> ControlStatus:
+        """Return all that some changes make, and how this server is."""
+        settings, store = self.settings(changes), self._store
         return ControlStatus(
             version=self._version,
             uptime_s=round(time.monotonic() - self._started_s, 3),
@@ -110,7 +106,7 @@ class StatusReader:
             settings=settings.settings,
             fixed=settings.fixed,
             changed=settings.changed,
-            rules=self.rules().rules,
-            schedule=self.schedule(),
+            rules=self.rules(changes).rules,
+            schedule=self.schedule(changes),
             fast_path=self._fast_path(),
         )

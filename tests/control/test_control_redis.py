@@ -40,12 +40,18 @@ def port() -> Iterator[int]:
         yield chosen
 
 
-@pytest.fixture
-def pair(local_only: None, port: int) -> Iterator[list[Controller]]:  # noqa: ARG001 - skips
+@pytest.fixture(scope="module")
+def running_pair(local_only: None, port: int) -> Iterator[list[Controller]]:  # noqa: ARG001 - skips
     """Yield two emulators that share a Redis."""
     with emulators(port) as controllers:
         yield controllers
-        controllers[0].reset()
+
+
+@pytest.fixture
+def pair(running_pair: list[Controller]) -> Iterator[list[Controller]]:
+    """Yield these two; after the test they are as at their start."""
+    yield running_pair
+    running_pair[0].reset()
 
 
 def agree(controllers: Sequence[Controller]) -> bool:
@@ -101,6 +107,7 @@ def test_hosts_at_once_take_turns(pair: list[Controller]) -> None:
     assert pair[1].status["settings"]["reasoning_lengths"] == {f"n{n}": n for n in range(40)}
 
 
+@pytest.mark.slow
 def test_hosts_agree_again_when_redis_is_back(
     local_only: None,  # noqa: ARG001 - skips
 ) -> None:

@@ -27,6 +27,11 @@ def patch_settings(changes: Changes, patch: Mapping[str, Any]) -> Changes:
     return changes._replace(settings=to_json(composed(from_json(changes.settings), patch)))
 
 
+def drop_settings(changes: Changes) -> Changes:
+    """Go back to the settings of the start."""
+    return changes._replace(settings=NOTHING.settings)
+
+
 def put_rules(changes: Changes, entries: Sequence[Entry]) -> Changes:
     """Put other rules in place of all."""
     return changes._replace(rules=rule_list.packed(entries))
@@ -62,7 +67,7 @@ def reset(changes: Changes, what: Sequence[What], scope: str) -> Changes:
     """Set things back to how they are at the start, for one scope or, if it is empty, for all."""
     made = changes
     if "settings" in what:
-        made = made._replace(settings=NOTHING.settings)
+        made = drop_settings(made)
     if "rules" in what:
         made = made._replace(rules=NOTHING.rules)
     if "schedule" in what:

@@ -1,0 +1,243 @@
+"""Many clients and many changes at once, against a model, and beside streams under way."""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.control.controller import Controller
+from tests.support.server import PLAIN
+from tests.support.wire import CHAT_PATH, Post, chat, headers, post_together
+
+CLIENTS, CHANGES_EACH = 20, 25
+
+Model = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The settings that differ from the start's, and the rules."""
+
+
+class Operation(NamedTuple):
+    """One change as it is sent, and what it makes of the model."""
+
+    method: str
+    path: str
+    body: dict[str, Any]
+    apply: Callable[[Model], Model]
+
+
+def times(value: int) -> Operation:
+    """Change two settings at once, so that a mix would show."""
+    patch = {"ttft_ms": value, "itl_ms": value}
+    return Operation("PATCH", "/settings", patch, lambda model: ({**model[0], **patch}, model[1]))
+
+
+def length(value: int) -> Operation:
+    """Change one setting, and leave the others."""
+    patch = {"output_length": value}
+    return Operation("PATCH", "/settings", patch, lambda model: ({**model[0], **patch}, model[1]))
+
+
+def rules(value: int) -> Operation:
+    """Swap all rules."""
+    made = [
+        {"name": f"{name}{value}", "match": {"model": f"never-{value}"}, "status": 500 + value}
+        for name in "ab"
+    ]
+    return Operation("PUT", "/rules", {"rules": made}, lambda model: (model[0], made))
+
+
+def reset(what: Sequence[str]) -> Operation:
+    """Go back to the start's in some things."""
+
+    def apply(model: Model) -> Model:
+        changed, known = model
+        return ({} if "settings" in what else changed, [] if "rules" in what else known)
+
+    return Operation("POST", "/reset", {"what": [*what]}, apply)
+
+
+OPERATIONS = st.one_of(
+    st.builds(times, st.integers(0, 3)),
+    st.builds(length, st.integers(1, 9)),
+    st.builds(rules, st.integers(0, 3)),
+    st.builds(reset, st.sampled_from([["settings"], ["rules"], ["settings", "rules", "counts"]])),
+)
+PLANS = st.lists(
+    st.lists(OPERATIONS, min_size=CHANGES_EACH, max_size=CHANGES_EACH),
+    min_size=CLIENTS,
+    max_size=CLIENTS,
+)
+
+
+class Made(NamedTuple):
+    """A change and the revision that it got."""
+
+    revision: int
+    operation: Operation
+    told: dict[str, Any]
+
+
+def send(control: Controller, plan: Sequence[Operation]) -> list[Made]:
+    """Make changes one after the other."""
+    made = []
+    for operation in plan:
+        told = control.done(operation.method, operation.path, operation.body)
+        made.append(Made(told["revision"], operation, told))
+    return made
+
+
+def look(control: Controller, is_over: threading.Event) -> list[tuple[int, Model]]:
+    """Read all that is in force, again and again; return each revision and what it was."""
+    seen = []
+    while not is_over.is_set():
+        status = control.status
+        seen.append((status["revision"], (status["changed"], status["rules"])))
+    return seen
+
+
+def ask(control: Controller, is_over: threading.Event) -> list[tuple[int, float, float, int]]:
+    """Send chats, again and again; return the revision of each, its times and its length."""
+    seen = []
+    wanted = {"X-EMULATION-REVISION": "true", "X-EMULATION-REPORT": "true"}
+    while not is_over.is_set():
+        url = f"{control.server.url}{CHAT_PATH}"
+        answer = PLAIN.post(url, json=chat(), headers=wanted)
+        body, report = answer.json(), answer.json()["emulation"]
+        asked = (report["ttft_ms"]["asked"], report["itl_ms"]["asked"])
+        revision = int(answer.headers["x-emulation-revision"])
+        seen.append((revision, *asked, body["usage"]["completion_tokens"]))
+    return seen
+
+
+@settings(
+    max_examples=2,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[*HealthCheck],
+)
+@given(plans=PLANS)
+def test_changes_at_once_are_one_after_the_other(
+    control: Controller, plans: list[list[Operation]]
+) -> None:
+    """Of 500 changes by 20 clients each gets the next revision, and each state is the model's.
+
+    That holds for the state that is read meanwhile, and for the requests that are answered: none
+    sees a mix of two.
+    """
+    control.reset()
+    start = control.status
+    is_over = threading.Event()
+    with ThreadPoolExecutor(CLIENTS + 4) as pool:
+        lookers = [pool.submit(look, control, is_over) for _ in range(2)]
+        askers = [pool.submit(ask, control, is_over) for _ in range(2)]
+        try:
+            sent = [*pool.map(lambda plan: send(control, plan), plans)]
+        finally:
+            is_over.set()
+    made = sorted((each for some in sent for each in some), key=lambda each: each.revision)
+    first = start["revision"]
+    assert [each.revision for each in made] == [*range(first + 1, first + 1 + len(made))]
+
+    states: dict[int, Model] = {first: ({}, [])}
+    for each in made:
+        states[each.revision] = each.operation.apply(states[each.revision - 1])
+        if each.operation.method == "PATCH":
+            assert each.told["changed"] == states[each.revision][0]
+    seen = [state for looker in lookers for state in looker.result()]
+    assert len({revision for revision, _ in seen}) > 10
+    assert [state for revision, state in seen if state != states[revision]] == []
+    answered = [answer for asker in askers for answer in asker.result()]
+    assert answered
+    for revision, ttft_ms, itl_ms, tokens in answered:
+        changed = states[revision][0]
+        assert (ttft_ms, itl_ms) == (changed.get("ttft_ms", 100), changed.get("itl_ms", 50))
+        assert tokens == changed.get("output_length", 20)
+
+
+# --------------------------------------------------------------------------------------
+# Beside streams
+# --------------------------------------------------------------------------------------
+
+STREAMS, ITL_MS, CHANGES = 200, 50, 1000
+# The changes come in every second of these spans; in the others the same streams run alone.
+SPAN_S = 1.0
+
+
+class Spans:
+    """When there were changes: every other second."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[float, float]] = []
+        self.count = 0
+        self.begin_s = 0.0
+
+    def change(self, control: Controller) -> None:
+        """Make all changes, in every other second."""
+        self.begin_s = time.monotonic()
+        time.sleep(1)  # the streams begin
+        while self.count < CHANGES:
+            start_s = time.monotonic()
+            while time.monotonic() < start_s + SPAN_S and self.count < CHANGES:
+                told = control.patch(ttft_ms=self.count % 100, models=[f"m{self.count}"])
+                assert told["applied"] == "2 of 2"
+                self.count += 1
+            self.made.append((start_s, time.monotonic()))
+            time.sleep(SPAN_S)
+
+    def is_within(self, at_s: float) -> bool | None:
+        """Tell whether there were changes at an instant; None outside of all spans."""
+        at_s += self.begin_s
+        for begin_s, end_s in self.made:
+            if begin_s <= at_s < end_s:
+                return True
+            if end_s <= at_s < end_s + SPAN_S:
+                return False
+        return None
+
+
+def p99(values: Sequence[float]) -> float:
+    """Return the 99th percentile."""
+    return statistics.quantiles(values, n=100)[98]
+
+
+def rss(control: Controller) -> int:
+    """Return the memory of all workers, in bytes."""
+    return sum(worker.memory_info().rss for worker in control.server.workers)
+
+
+@pytest.mark.slow
+def test_many_changes_disturb_no_stream_and_leave_no_memory(control: Controller) -> None:
+    """Beside 200 streams the tokens leave as they do in the seconds without a change."""
+    for number in range(100):
+        control.patch(itl_ms=number)
+    before = rss(control)
+    spans = Spans()
+    tokens = 60_000 // ITL_MS
+    posts = [Post(chat(stream=True), headers(0, ITL_MS, tokens))] * STREAMS
+    answers = post_together(control.server.address, posts, meanwhile=lambda: spans.change(control))
+    after = rss(control)
+    lates: dict[bool, list[list[float]]] = {True: [], False: []}
+    for answer in answers:
+        own: dict[bool, list[float]] = {True: [], False: []}
+        base_s = min(
+            event.arrival_s - index * ITL_MS / 1000 for index, event in enumerate(answer.content)
+        )
+        for index, event in enumerate(answer.content):
+            within = spans.is_within(event.arrival_s)
+            if within is not None:
+                own[within].append(event.arrival_s - base_s - index * ITL_MS / 1000)
+        for within, values in own.items():
+            lates[within].append(values)
+    with_changes, alone = (
+        p99([late for own in lates[within] for late in own]) for within in (True, False)
+    )
+    assert spans.count == CHANGES
+    assert with_changes - alone < 0.001
+    assert after - before < 20_000_000
