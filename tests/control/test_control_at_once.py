@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.control.controller import Controller
+from tests.control.conftest import Controller
 from tests.support.server import PLAIN
 from tests.support.wire import CHAT_PATH, Post, chat, headers, post_together
 
@@ -165,13 +165,13 @@ def test_changes_at_once_are_one_after_the_other(
 # Beside streams
 # --------------------------------------------------------------------------------------
 
-STREAMS, ITL_MS, CHANGES = 200, 50, 1000
-# The changes come in every second of these spans; in the others the same streams run alone.
-SPAN_S = 1.0
+STREAMS, STREAM_S, ITL_MS, CHANGES = 200, 55, 50, 1000
+# There are changes for so long, and then none, while the same streams run.
+CHANGING_S, ALONE_S = 1.5, 0.75
 
 
 class Spans:
-    """When there were changes: every other second."""
+    """When there were changes, and when there were none."""
 
     def __init__(self) -> None:
         self.made: list[tuple[float, float]] = []
@@ -179,17 +179,17 @@ class Spans:
         self.begin_s = 0.0
 
     def change(self, control: Controller) -> None:
-        """Make all changes, in every other second."""
+        """Make all changes, with pauses."""
         self.begin_s = time.monotonic()
         time.sleep(1)  # the streams begin
         while self.count < CHANGES:
             start_s = time.monotonic()
-            while time.monotonic() < start_s + SPAN_S and self.count < CHANGES:
+            while time.monotonic() < start_s + CHANGING_S and self.count < CHANGES:
                 told = control.patch(ttft_ms=self.count % 100, models=[f"m{self.count}"])
                 assert told["applied"] == "2 of 2"
                 self.count += 1
             self.made.append((start_s, time.monotonic()))
-            time.sleep(SPAN_S)
+            time.sleep(ALONE_S)
 
     def is_within(self, at_s: float) -> bool | None:
         """Tell whether there were changes at an instant; None outside of all spans."""
@@ -197,7 +197,7 @@ class Spans:
         for begin_s, end_s in self.made:
             if begin_s <= at_s < end_s:
                 return True
-            if end_s <= at_s < end_s + SPAN_S:
+            if end_s <= at_s < end_s + ALONE_S:
                 return False
         return None
 
@@ -219,7 +219,7 @@ def test_many_changes_disturb_no_stream_and_leave_no_memory(control: Controller)
         control.patch(itl_ms=number)
     before = rss(control)
     spans = Spans()
-    tokens = 60_000 // ITL_MS
+    tokens = STREAM_S * 1000 // ITL_MS
     posts = [Post(chat(stream=True), headers(0, ITL_MS, tokens))] * STREAMS
     answers = post_together(control.server.address, posts, meanwhile=lambda: spans.change(control))
     after = rss(control)

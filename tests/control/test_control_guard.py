@@ -9,8 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.control.conftest import KEY
-from tests.control.controller import JSON, Controller
+from tests.control.conftest import JSON, KEY, Controller
 from tests.house.test_browser import CHROMIUM, browse, running_site
 from tests.support.raw import exchange
 from tests.support.server import PLAIN, Server, args, running_server

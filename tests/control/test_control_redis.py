@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.control.controller import Controller
+from tests.control.conftest import Controller
 from tests.support.process import free_port
 from tests.support.server import args, eventually, running_server
 

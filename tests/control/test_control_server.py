@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.control.controller import JSON, Controller
+from tests.control.conftest import JSON, Controller
 from tests.support.server import PLAIN, eventually
 from tests.support.wire import CHAT_PATH, Answer, Post, chat, post_together
 
