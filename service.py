@@ -29,7 +29,7 @@ from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VersionAndPing
-from emulator.limits.gate import prepare_store
+from emulator.control.room import ControlRoom, prepare_store
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
@@ -70,7 +70,7 @@ async def answer_error(request: Request, error: Exception) -> Reply:
 
 application = Starlette(exception_handlers={HTTPException: answer_error})  # type: ignore[dict-item]
 application.router.redirect_slashes = False
-cors = Cors(SETTINGS.cors_origins) if SETTINGS.cors_origins else None
+cors = Cors(lambda: STATE.current.settings.cors_origins)
 fast_path = FastPath(cors)
 speed_up_connections(fast_path, SETTINGS.keep_alive_s)
 
@@ -95,6 +95,8 @@ class OpenAIEmulator:
 
     def __init__(self) -> None:
         self.worker = Worker(STATE, ENDINGS, __version__)
+        self.room = ControlRoom(STATE, __version__, lambda: fast_path.is_on)
+        self.room.truth.listen(self.worker.adopt)
         application.router.routes.extend(self.routes())
 
     async def serve(self, api: API[Any], exchange: Exchange) -> Reply:
@@ -106,8 +108,10 @@ class OpenAIEmulator:
         """
         worker = self.worker
         worker.limiter.identify(exchange, api.authorization(exchange))
-        worker.startup.check()
+        worker.startup.check(exchange.state.settings)
         ready = await api.take(exchange, worker.dispatcher)
+        if ready.asked.emulation.emulation_revision:
+            exchange.told_lines += b"x-emulation-revision: %d\r\n" % exchange.state.version
         try:
             wished, sequences = await worker.check(exchange, ready)
             await worker.limiter.admit(exchange, ready)
@@ -124,6 +128,7 @@ class OpenAIEmulator:
     def routes(self) -> list[BaseRoute]:
         """Return all routes; those of the APIs' table are served on the fast path too."""
         worker, startup = self.worker, self.worker.startup
+        control = self.room.control.answer
         vllm, health = VersionAndPing(__version__, startup), lookups.HealthCheck(__version__)
         for api in worker.apis:
             fast_path.add(api.path, worker.answering(api, partial(self.serve, api)))
@@ -147,12 +152,13 @@ class OpenAIEmulator:
             Route("/version", worker.endpoint(vllm.version), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             Route("/", index(__version__)),
-            *docs_page.routes(__version__),
+            *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
+            *docs_page.routes(__version__, self.room.operations),
         ]
 
     async def __is_ready__(self) -> bool:
         """Tell /readyz whether the model is loaded."""
-        return self.worker.startup.is_over
+        return self.worker.startup.is_over(STATE.current.settings)
 
     @bentoml.on_deployment
     @staticmethod
@@ -170,20 +176,21 @@ class OpenAIEmulator:
         process.tell_warnings(STATE.current)
         try:
             create_counts()
-            if STATE.current.policy is not None:
-                prepare_store(SETTINGS.limits_store)
+            prepare_store(SETTINGS.store)
         except ConfigError as error:
-            raise BentoMLConfigException(f"The setting 'limits_store': {error}") from None
+            raise BentoMLConfigException(f"The setting 'store': {error}") from None
 
     @bentoml.on_startup
     async def start(self) -> None:
         """Prepare the process, and have the helpers share what is loaded by now."""
         await process.settle(SETTINGS.timer_slack_us)
         self.worker.helpers.start()
+        self.room.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
         """Hand over what the metrics and the log have gathered, and end the helpers."""
+        await self.room.stop()
         TALLY.flush()
         LINES.flush()
         await self.worker.helpers.close()

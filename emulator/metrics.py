@@ -145,3 +145,13 @@ FAST_PATH = Gauge(
     ["package"],
     multiprocess_mode="livemin",
 )
+REVISION = Gauge(
+    f"{_PREFIX}_revision",
+    "The number of changes since the start that all workers have",
+    multiprocess_mode="livemin",
+)
+STORE_AWAY = Gauge(
+    f"{_PREFIX}_store_away",
+    "Whether the store that several hosts share cannot be reached, so that nothing can be changed",
+    multiprocess_mode="livemax",
+)

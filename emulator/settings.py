@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from annotated_types import MinLen
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "EMULATOR_"
@@ -52,56 +61,70 @@ Content = TypeVar("Content")
 _Text = Annotated[str, MinLen(1)]
 _Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
 _RateLimit = Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)]
+# What no message, log line or answer shows.
+SECRETS = frozenset({"control_key"})
 _TokenCount = Annotated[int, Field(ge=0, le=MAX_OUTPUT_LENGTH)]
+
+
+_LIVE: dict[str, Any] = {"changes_while_running": True}
+
+
+def live(default: Any = ..., **given: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+    """Return the field of something that can change while the server runs."""
+    return Field(default, json_schema_extra=_LIVE, **given)
+
+
+def is_live(field: FieldInfo) -> bool:
+    """Tell whether the setting of this field can change while the server runs."""
+    return field.json_schema_extra == _LIVE
 
 
 class ConfigError(ValueError):
     """The configuration is invalid; the message names what is wrong."""
 
 
-class Settings(BaseSettings):
-    """The operator's settings, from arguments, else from ``EMULATOR_<NAME>`` in the environment."""
+class Settings(BaseModel):
+    """What the operator sets."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        env_prefix=PREFIX,
-        env_ignore_empty=True,
-        enable_decoding=False,  # a list is written as in an argument, not as JSON
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    ttft_ms: float = Field(100, ge=0, le=MAX_TTFT_MS, description="TTFT without X-TTFT-MS, in ms")
-    itl_ms: float = Field(50, ge=0, le=MAX_ITL_MS, description="ITL without X-ITL-MS, in ms")
-    output_length: int = Field(
+    ttft_ms: float = live(100, ge=0, le=MAX_TTFT_MS, description="TTFT without X-TTFT-MS, in ms")
+    itl_ms: float = live(50, ge=0, le=MAX_ITL_MS, description="ITL without X-ITL-MS, in ms")
+    output_length: int = live(
         20, ge=1, le=MAX_OUTPUT_LENGTH, description="tokens without X-OUTPUT-LENGTH"
     )
-    max_output_length: int = Field(
+    max_output_length: int = live(
         MAX_OUTPUT_LENGTH, ge=1, le=MAX_OUTPUT_LENGTH, description="most tokens of one answer"
     )
-    head: Literal["accepted", "first-token"] = Field(
+    ttft_jitter: _Text | None = live(
+        None, description="distribution of the TTFT without X-TTFT-JITTER"
+    )
+    itl_jitter: _Text | None = live(
+        None, description="distribution of the gaps without X-ITL-JITTER"
+    )
+    head: Literal["accepted", "first-token"] = live(
         "accepted", description="when the head of a stream leaves without X-HEAD"
     )
-    keepalive_ms: float = Field(
+    keepalive_ms: float = live(
         0,
         ge=0,
         le=MAX_KEEPALIVE_MS,
         description="time between comments before the first token without X-KEEPALIVE-MS, in ms",
     )
-    text: Literal["english", "unicode"] = Field(
+    text: Literal["english", "unicode"] = live(
         "english", description="the texts without X-TEXT: English, or many scripts with emoji"
     )
-    models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = Field(
+    models: Annotated[tuple[_Text, ...], BeforeValidator(_split_on_commas)] = live(
         DEFAULT_MODELS, min_length=1, description="the model list, separated by commas"
     )
-    strict_models: bool = Field(False, description="answer 404 for a model that is not listed")
-    strict_parameters: bool = Field(
+    strict_models: bool = live(False, description="answer 404 for a model that is not listed")
+    strict_parameters: bool = live(
         False, description="answer 400 for a parameter that OpenAI does not have"
     )
-    reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = (
-        Field({}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512")
+    reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = live(
+        {}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512"
     )
-    reasoning_content: bool = Field(
+    reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
     traces: Path | None = Field(
@@ -110,26 +133,27 @@ class Settings(BaseSettings):
     rules: Path | None = Field(
         None, description="YAML file of rules: how fast, how it fails, and what it says"
     )
-    unmatched: Literal["corpus", "refuse"] = Field(
+    unmatched: Literal["corpus", "refuse"] = live(
         "corpus", description="what a request gets that no rule with an answer decides"
     )
-    rules_header: bool = Field(
+    rules_header: bool = live(
         True, description="whether answers name the rules that decided, in x-emulation-rules"
     )
-    ignore_eos: bool = Field(
+    ignore_eos: bool = live(
         False, description="answer as long as the limit allows, as with ignore_eos in the body"
     )
-    lenient: bool = Field(
+    lenient: bool = live(
         False, description="let pass what OpenAI refuses and servers like vLLM do not"
     )
-    engine: _Text | None = Field(
+    engine: _Text | None = live(
         None,
         description="a preset of engines/ or a YAML file: a model of an engine makes the times",
     )
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
     )
-    fault_headers: bool = Field(
+    ready: bool = live(True, description="false: answer 503, as while a model loads")
+    fault_headers: bool = live(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
     )
     timer_slack_us: int = Field(
@@ -153,20 +177,34 @@ class Settings(BaseSettings):
         description="how long a connection may be idle between two requests, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
-    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = Field(
+    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = live(
         ("*",),
         description="origins whose pages a browser lets read answers, separated by commas; or none",
     )
 
-    rpm: _RateLimit | None = Field(None, description="requests a minute of each key and model")
-    tpm: _RateLimit | None = Field(None, description="tokens a minute of each key and model")
-    limits: Path | None = Field(None, description="YAML file of limits by model and key")
+    rpm: _RateLimit | None = live(None, description="requests a minute of each key and model")
+    tpm: _RateLimit | None = live(None, description="tokens a minute of each key and model")
+    limits: Path | None = live(None, description="YAML file of limits by model and key")
     api_keys: Path | None = Field(None, description="YAML file of keys: others are answered 401")
-    limits_store: str = Field(
+    store: str = Field(
         "memory",
         pattern=r"^(memory|(redis|rediss|unix)://.+)$",
-        description="where limits are counted: memory, or redis://... for several hosts",
+        description="where limits are counted and changes are kept: memory, or redis://... for "
+        "several hosts",
     )
+    control: Literal["local", "key", "off"] = Field(
+        "local",
+        description="who may use /emulator: this machine and who has the key, or only who has it",
+    )
+    control_key: Annotated[SecretStr, Field(min_length=16, max_length=512)] | None = Field(
+        None, description="key that opens /emulator, as a Bearer; 16 characters at least"
+    )
+
+    @model_validator(mode="after")
+    def _control_has_its_key(self) -> Self:
+        if self.control == "key" and self.control_key is None:
+            raise ValueError("control_key must be set with control=key")
+        return self
 
     @model_validator(mode="after")
     def _opening_is_possible(self) -> Self:
@@ -195,6 +233,19 @@ class Settings(BaseSettings):
             raise ConfigError(f"The setting '{name}': {error}") from None
 
 
+class _Given(Settings, BaseSettings):
+    """What no argument says is read from ``EMULATOR_<NAME>``; to look there takes milliseconds."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,  # a list is written as in an argument, not as JSON
+    )
+
+
 # Kubernetes sets these variables in each pod if a Service is called "emulator".
 _SERVICE_LINK = re.compile(r"(service_host|service_port(_\w+)?|port(_\w+)?)")
 
@@ -214,18 +265,22 @@ def read_settings(
     variables = _variables()
     kept = {name: value for name, value in (built or {}).items() if not variables.get(name)}
     sources = {
-        **{name: f"{_variable(name)}={value}" for name, value in variables.items()},
-        **{name: f"the bento's own {name}={value}" for name, value in kept.items()},
-        **{name: f"--arg {name}={value}" for name, value in arguments.items()},
+        **{name: f"{_variable(name)}={_shown(name, value)}" for name, value in variables.items()},
+        **{name: f"the bento's own {name}={_shown(name, value)}" for name, value in kept.items()},
+        **{name: f"--arg {name}={_shown(name, value)}" for name, value in arguments.items()},
     }
     unknown = [name for name in sources if name not in Settings.model_fields]
     if unknown:
         raise ConfigError("\n".join(_no_setting(name, sources[name]) for name in unknown))
     given: dict[str, Any] = {**kept, **arguments}
     try:
-        return Settings(**given)
+        return Settings(**dict(_Given(**given)))
     except ValidationError as error:
         raise ConfigError("\n".join(_faults(error, sources))) from None
+
+
+def _shown(name: str, value: object) -> object:
+    return "***" if name in SECRETS else value
 
 
 def _variable(name: str) -> str:

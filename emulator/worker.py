@@ -14,6 +14,7 @@ from emulator.faults.fault import Fault
 from emulator.helpers.pool import HelperPool
 from emulator.injection.fault_injector import FaultInjector, Wished, refuse_time_in_engine
 from emulator.limits.gate import open_store
+from emulator.limits.resets import NO_RESETS
 from emulator.metrics import TALLY
 from emulator.reading.bodies import BodyReader
 from emulator.reading.dispatcher import Dispatcher
@@ -24,7 +25,7 @@ from emulator.serving.endpoint import Endpoint, Handler
 from emulator.serving.engine_timing import EngineTiming, Startup
 from emulator.serving.limiting import Limiter
 from emulator.serving.timing import Timing
-from emulator.state import LiveState
+from emulator.state import LiveState, State
 from emulator.transport.bentoml_seam import worker_number
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply
@@ -64,15 +65,20 @@ class Worker:
         self.computations: Sequence[Computation] = [each() for each in COMPUTATIONS]
         work = HelperWork([*self.apis, *self.computations], live.current)
         self.helpers = HelperPool(settings.helpers, work, work.fresh)
-        self.dispatcher = Dispatcher(work.reader, BodyReader(settings), self.helpers)
+        self.dispatcher = Dispatcher(
+            work.reader,
+            BodyReader(int(settings.max_body_mb * 1_000_000), settings.timeout_s),
+            self.helpers,
+        )
         self.injector = FaultInjector(generator)
-        self.counts = open_counts(settings.limits_store, alone=settings.workers == 1)
+        self.counts = open_counts(settings.store, alone=settings.workers == 1)
         self.startup = Startup(settings.startup_s)
-        self.timing = Timing(self._engine(), self.dispatcher)
+        self.engine = self._engine()
+        self.timing = Timing(self.engine, self.dispatcher)
         self.limiter = Limiter(
             partial(
                 open_store,
-                settings.limits_store,
+                settings.store,
                 lambda: TALLY.add(metrics.UNLIMITED),
                 alone=settings.workers == 1,
             )
@@ -102,7 +108,13 @@ class Worker:
         undecided, rules = ready.undecided, exchange.state.rules
         if undecided is None or rules is None:
             return ready
-        decision = await counted(rules, undecided, ready.ask, self.counts)
+        decision = await counted(
+            rules,
+            undecided,
+            ready.ask,
+            self.counts,
+            exchange.state.counted_since(undecided.scope),
+        )
         decided = await api.decided(exchange, ready, decision)
         exchange.asked, exchange.rules = decided.asked, decision.rules
         return decided
@@ -112,7 +124,8 @@ class Worker:
         before = 0
         if wished is not None and wished.attempt is None:
             scope = exchange.asked.emulation.emulation_scope if exchange.asked else None
-            found = self.counts.add(wished.key, scope or "")
+            since = exchange.state.counted_since(scope or "")
+            found = self.counts.add(wished.key, scope or "", since)
             before = found if isinstance(found, int) else await found
         return self.injector.draw(wished, before)
 
@@ -122,6 +135,11 @@ class Worker:
             return None
         number = (worker_number() or 1) - 1  # vLLM counts from 0
         return EngineTiming(state.engine, str(number), state.settings.models[0])
+
+    def adopt(self, state: State) -> None:
+        """Let the engine run by a state that is new, which no request asks it to."""
+        if self.engine is not None and state.engine is not None:
+            self.engine.adopt(state.engine, state.resets.get("engine", NO_RESETS).everybody)
 
     def endpoint(self, handler: Handler) -> Endpoint:
         """Return an endpoint that anybody may ask."""

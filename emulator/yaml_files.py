@@ -119,7 +119,7 @@ def _explained(
         case "missing":
             problem = "it is missing"
         case "extra_forbidden":
-            problem = _unknown(str(place[-1]), _fields(adapter.json_schema(), place[:-1]))
+            problem = _unknown(str(place[-1]), fields_at(adapter.json_schema(), place[:-1]))
         case "model_type" | "dict_type":
             problem = f"expected fields with values{got}"
         case "tuple_type" | "list_type":
@@ -184,7 +184,7 @@ def _unknown(name: str, fields: Sequence[str]) -> str:
     return f"there is no such field; {guess} {', '.join(fields)}"
 
 
-def _fields(schema: Schema, place: Place) -> list[str]:
+def fields_at(schema: Schema, place: Place) -> list[str]:
     """Return the names of the fields that a JSON Schema has at a place."""
     found = [*_alternatives(schema, schema)]
     for part in place:

@@ -23,7 +23,12 @@ Rule: TypeAlias = Callable[[ErrorDetails, str], APIError]
 def request_error(error: ValidationError) -> APIError:
     """Turn the first fault of a request body into OpenAI's error for it."""
     details = min(error.errors(include_url=False), key=_rank)
-    return RULES.get(details["type"], _other)(details, _path(details["loc"]))
+    return fault_error(details, path_of(details["loc"]))
+
+
+def fault_error(details: ErrorDetails, param: str) -> APIError:
+    """Turn one fault of the value at a path into OpenAI's error for it."""
+    return RULES.get(details["type"], _other)(details, param)
 
 
 def _rank(error: ErrorDetails) -> int:
@@ -91,7 +96,7 @@ def placed(error: APIError, places: Mapping[str, str]) -> APIError:
     return error
 
 
-def _path(loc: Sequence[int | str]) -> str:
+def path_of(loc: Sequence[int | str]) -> str:
     """Write a location as ``messages[0].content``.
 
     The tags of unions (``<user>``) drop out, and pydantic's mark of a key (``[key]``) too.
@@ -101,11 +106,12 @@ def _path(loc: Sequence[int | str]) -> str:
         for step in loc
         if isinstance(step, int) or not (step.startswith("<") or step == "[key]")
     )
-    path = "".join(map(_shown, steps)).lstrip(".")
+    path = "".join(map(shown, steps)).lstrip(".")
     return path if len(path) <= MAX_PATH_SHOWN else f"{path[:MAX_PATH_SHOWN]}..."
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return a client's text as a message shows it: not all of a long one."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
@@ -155,7 +161,7 @@ def string_too_long(param: str, most: int, length: int) -> APIError:
 def _invalid_value(value: str, supported: Sequence[str], param: str) -> APIError:
     noun = "value is" if len(supported) == 1 else "values are"
     return APIError(
-        f"Invalid value: '{_shown(value)}'. Supported {noun}: {_listed(supported)}.",
+        f"Invalid value: '{shown(value)}'. Supported {noun}: {_listed(supported)}.",
         param=param,
         code="invalid_value",
     )
@@ -200,7 +206,7 @@ def _out_of_range(side: str, sign: str, bound: str) -> Rule:
     def rule(error: ErrorDetails, param: str) -> APIError:
         limit: Any = error["ctx"][bound]
         kind = "integer" if isinstance(limit, int) else "decimal"
-        got = _shown(str(error["input"]))
+        got = shown(str(error["input"]))
         return APIError(
             f"Invalid '{param}': {kind} {side} value. "
             f"Expected a value {sign} {_plain(limit)}, but got {got} instead.",
@@ -251,7 +257,7 @@ def _too_long(error: ErrorDetails, param: str) -> APIError:
 
 
 def _beyond_double(error: ErrorDetails, param: str) -> APIError:
-    param = f"{param}{_shown(error.get('ctx', {}).get('path', ''))}"
+    param = f"{param}{shown(error.get('ctx', {}).get('path', ''))}"
     return APIError(
         f"Invalid '{param}': number out of range. Expected a number that a double can hold, "
         "but got a larger one instead.",
@@ -288,6 +294,7 @@ RULES: Mapping[str, Rule] = {
     "float_type": _expected("a decimal"),
     "bool_type": _expected("a boolean"),
     "list_type": _expected("an array"),
+    "tuple_type": _expected("an array"),
     "dict_type": _expected("an object"),
     "model_type": _expected("an object"),
     "model_attributes_type": _expected("an object"),

@@ -161,6 +161,13 @@ class EmulationHeaders(BaseModel):
         description="Whose counts of rules count, and whose own rules do",
     )
 
+    emulation_revision: bool = Field(
+        False,
+        alias="X-EMULATION-REVISION",
+        title="true or false",
+        description="Tell in x-emulation-revision by which revision the answer was made",
+    )
+
     @field_validator(*_NUMBERS, mode="before")
     @classmethod
     def _no_digit_groups(cls, value: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from emulator.contract.error_words import invalid_header
 from emulator.contract.headers import EmulationHeaders
+from emulator.settings import Settings
 from emulator.timing.jitter import Floats, Jitter, due_offsets
 from emulator.timing.plan import GenerationPlan
 
@@ -12,27 +13,30 @@ class JitterAsked:
     """The distributions that a request asks for, checked.
 
     Args:
-        headers: The X-* headers.
+        ttft: The distribution of the TTFT, None for none.
+        itl: That of the gaps.
         traces: The gaps of each trace, by name.
 
     Raises:
-        APIError: A header names no distribution.
+        APIError: One is no distribution.
     """
 
-    def __init__(self, headers: EmulationHeaders, traces: Mapping[str, Floats]) -> None:
-        self._ttft = parse_jitter("X-TTFT-JITTER", headers.ttft_jitter, traces)
-        self._itl = parse_jitter("X-ITL-JITTER", headers.itl_jitter, traces)
+    def __init__(self, ttft: str | None, itl: str | None, traces: Mapping[str, Floats]) -> None:
+        self._ttft = parse_jitter("X-TTFT-JITTER", ttft, traces)
+        self._itl = parse_jitter("X-ITL-JITTER", itl, traces)
 
     @classmethod
-    def of(cls, headers: EmulationHeaders, traces: Mapping[str, Floats]) -> "JitterAsked | None":
-        """Return what is asked for; None if nothing is.
+    def of(
+        cls, headers: EmulationHeaders, settings: Settings, traces: Mapping[str, Floats]
+    ) -> "JitterAsked | None":
+        """Return what is asked for, by header or else by the settings; None if nothing is.
 
         Raises:
             APIError: A header names no distribution.
         """
-        if headers.ttft_jitter is None and headers.itl_jitter is None:
-            return None
-        return cls(headers, traces)
+        ttft = settings.ttft_jitter if headers.ttft_jitter is None else headers.ttft_jitter
+        itl = settings.itl_jitter if headers.itl_jitter is None else headers.itl_jitter
+        return None if ttft is None and itl is None else cls(ttft, itl, traces)
 
     def draw(self, plan: GenerationPlan, seed: int | None) -> Sequence[float]:
         """Draw when each token of a plan is due, in seconds after the start."""

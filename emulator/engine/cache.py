@@ -100,6 +100,11 @@ class BlockPool:
         self._holders[key] = 1
         return True
 
+    def forget(self) -> None:
+        """Free all shared blocks that nobody holds."""
+        self._free += len(self._idle)
+        self._idle.clear()
+
     def release(self, private: int, shared: Sequence[Hashable]) -> None:
         """Release a sequence's blocks, such that the end of a prompt is evicted before its start.
 

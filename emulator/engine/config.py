@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from emulator.settings import ConfigError
+from emulator.settings import ConfigError, live
 from emulator.yaml_files import Document
 
 PRESETS = Path(__file__).parents[2] / "engines"
@@ -26,17 +26,17 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     source: str = Field(min_length=1, description="where the figures come from")
-    step_base_ms: float = Field(ge=0, le=MAX_STEP_MS)
-    step_per_prefill_token_ms: float = Field(0, ge=0, le=MAX_MS_PER_TOKEN)
-    step_per_sequence_ms: float = Field(0, ge=0, le=MAX_MS_PER_TOKEN)
-    step_per_context_token_ms: float = Field(0, ge=0, le=MAX_MS_PER_TOKEN)
-    max_num_seqs: int = Field(ge=1, le=65_536, description="most sequences that run")
-    max_num_batched_tokens: int = Field(ge=1, le=1_048_576, description="most tokens of a step")
+    step_base_ms: float = live(ge=0, le=MAX_STEP_MS)
+    step_per_prefill_token_ms: float = live(0, ge=0, le=MAX_MS_PER_TOKEN)
+    step_per_sequence_ms: float = live(0, ge=0, le=MAX_MS_PER_TOKEN)
+    step_per_context_token_ms: float = live(0, ge=0, le=MAX_MS_PER_TOKEN)
+    max_num_seqs: int = live(ge=1, le=65_536, description="most sequences that run")
+    max_num_batched_tokens: int = live(ge=1, le=1_048_576, description="most tokens of a step")
     kv_blocks: int = Field(ge=1, le=100_000_000, description="blocks of the cache")
     block_size: int = Field(ge=1, le=4096, description="tokens of a block")
     prefix_caching: bool = Field(False, description="whether full blocks of prompts stay")
-    max_waiting: int = Field(10_000, ge=1, le=1_000_000, description="most sequences that wait")
-    overload_status: Literal[429, 503] = Field(503, description="of the answer beyond that")
+    max_waiting: int = live(10_000, ge=1, le=1_000_000, description="most sequences that wait")
+    overload_status: Literal[429, 503] = live(503, description="of the answer beyond that")
 
     @model_validator(mode="after")
     def _steps_take_time(self) -> Self:

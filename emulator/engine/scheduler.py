@@ -170,7 +170,8 @@ class Scheduler(Generic[S]):
             self._grow(sequence, preempted)
         prefilled: list[S] = []
         admitted: list[S] = []
-        budget = self.config.max_num_batched_tokens - len(self._decoders)
+        # More may run than the bound on tokens has room for once it was lowered.
+        budget = max(self.config.max_num_batched_tokens - len(self._decoders), 0)
         left = budget
         if self._unfinished_prefill is not None:
             left -= self._prefill(self._unfinished_prefill, left, prefilled)

@@ -3,12 +3,13 @@
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, TypeAlias
 
 from emulator.limits.buckets import Limits, Verdict
-from emulator.limits.keys import Caller, Keys, anyone
+from emulator.limits.keys import Caller, Keys, anyone, scope_of_key
+from emulator.limits.resets import NO_RESETS, Resets
 from emulator.limits.rules import Figures, Key, LimitsFile, Rules, read_keys, read_limits
 from emulator.limits.shared import SharedTable, create_table
 from emulator.limits.words import Refusal
@@ -47,14 +48,27 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The limits and the keys that are configured; `keys` is None if any key is accepted."""
+    """The limits and the keys that are configured; `keys` is None if any key is accepted.
+
+    ``resets`` are the revisions at which buckets were last filled.
+    """
 
     rules: Rules
     keys: Keys | None
+    resets: Resets = NO_RESETS
+
+
+@dataclass(frozen=True, slots=True)
+class LimitFiles:
+    """What the files of keys and limits hold, as far as there are any."""
+
+    limits: LimitsFile | None = None
+    named: Sequence[Key] = ()
+    keys: Keys | None = None
 
     @classmethod
-    def read(cls, settings: Settings) -> "Policy | None":
-        """Read the files that the settings name; return None if there are no limits and no keys.
+    def read(cls, settings: Settings) -> "LimitFiles":
+        """Read the files that the settings name.
 
         Raises:
             ConfigError: A file cannot be used.
@@ -66,11 +80,27 @@ class Policy:
             named = content.keys
             names = [key.name for key in named]
         limits = settings.read("limits", lambda path: read_limits(path, settings.models, names))
+        return cls(limits, named, keys)
+
+    @property
+    def names(self) -> list[str] | None:
+        """The names of the keys, None where every key is good."""
+        return None if self.keys is None else [key.name for key in self.named]
+
+    def with_limits(self, limits: LimitsFile | None) -> "LimitFiles":
+        """Return these with other limits."""
+        return replace(self, limits=limits)
+
+    def policy(self, settings: Settings, resets: Resets = NO_RESETS) -> Policy | None:
+        """Return what these and the settings say; None if nothing is limited or locked."""
         given = {"rpm": settings.rpm, "tpm": settings.tpm}
         default = Figures(**{name: limit for name, limit in given.items() if limit is not None})
-        if keys is None and limits is None and not default.model_fields_set:
+        if self.keys is None and self.limits is None and not default.model_fields_set:
             return None
-        return cls(Rules(default, limits or LimitsFile(), named), keys)
+        return Policy(Rules(default, self.limits or LimitsFile(), self.named), self.keys, resets)
+
+
+NO_FILES = LimitFiles()
 
 
 def prepare_store(url: str) -> None:
@@ -86,7 +116,7 @@ def prepare_store(url: str) -> None:
         from emulator.limits.redis_store import StoreError, check_store  # noqa: PLC0415 - optional
     except ImportError:
         raise ConfigError(
-            "limits in Redis need the package redis: pip install -r requirements-redis.txt"
+            "a store in Redis needs the package redis: pip install -r requirements-redis.txt"
         ) from None
     try:
         check_store(url)
@@ -98,7 +128,7 @@ def open_store(url: str, on_unlimited: Callable[[], None], *, alone: bool) -> St
     """Open the store in a worker.
 
     Args:
-        url: The setting ``limits_store``.
+        url: The setting ``store``.
         on_unlimited: Called for each request that passes because the store is away.
         alone: Whether the server has no other worker.
     """
@@ -132,6 +162,8 @@ class Gate:
         if limits.requests is None and limits.tokens is None:
             return None
         named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
+        if filled := self._policy.resets.of(scope_of_key(caller.bucket)):
+            named += b" %d" % filled
         digest = hashlib.blake2b(named, digest_size=16).digest()
         return Account(caller.name, model, limits, digest)
 

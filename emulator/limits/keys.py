@@ -14,6 +14,14 @@ _MAX_BUCKET_LENGTH = 256
 _NOBODY = hashlib.sha256(b"").digest()  # no key is empty
 
 
+SCOPE_KEY = b"sk-scope-"
+
+
+def scope_of_key(key: bytes) -> str:
+    """Return the scope that an API key names, as ``sk-scope-<scope>``; empty if it names none."""
+    return key.removeprefix(SCOPE_KEY).decode(errors="replace") if key.startswith(SCOPE_KEY) else ""
+
+
 class Caller(NamedTuple):
     """The sender of a request: its name in the keys file, or None, and what names its buckets."""
 

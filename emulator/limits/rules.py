@@ -167,24 +167,28 @@ def read_limits(
         ConfigError: The file is invalid, or a glob matches nothing.
     """
     document = Document(path, LimitsFile)
-    content = document.content
+    if found := useless_glob(document.content, models, names):
+        raise document.error(*found)
+    return document.content
+
+
+def useless_glob(
+    content: LimitsFile, models: Sequence[str], names: Sequence[str] | None
+) -> tuple[tuple[int | str, ...], str] | None:
+    """Return the place of a glob that matches no model or no key, and what is wrong with it."""
     for index, line in enumerate(content.limits):
+        place = ("limits", index, "key")
         if not fnmatch.filter(models, line.model):
-            raise document.error(
-                ("limits", index, "model"),
+            problem = (
                 f"{line.model!r} matches no model. Known models: {_listed(models)}. "
-                "The setting 'models' makes others known.",
+                "The setting 'models' makes others known."
             )
+            return ("limits", index, "model"), problem
         if line.key is not None and names is None:
-            raise document.error(
-                ("limits", index, "key"), "keys have names only with the setting 'api_keys'"
-            )
+            return place, "keys have names only with the setting 'api_keys'"
         if line.key is not None and not fnmatch.filter(names or (), line.key):
-            raise document.error(
-                ("limits", index, "key"),
-                f"{line.key!r} matches no key. Known names: {_listed(names or ())}.",
-            )
-    return content
+            return place, f"{line.key!r} matches no key. Known names: {_listed(names or ())}."
+    return None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The OpenAPI document, generated from the pydantic models, and the page that shows it offline."""
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,7 @@ from emulator.apis.responses.schema.request import (
 )
 from emulator.contract.errors import ErrorEnvelope
 from emulator.contract.headers import EmulationHeaders
+from emulator.control.operations import NAME, Operation
 from emulator.faults.asking import FaultHeaders
 from emulator.transport.bentoml_seam import swagger_ui
 
@@ -75,10 +77,17 @@ _PAGE = """<!doctype html>
 """
 
 
-def openapi(version: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of this version."""
-    models = [(model, "validation") for model in _REQUESTS]
-    models += [(model, "serialization") for model in _RESPONSES]
+def openapi(version: str, control: Sequence[Operation] = ()) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of this version.
+
+    Args:
+        version: The emulator's.
+        control: What can be asked to control it.
+    """
+    bodies = dict.fromkeys(each.body for each in control if each.body is not None)
+    answers = dict.fromkeys(each.answer for each in control)
+    models = [(model, "validation") for model in (*_REQUESTS, *bodies)]
+    models += [(model, "serialization") for model in (*_RESPONSES, *answers)]
     _, schemas = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]
     return {
         "openapi": "3.1.0",
@@ -140,8 +149,12 @@ def openapi(version: str) -> dict[str, Any]:
                 }
             },
             "/health": {"get": _lookup("Tell that the service is up", Health)},
+            **_controlling(control),
         },
-        "components": {"schemas": schemas["$defs"]},
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"control_key": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -164,6 +177,31 @@ def _lookup(summary: str, answer: type[BaseModel]) -> dict[str, Any]:
             "default": _json("What went wrong", ErrorEnvelope),
         },
     }
+
+
+def _controlling(operations: Sequence[Operation]) -> dict[str, dict[str, Any]]:
+    """Describe the operations below /emulator."""
+    paths: dict[str, dict[str, Any]] = {}
+    for each in operations:
+        found = (
+            _lookup(each.summary, each.answer)
+            if each.body is None
+            else _posted(each.summary, each.body, each.answer)
+        )
+        parameters = [_path_parameter("name")] if NAME in each.path else []
+        parameters += [
+            {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}
+            for name, what in each.query.items()
+        ]
+        if each.method != "GET":
+            revision = {"type": "string", "description": "the revision that is expected to hold"}
+            parameters.append({"name": "If-Match", "in": "header", "schema": revision})
+        if not each.is_open:
+            found["security"] = [{}, {"control_key": []}]
+        paths.setdefault(each.path, {})[each.method.lower()] = found | (
+            {"parameters": parameters} if parameters else {}
+        )
+    return paths
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
@@ -224,9 +262,9 @@ def _headers() -> list[dict[str, Any]]:
     return parameters
 
 
-def routes(version: str) -> list[BaseRoute]:
+def routes(version: str, control: Sequence[Operation]) -> list[BaseRoute]:
     """Return the routes of /openapi.json and /docs."""
-    document = openapi(version)
+    document = openapi(version, control)
 
     async def serve_document(_: Request) -> Response:
         return JSONResponse(document)

@@ -24,7 +24,6 @@ from emulator.reading.encodings import (
     refuse_other_types,
     too_large,
 )
-from emulator.settings import Settings
 from emulator.timing.clock import running_clock
 from emulator.transport.direct_write import arrived_body
 from emulator.transport.exchange import Exchange
@@ -103,11 +102,15 @@ class BodyReader:
     """Takes the bodies of requests, each within the time and the size that a body may have.
 
     ``held`` is how many bytes have arrived in part, or wait for a helper.
+
+    Args:
+        limit: The most bytes of a body.
+        timeout_s: The longest that one may take to arrive.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._limit = int(settings.max_body_mb * 1_000_000)
-        self._timeout_s = settings.timeout_s
+    def __init__(self, limit: int, timeout_s: float) -> None:
+        self._limit = limit
+        self._timeout_s = timeout_s
         self.held = 0
 
     async def read(self, exchange: Exchange) -> ReceivedBody:

@@ -18,8 +18,6 @@ from emulator.shared_memory.slot_table import DIGEST_BYTES, SLOTS_PER_SET, SlotT
 TABLE_VARIABLE = "OPENAI_EMULATOR_COUNTS_TABLE"
 MEMORY = "memory"
 MAX_COUNTS = 262_144  # of their 8 MB, what was written takes memory
-# What is forgotten is forgotten for longer than any count is kept.
-_KEPT = 1 << 62
 
 # When it was last counted, and how often.
 _Count: TypeAlias = tuple[int, int]
@@ -28,23 +26,30 @@ _Count: TypeAlias = tuple[int, int]
 class Counts(Protocol):
     """Where counts are kept: near, so that they are there at once, or far."""
 
-    def add(self, name: str, scope: str = "") -> int | Awaitable[int]:
+    def add(self, name: str, scope: str = "", since: int = 0) -> int | Awaitable[int]:
         """Count something; return how often it was counted before.
 
         Args:
             name: What is counted.
             scope: Whose count it is.
+            since: The revision since which it counts.
 
         Raises:
             APIError: The store is away.
         """
 
-    def forget(self, scope: str | None = None) -> Awaitable[None] | None:
-        """Begin anew: all counts of a scope, or of all scopes."""
 
-
-async def counted(rules: Rules, undecided: Undecided, ask: Ask, counts: Counts) -> Decision:
+async def counted(
+    rules: Rules, undecided: Undecided, ask: Ask, counts: Counts, since: int = 0
+) -> Decision:
     """Return what rules decide of a request, and count those that have something to decide.
+
+    Args:
+        rules: The rules.
+        undecided: What is known of the request.
+        ask: What it asks.
+        counts: Where matches are counted.
+        since: The revision since which they count.
 
     Raises:
         APIError: No rule has an answer, and one must; or the store is away.
@@ -54,7 +59,7 @@ async def counted(rules: Rules, undecided: Undecided, ask: Ask, counts: Counts) 
     try:
         rule = next(steps)
         while True:
-            found = counts.add(rule.identity, undecided.scope)
+            found = counts.add(rule.identity, undecided.scope, since)
             before = found if isinstance(found, int) else await found
             rule = steps.send(before)
     except StopIteration as end:
@@ -98,34 +103,16 @@ class SharedCounts:
     def __init__(self, path: str | Path, *, alone: bool = False) -> None:
         self._counts = SlotTable[_Count](path, 2, MAX_COUNTS // SLOTS_PER_SET, alone=alone)
 
-    def add(self, name: str, scope: str = "") -> int:
+    def add(self, name: str, scope: str = "", since: int = 0) -> int:
         """Count something; return how often it was counted before."""
-        epochs = self._epoch(None), self._epoch(scope)
-        return self._counts.update(_digest(f"count {epochs} {scope} {name}"), _one_more)
-
-    def forget(self, scope: str | None = None) -> None:
-        """Begin anew: all counts of a scope, or of all scopes."""
-        self._counts.update(_epoch_digest(scope), _next_epoch)
-
-    def _epoch(self, scope: str | None) -> int:
-        return self._counts.read(_epoch_digest(scope))[1]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=DIGEST_BYTES).digest()
-
-
-def _epoch_digest(scope: str | None) -> bytes:
-    return _digest("epoch" if scope is None else f"epoch {scope}")
+        text = f"{since} {scope} {name}".encode("utf-8", "replace")
+        digest = hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+        return self._counts.update(digest, _one_more)
 
 
 def _one_more(count: _Count) -> tuple[_Count, int]:
     before = count[1]
     return (time.monotonic_ns(), before + 1), before
-
-
-def _next_epoch(count: _Count) -> tuple[_Count, None]:
-    return (_KEPT + time.monotonic_ns() // 1000, max(count[1] + 1, time.time_ns())), None
 
 
 def store_is_away() -> APIError:

@@ -42,12 +42,18 @@ TextGlob = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_GLOB_LENGTH)]
 Expression = Annotated[
     str, Field(min_length=1, max_length=MAX_REGEX_LENGTH), AfterValidator(_expression)
 ]
-RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/ -]{0,63}$")]
+_RULE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/ -]{0,63}$"
+RuleName = Annotated[str, Field(pattern=_RULE_NAME)]
 ScopeId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 # They stand in JSON and headers as they are.
 _Printed = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$")]
 _Script = Annotated[str, MaxLen(MAX_SCRIPT_LENGTH)]
 _Tokens = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
+
+
+def is_rule_name(text: str) -> bool:
+    """Tell whether a rule may be called so."""
+    return regex.fullmatch(_RULE_NAME, text) is not None
 
 
 class Entry(BaseModel):

@@ -129,10 +129,12 @@ def _rules(
     entries: Sequence[_RuleEntry], settings: Settings, traces: Mapping[str, Floats]
 ) -> Rules:
     rules: list[Rule] = []
+    source: list[Mapping[str, Any]] = []
     places: dict[str, int] = {}
     for index, entry in enumerate(entries):
         try:
-            rule = _rule(entry, index, settings, traces)
+            said = entry.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            rule = _rule(entry, said, index, settings, traces)
         except RulesError as error:
             name = entry.name or _default_name(index)
             raise RulesError((index, *error.place), error.problem, f"rule '{name}'") from None
@@ -144,10 +146,17 @@ def _rules(
             )
         places[rule.name] = index
         rules.append(rule)
-    return Rules(tuple(rules), tuple(_warnings(rules)))
+        source.append({"name": rule.name, **said})
+    return Rules(tuple(rules), tuple(_warnings(rules)), source)
 
 
-def _rule(entry: _RuleEntry, index: int, settings: Settings, traces: Mapping[str, Floats]) -> Rule:
+def _rule(
+    entry: _RuleEntry,
+    said: Mapping[str, Any],
+    index: int,
+    settings: Settings,
+    traces: Mapping[str, Floats],
+) -> Rule:
     answers = entry.answer or ()
     timing = _timing(entry, settings, traces)
     if entry.fault is not None and (found := contradiction(entry.fault, str)):
@@ -167,7 +176,6 @@ def _rule(entry: _RuleEntry, index: int, settings: Settings, traces: Mapping[str
         or entry.at_end == "pass"
         or numbered
     )
-    said = entry.model_dump(mode="json", by_alias=True, exclude_unset=True)
     digest = hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8)
     name = entry.name or _default_name(index)
     return Rule(

@@ -15,13 +15,10 @@ TIMEOUT_S = 1.0
 MAX_CONNECTIONS = 16
 KEPT_MS = 86_400_000  # a count that nobody adds to for a day is forgotten
 
-# KEYS: the epochs of all scopes and of this one. ARGV: the count's name, and how long it is kept.
+# KEYS: the count. ARGV: how long it is kept.
 SCRIPT = """
-local all = redis.call('GET', KEYS[1]) or '0'
-local own = redis.call('GET', KEYS[2]) or '0'
-local count = 'openai_emulator:count:' .. all .. ':' .. own .. ':' .. ARGV[1]
-local before = redis.call('INCR', count) - 1
-redis.call('PEXPIRE', count, ARGV[2])
+local before = redis.call('INCR', KEYS[1]) - 1
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return before
 """
 
@@ -43,34 +40,19 @@ class RedisCounts:
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
         self._script = self._client.register_script(SCRIPT)
 
-    async def add(self, name: str, scope: str = "") -> int:
+    async def add(self, name: str, scope: str = "", since: int = 0) -> int:
         """Count something; return how often it was counted before.
 
         Raises:
             APIError: Redis is away.
         """
-        keys = [_epoch(None), _epoch(scope)]
-        return int(await self._asked(self._script(keys, [f"{len(scope)}:{scope}:{name}", KEPT_MS])))
-
-    async def forget(self, scope: str | None = None) -> None:
-        """Begin anew: all counts of a scope, or of all scopes.
-
-        Raises:
-            APIError: Redis is away.
-        """
-        await self._asked(cast(Awaitable[Any], self._client.incr(_epoch(scope))))
+        key = f"openai_emulator:count:{since}:{len(scope)}:{scope}:{name}"
+        try:
+            async with asyncio.timeout(TIMEOUT_S), self._turns:
+                return int(await cast(Awaitable[Any], self._script([key], [KEPT_MS])))
+        except (RedisError, OSError, TimeoutError):
+            raise store_is_away() from None
 
     async def close(self) -> None:
         """Let go of the connections."""
         await self._client.aclose()
-
-    async def _asked(self, answer: Awaitable[Any]) -> Any:  # noqa: ANN401 - Redis's
-        try:
-            async with asyncio.timeout(TIMEOUT_S), self._turns:
-                return await answer
-        except (RedisError, OSError, TimeoutError):
-            raise store_is_away() from None
-
-
-def _epoch(scope: str | None) -> str:
-    return "openai_emulator:epoch" if scope is None else f"openai_emulator:epoch:{scope}"

@@ -1,7 +1,7 @@
 """All rules of a server: plain data that travels, and what is compiled of it in each process."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,14 +34,16 @@ class Rules:
     Args:
         rules: They.
         warnings: What may be no mistake, but looks like one.
+        source: What a file that says the same would hold, with all names; it does not travel.
     """
 
     rules: Sequence[Rule] = ()
     warnings: Sequence[str] = ()
+    source: Sequence[Mapping[str, Any]] = field(default=(), compare=False)
 
     def __getstate__(self) -> Mapping[str, Any]:
         """Return what travels to another process: no more than the data."""
-        return {"rules": self.rules, "warnings": self.warnings}
+        return {"rules": self.rules, "warnings": self.warnings, "source": ()}
 
     def prepare(self) -> None:
         """Compile what requests would otherwise wait for: up to 3 ms a rule."""

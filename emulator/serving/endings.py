@@ -58,9 +58,11 @@ def write_log_line(exchange: Exchange, ending: Ending | None) -> None:
     """Write the log line of a request; all times in ms, and no content."""
     if not logger.isEnabledFor(logging.INFO):
         return
+    version = exchange.state.version
+    revision = f" revision={version}" if version else ""
     if ending is None:
         if exchange.code:
-            LINES.add(f"completion status={exchange.status} error={exchange.code}")
+            LINES.add(f"completion status={exchange.status} error={exchange.code}{revision}")
         return
     model = quoted(exchange.model[:MAX_NAME_LOGGED])
     total_ms, total_actual_ms = ending.total_s[0] * 1000, ending.total_s[1] * 1000
@@ -68,7 +70,7 @@ def write_log_line(exchange: Exchange, ending: Ending | None) -> None:
     if ending.kind != "completion":
         LINES.add(
             f"{ending.kind} model={model} status={exchange.status}{ending.note} "
-            f"total_ms={total_ms:.2f} total_actual_ms={total_actual_ms:.2f}{fault}"
+            f"total_ms={total_ms:.2f} total_actual_ms={total_actual_ms:.2f}{fault}{revision}"
         )
         return
     LINES.add(
@@ -81,7 +83,7 @@ def write_log_line(exchange: Exchange, ending: Ending | None) -> None:
         f"itl_ms={ending.itl_s[0] * 1000:.2f} itl_actual_ms={_ms(ending.itl_s[1])} "
         f"itl_max_ms={ending.gap_s[0] * 1000:.2f} itl_max_actual_ms={_ms(ending.gap_s[1])} "
         f"total_ms={total_ms:.2f} total_actual_ms={total_actual_ms:.2f}"
-        f"{fault}{ending.note}"
+        f"{fault}{ending.note}{revision}"
     )
 
 

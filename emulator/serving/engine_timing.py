@@ -17,6 +17,7 @@ from emulator.engine.scheduler import OverloadError, Scheduler
 from emulator.engine.times import TokenTimes
 from emulator.metrics import TALLY
 from emulator.reading.reader import Ready
+from emulator.settings import Settings
 from emulator.timing.clock import running_clock, sleep_until
 from emulator.transport.exchange import Exchange
 
@@ -31,8 +32,8 @@ class EngineTiming:
     """
 
     def __init__(self, config: EngineConfig, number: str, model: str) -> None:
-        self.config = config
         scheduler = Scheduler[TimedSequence](config)
+        self._forgotten = 0
         self.metrics = EngineMetrics(scheduler, TALLY, number, [model])
         self.runner = EngineRunner(
             scheduler,
@@ -41,6 +42,23 @@ class EngineTiming:
             observe=self.metrics.see,
             observe_left=self.metrics.see_left,
         )
+
+    @property
+    def config(self) -> EngineConfig:
+        """The engine, with the times and bounds that count for its next step."""
+        return self.runner.scheduler.config
+
+    def adopt(self, config: EngineConfig, forgotten: int) -> None:
+        """Take other times and bounds for the steps to come; sequences under way go on.
+
+        Args:
+            config: The engine; its cache is as large as before.
+            forgotten: The revision at which the prefixes of prompts were last to be forgotten.
+        """
+        self.runner.scheduler.config = config
+        if forgotten > self._forgotten:
+            self.runner.scheduler.pool.forget()
+        self._forgotten = forgotten
 
     def applies_to(self, asked: Asked) -> bool:
         """Tell whether the engine makes the times of a request: one that says nothing of them.
@@ -138,23 +156,23 @@ class Startup:
     def __init__(self, startup_s: float) -> None:
         self._ready_s = time.monotonic() + startup_s
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the model is loaded."""
-        return time.monotonic() >= self._ready_s
+    def is_over(self, settings: Settings) -> bool:
+        """Return whether the model is loaded."""
+        return settings.ready and time.monotonic() >= self._ready_s
 
-    def check(self) -> None:
-        """Refuse a request while the model loads.
+    def check(self, settings: Settings) -> None:
+        """Refuse a request while the model loads, or while the settings have it seem so.
 
         Raises:
             APIError: It is not loaded yet.
         """
-        left_s = self._ready_s - time.monotonic()
-        if left_s > 0:
-            raise APIError(
-                f"The model is still loading. Please try again in {math.ceil(left_s)} s.",
-                status=503,
-                type="service_unavailable_error",
-                code="model_loading",
-                headers={"retry-after": str(math.ceil(left_s))},
-            )
+        if self.is_over(settings):
+            return
+        left_s = max(math.ceil(self._ready_s - time.monotonic()), RETRY_AFTER_S)
+        raise APIError(
+            f"The model is still loading. Please try again in {left_s} s.",
+            status=503,
+            type="service_unavailable_error",
+            code="model_loading",
+            headers={"retry-after": str(left_s)},
+        )

@@ -66,7 +66,9 @@ class Timing:
             APIError: A header names no distribution, or a whole answer would take longer than the
                 server's timeout.
         """
-        jitter = JitterAsked.of(ready.asked.emulation, exchange.state.traces)
+        jitter = JitterAsked.of(
+            ready.asked.emulation, exchange.state.settings, exchange.state.traces
+        )
         if jitter is not None:
             offsets = await asyncio.to_thread(jitter.draw, ready.plan, ready.ask.seed)
             ready.plan = ready.plan.timed_at(offsets)

@@ -1,6 +1,6 @@
 """CORS: what a browser has to be told before it lets a page of another origin read an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.types import Message, Scope, Send
 
@@ -9,6 +9,7 @@ from emulator.transport.sending import Reply
 ANY = "*"
 # Pages of other origins have nothing to do with what is for operators.
 OPERATORS_PATHS = frozenset({"/", "/docs", "/metrics", "/livez", "/readyz", "/healthz"})
+CONTROL_PATHS = "/emulator"
 EXPOSED = (
     "x-request-id",
     "openai-processing-ms",
@@ -24,6 +25,7 @@ EXPOSED = (
     "x-should-retry",
     "x-fault-injected",
     "x-emulation-rules",
+    "x-emulation-revision",
 )
 MAX_AGE_S = 7_200  # browsers remember a preflight's answer no longer
 
@@ -34,22 +36,23 @@ class Cors:
     """Lets pages of some origins, or of any, read answers. Without credentials, as OpenAI.
 
     Args:
-        origins: As browsers write them, such as ``https://chat.example``; ``*`` for any.
+        origins: Returns those that count now, as browsers write them, such as
+            ``https://chat.example``; ``*`` for any.
     """
 
-    def __init__(self, origins: Sequence[str]) -> None:
-        self._allows_any = ANY in origins
-        self._origins = frozenset(origin.encode() for origin in origins)
+    def __init__(self, origins: Callable[[], Sequence[str]]) -> None:
+        self._origins = origins
 
     def allowed(self, scope: Scope) -> bytes | None:
         """Return the origin to name in the answer; None where there is nothing to say."""
         for name, value in scope["headers"]:
             if name == b"origin":
-                if scope["path"] in OPERATORS_PATHS:
+                if scope["path"] in OPERATORS_PATHS or scope["path"].startswith(CONTROL_PATHS):
                     return None
-                if self._allows_any:
+                origins = self._origins()
+                if ANY in origins:
                     return ANY.encode()
-                return value if value in self._origins else None
+                return value if value.decode("latin-1") in origins else None
         return None
 
     def preflight(self, scope: Scope, origin: bytes) -> Reply | None:

@@ -40,6 +40,7 @@ class Exchange:
         arrival_s: When the last part of the body came, where it came in parts.
         limit_lines: The x-ratelimit-* headers, as ready lines.
         rules: The names of the rules that decided something.
+        told_lines: More headers of the answer, as ready lines.
         status: The status that the client got; 499 if it went away before its end.
         code: The error's code or type, if there is one.
         left_s: When an answer that is not streamed left, on ``time.monotonic()``.
@@ -58,6 +59,7 @@ class Exchange:
     arrival_s: float = 0.0
     limit_lines: bytes = b""
     rules: Sequence[str] = ()
+    told_lines: bytes = b""
     status: int = 0
     code: str = ""
     left_s: float = 0.0

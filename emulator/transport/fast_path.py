@@ -37,7 +37,8 @@ class FastPath:
 
     Until it is opened it passes everything on. ``endpoints`` are those that it has, by path,
     ``sockets`` those of websockets; ``uvicorn_lacks`` names what this version of uvicorn
-    does not have, so that its own way is taken.
+    does not have, so that its own way is taken. ``is_on`` tells by package whether answers go
+    past it.
 
     Args:
         cors: Tells browsers whose pages may read an answer, if anybody's may.
@@ -48,6 +49,7 @@ class FastPath:
         self.sockets: dict[str, ASGIApp] = {}
         self._cors = cors
         self.uvicorn_lacks = uvicorn_seam.lacking()
+        self.is_on: dict[str, bool] = {}
         self._surroundings: Surroundings | None = None
         self._open: dict[str, tuple[Answers, EndpointMetrics]] = {}
 
@@ -128,6 +130,10 @@ class FastPathInstaller:
         cors = None if surroundings.has_cors else self._cors
         outermost = _Outermost(surroundings.stack, cors, self._fast_path)
         surroundings.replace(self._fast_path.over(outermost))
+        self._fast_path.is_on = {
+            "bentoml": not lacking,
+            "uvicorn": not self._fast_path.uvicorn_lacks,
+        }
         _tell("bentoml", lacking, bentoml_seam.COST)
         _tell("uvicorn", self._fast_path.uvicorn_lacks, uvicorn_seam.COST)
 

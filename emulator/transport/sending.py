@@ -26,7 +26,7 @@ _OPENAI_LINES = (
 
 def openai_lines(exchange: Exchange) -> bytes:
     """Return the headers that OpenAI adds to every answer, as ready lines."""
-    more = exchange.limit_lines
+    more = exchange.limit_lines + exchange.told_lines
     if exchange.rules and exchange.state.settings.rules_header:
         more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
     return _OPENAI_LINES % (

@@ -143,6 +143,7 @@ def test_headers_default_to_nothing() -> None:
         "emulation_report": False,
         "emulation_strict": None,
         "emulation_scope": None,
+        "emulation_revision": False,
     }
 
 
@@ -376,6 +377,11 @@ def test_default_settings() -> None:
     """The defaults are those of the specification and the README."""
     assert Settings().model_dump(exclude={"models"}) == {
         "ttft_ms": 100,
+        "ttft_jitter": None,
+        "itl_jitter": None,
+        "ready": True,
+        "control": "local",
+        "control_key": None,
         "itl_ms": 50,
         "output_length": 20,
         "max_output_length": 131_072,
@@ -399,7 +405,7 @@ def test_default_settings() -> None:
         "tpm": None,
         "limits": None,
         "api_keys": None,
-        "limits_store": "memory",
+        "store": "memory",
         "workers": None,
         "timeout_s": 300,
         "keep_alive_s": 120,

@@ -50,6 +50,7 @@ ROOMS = (
     "emulator.apis.models",
     "emulator.apis.vllm",
     "emulator.apis.table",
+    "emulator.control",
     "emulator.pages",
     "emulator.worker",
     "emulator.process",

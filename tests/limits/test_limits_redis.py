@@ -246,7 +246,7 @@ def test_a_store_that_is_there(port: int) -> None:
 @contextmanager
 def two_emulators(port: int, rpm: int) -> Iterator[tuple[Server, Server]]:
     """Run two emulators with one worker each and a Redis between them."""
-    settings = [f"rpm={rpm}", f"limits_store=redis://127.0.0.1:{port}", "workers=1"]
+    settings = [f"rpm={rpm}", f"store=redis://127.0.0.1:{port}", "workers=1"]
     arguments = [word for setting in settings for word in ("--arg", setting)]
     with (
         running_server(*arguments, ready=False) as first,
@@ -333,9 +333,9 @@ def test_a_start_without_redis_stops() -> None:
     """An emulator whose Redis cannot be reached does not start, and says which and why."""
     url = f"redis://:secret@127.0.0.1:{free_port()}"
 
-    message = failed_start("--arg", "rpm=1", "--arg", f"limits_store={url}")
+    message = failed_start("--arg", "rpm=1", "--arg", f"store={url}")
 
-    assert "limits_store" in message
+    assert "store" in message
     assert "redis://***@127.0.0.1:" in message
     assert "secret" not in message.replace(url, "")
     assert "Traceback" not in message

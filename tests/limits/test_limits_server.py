@@ -493,7 +493,7 @@ def series_of(server: Server, name: str) -> list[dict[str, str]]:
         ("limits", "default:\n  tpm: -3\n", "line 2: default.tpm: Input should be greater than"),
         ("limits", "limits:\n- model: gpt-9*\n", "line 2: limits.0.model: 'gpt-9*' matches no"),
         ("api_keys", "keys:\n- name: a\n", "line 2: keys.0: expected key or sha256"),
-        ("limits_store", None, "limits_store"),
+        ("store", None, "store"),
     ],
 )
 def test_bad_limits_stop_the_start(

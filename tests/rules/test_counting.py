@@ -55,14 +55,9 @@ def test_names_and_scopes_are_counted_apart(table: Path) -> None:
 
 
 def test_counts_begin_anew(table: Path) -> None:
-    """The counts of one scope are forgotten alone, or all at once, in every process."""
+    """What counts since another revision has counts of its own, in every process."""
     counts, other = SharedCounts(table), SharedCounts(table)
-    for scope in ("", "x", "y"):
-        counts.add("a", scope)
-    counts.forget("x")
-    assert [other.add("a", scope) for scope in ("", "x", "y")] == [1, 0, 1]
-    counts.forget()
-    assert [other.add("a", scope) for scope in ("", "x", "y")] == [0, 0, 0]
+    assert [each.add("a", "x", since) for since in (0, 5) for each in (counts, other)] == [0, 1] * 2
 
 
 def test_ten_thousand_scopes_are_kept(table: Path) -> None:
@@ -123,8 +118,7 @@ def test_counts_in_redis_are_exact(redis_url: str) -> None:
         try:
             found = await asyncio.gather(*(hosts[i % 2].add("a") for i in range(200)))
             found += [await hosts[0].add("a", "x"), await hosts[1].add("a", "x")]
-            await hosts[0].forget("x")
-            return [*found, await hosts[1].add("a", "x"), await hosts[1].add("a")]
+            return [*found, await hosts[1].add("a", "x", 5), await hosts[1].add("a")]
         finally:
             for host in hosts:
                 await host.close()

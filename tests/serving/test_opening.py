@@ -125,7 +125,7 @@ def test_bad_values(one_worker: Server, sent: dict[str, str], name: str) -> None
 def opening(asked: Mapping[str, object], **settings: object) -> Opening | None:
     """Return how a stream begins that asks for this on a server with these settings."""
     fields = {f"X-{n.upper().replace('_', '-')}": str(value) for n, value in asked.items()}
-    return Opening.of(EmulationHeaders.model_validate(fields), Settings(**settings))  # type: ignore[arg-type]
+    return Opening.of(EmulationHeaders.model_validate(fields), Settings(**settings))
 
 
 def test_settings_are_defaults() -> None:

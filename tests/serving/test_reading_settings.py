@@ -10,8 +10,10 @@ TEXTS = {
     "itl_ms": "7",
     "output_length": "3",
     "max_output_length": "300",
+    "ttft_jitter": "normal:0.2",
+    "itl_jitter": "uniform:0.5",
     "head": "first-token",
-    "keepalive_ms": "100",
+    "keepalive_ms": "0.5",
     "text": "unicode",
     "models": "a, b/c",
     "strict_models": "true",
@@ -26,6 +28,7 @@ TEXTS = {
     "lenient": "true",
     "engine": "paper",
     "startup_s": "2.5",
+    "ready": "false",
     "fault_headers": "false",
     "timer_slack_us": "500",
     "workers": "1",
@@ -38,7 +41,9 @@ TEXTS = {
     "tpm": "1000",
     "limits": "limits.yaml",
     "api_keys": "keys.yaml",
-    "limits_store": "redis://host:6379/0",
+    "store": "redis://host:6379/0",
+    "control": "off",
+    "control_key": "a-key-of-16-characters",
 }
 
 

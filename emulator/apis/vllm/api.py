@@ -59,6 +59,7 @@ class VersionAndPing:
         """Answer GET /version."""
         return whole_reply(exchange, self._body)
 
-    async def ping(self, _: Exchange) -> Reply:
+    async def ping(self, exchange: Exchange) -> Reply:
         """Answer /ping: nothing, with 200, or 503 while the model loads."""
-        return Reply(200 if self._startup.is_over else 503, [(b"content-length", b"0")])
+        is_ready = self._startup.is_over(exchange.state.settings)
+        return Reply(200 if is_ready else 503, [(b"content-length", b"0")])

@@ -1,0 +1,1 @@
+"""What can be changed, as data: checked, and laid over the state of the start."""
