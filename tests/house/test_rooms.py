@@ -51,6 +51,7 @@ ROOMS = (
     "emulator.apis.vllm",
     "emulator.apis.table",
     "emulator.control",
+    "emulator.trials",
     "emulator.pages",
     "emulator.worker",
     "emulator.process",
