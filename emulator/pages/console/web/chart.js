@@ -140,7 +140,7 @@ export function tokenLine(title, names) {
       const from = row === 0 ? middle : middle - 4 - 18 * (row - 1), to = row === 0 ? middle + 18 : from - 14;
       times.forEach((time, index) => {
         const lag = row && due[index] !== undefined ? time - due[index] : 0;
-        svg.append(s("line", { class: `${names[row][1]}${lag > 1 ? " late" : ""}`, x1: at(time), x2: at(time), y1: from, y2: to }, s("title", {}, `token ${index}: ${names[row][0]} ${number(time, 2)} ms${row ? `, ${number(lag, 2)} ms after it was due` : ""}`)));
+        svg.append(s("line", { class: `${names[row][1]}${lag > 1 && names[row][1] === "left" ? " late" : ""}`, x1: at(time), x2: at(time), y1: from, y2: to }, s("title", {}, `token ${index}: ${names[row][0]} ${number(time, 2)} ms${row ? `, ${number(lag, 2)} ms after it was due` : ""}`)));
       });
       svg.append(s("text", { class: "axis", x: 0, y: (from + to) / 2 + 4 }, names[row][0]));
     });
