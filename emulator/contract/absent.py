@@ -37,6 +37,6 @@ def absent_endpoint(path: str) -> str | None:
     """Return what OpenAI has at a path, if it is one of those."""
     for beginning, what in ABSENT.items():
         below = f"{beginning.rstrip('/')}/"
-        if path == beginning != below or (path.startswith(below) and path != below):
+        if path == beginning != below or (path.startswith(below) and path != beginning):
             return what
     return None
