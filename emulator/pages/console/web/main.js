@@ -49,4 +49,4 @@ head(app);
 addEventListener("hashchange", show);
 show();
 app.feed.start();
-app.status.start();
+app.status.start(app.feed);

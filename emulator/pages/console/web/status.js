@@ -10,9 +10,12 @@ export class Status extends EventTarget {
   settings = null;
   problem = null;
 
-  start() {
+  /** Ask now, and again where the feed tells another revision or something changes by itself. */
+  start(feed) {
     this.refresh();
-    setInterval(() => document.hidden || this.refresh(), EVERY_MS);
+    const isOld = () => !this.now || this.problem || !feed.last || feed.problem || feed.last.revision !== this.now.revision
+      || this.now.schedule.schedule || this.now.rules.some((rule) => rule.ttl_s);
+    setInterval(() => !document.hidden && isOld() && this.refresh(), EVERY_MS);
   }
 
   /** Ask again. What is locked is asked for once: a page that polls would fill the log. */
