@@ -156,6 +156,12 @@ class Settings(BaseModel):
     fault_headers: bool = live(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
     )
+    journal: bool = Field(
+        True, description="keep what the last 4,096 requests were, for GET /emulator/requests"
+    )
+    journal_bodies: bool = Field(
+        False, description="keep the first 64 KB of their bodies too, which hold what was said"
+    )
     timer_slack_us: int = Field(
         0,
         ge=0,
@@ -204,6 +210,12 @@ class Settings(BaseModel):
     def _control_has_its_key(self) -> Self:
         if self.control == "key" and self.control_key is None:
             raise ValueError("control_key must be set with control=key")
+        return self
+
+    @model_validator(mode="after")
+    def _bodies_have_a_journal(self) -> Self:
+        if self.journal_bodies and not self.journal:
+            raise ValueError("journal must not be false with journal_bodies=true")
         return self
 
     @model_validator(mode="after")

@@ -29,8 +29,9 @@ def openai_lines(exchange: Exchange) -> bytes:
     more = exchange.limit_lines + exchange.told_lines
     if exchange.rules and exchange.state.settings.rules_header:
         more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
+    exchange.request_id = random.getrandbits(128)
     return _OPENAI_LINES % (
-        random.getrandbits(128),
+        exchange.request_id,
         (monotonic() - exchange.start_s) * 1000,
         more,
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from emulator.pages.console.report import report_page
 START = 1_800_000_000.0
 
 
-def one(number: int = 0, **more: object) -> Timed:
+def one(number: int = 0, **more: Any) -> Timed:  # noqa: ANN401 - its fields
     """Return a request that ended so many seconds after the start of the span."""
     usual = Timed(
         id=f"req_{number}",

@@ -177,7 +177,7 @@ def running_server(
     ready: bool = True,
     port: int | None = None,
 ) -> Iterator[Server]:
-    """Run ``bentoml serve`` on a port, a free one by default, while the body runs, and kill it after it.
+    """Run ``bentoml serve`` on a port (a free one) while the body runs, and kill it after it.
 
     The body begins when it is ready, or at once if `ready` is false.
 

@@ -104,7 +104,7 @@ class ReportEndpoint:
         return {
             "version": self._version,
             "revision": told.revision,
-            "settings": told.settings.model_dump(mode="json"),
+            "settings": told.model_dump(mode="json")["settings"],
             "changed": told.changed,
             "rules_in_force": self._status.rules(changes).rules,
         }
