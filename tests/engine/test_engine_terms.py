@@ -10,7 +10,7 @@ from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import EngineSequence, Scheduler
 from tests.engine.test_engine import ROUND, Seen, engine, prompt, run
 from tests.engine.test_engine_runner import read, runner_of
-from tests.support.simulated.loop import run_simulated
+from tests.support.simulated.loop import run_simulated, wait_until
 
 
 def test_a_quadratic_prefill() -> None:
@@ -81,15 +81,21 @@ def test_the_overhead_counts_once_for_all_choices() -> None:
 
 
 def test_the_overhead_on_an_event_loop() -> None:
-    """In real time too a request waits for the end of its overhead, and those behind it."""
+    """A step is made up when it starts, not when the overhead begins: one read late is in it."""
 
     async def main() -> None:
         runner = runner_of(request_overhead_ms=6)
-        first, second = TimedSequence(100, 2), TimedSequence(100, 1, arrival_s=0.001)
+        first, second, later = TimedSequence(100, 2), TimedSequence(100, 2), TimedSequence(100, 1)
+        later.arrival_s = 0.001
         runner.submit([first])
+        await wait_until(0.003)
         runner.submit([second])
-        assert await read(first) == pytest.approx([27, 27 + 22])
-        assert list(second.due_s) == pytest.approx([0.049])
+        runner.submit([later])
+        assert await read(first) == pytest.approx([6 + 32, 6 + 32 + 23])
+        assert [list(s.due_s) for s in (second, later)] == [
+            pytest.approx([0.038, 0.061]),
+            pytest.approx([0.061]),
+        ]
 
     run_simulated(main())
 
