@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from tests.clients.parts import FOLDER, PARTS
-from tests.clients.results import read_pending
 from tests.clients.running import SKIPPED
 from tests.clients.strays import strays
 from tests.support.server import REPOSITORY, Server, clean_environment, running_server
@@ -28,7 +27,7 @@ def server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - it starts on
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_other_clients_work(server: Server, part: str) -> None:
-    """All checks of a part hold, but for those that wait for the server."""
+    """All checks of a part hold."""
     ended = subprocess.run(  # noqa: S603 - our own script
         [str(REPOSITORY / "tests" / "clients" / "run"), server.url, part],
         env=clean_environment(),
@@ -77,10 +76,3 @@ def test_strays_are_noted() -> None:
         with httpx.Client(proxy=variables["http_proxy"]) as client:
             assert client.get("http://example.test/x").status_code == 403
         assert asked == {"GET http://example.test/x"}
-
-
-def test_pending_checks_are_of_parts() -> None:
-    """Each line of the table of what waits for the server names a part that there is."""
-    pending = read_pending(FOLDER / "pending.txt")
-    assert {part for part, _ in pending} <= set(PARTS)
-    assert all(pending.values())

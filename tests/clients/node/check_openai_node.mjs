@@ -82,10 +82,10 @@ test('openai: Responses parses', async () => {
   forecast.parse(answer.output_parsed);
 });
 
-test('openai: a mistake is an error with its param and code', async () => {
+test('openai: a mistake is an error with its param', async () => {
   await assert.rejects(
     client.responses.create({ model: 'o3', input: 'hi', temperature: 0.2 }),
-    (error) => error instanceof OpenAI.BadRequestError && error.param === 'temperature' && error.code === 'unsupported_value',
+    (error) => error instanceof OpenAI.BadRequestError && error.param === 'temperature' && error.code === null,
   );
 });
 
