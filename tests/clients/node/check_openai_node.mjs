@@ -12,7 +12,7 @@ const client = new OpenAI({ baseURL: `${process.env.EMULATOR_URL}/v1`, apiKey: '
 const model = 'gpt-4o';
 const messages = [{ role: 'user', content: 'hi' }];
 const midStream = { headers: { 'X-FAULT-KIND': 'error', 'X-FAULT-AFTER-TOKENS': '3' } };
-const comments = { headers: { 'X-TTFT-MS': '300', 'X-KEEPALIVE-MS': '100' } };
+const comments = { headers: { 'X-TTFT-MS': '400', 'X-KEEPALIVE-MS': '100' } };
 const forecast = z.object({ city: z.string(), degrees: z.number(), days: z.array(z.number().int()) });
 
 test('openai: chat answers, whole and streamed', async () => {
