@@ -129,12 +129,10 @@ class OpenAIEmulator:
 
     def routes(self) -> list[BaseRoute]:
         """Return all routes; those of the APIs' table are served on the fast path too."""
-        worker, startup = self.worker, self.worker.startup
+        worker = self.worker
         control = self.room.control.answer
-        vllm, health = (
-            VLLMProbes(__version__, startup, worker.engine),
-            lookups.HealthCheck(__version__),
-        )
+        vllm = VLLMProbes(__version__, worker.startup, worker.engine)
+        health = lookups.HealthCheck(__version__)
         for api in worker.apis:
             fast_path.add(api.path, worker.answering(api, partial(self.serve, api)))
         fast_path.sockets["/v1/responses"] = ResponsesSocket(fast_path.endpoints["/v1/responses"])

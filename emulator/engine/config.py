@@ -13,7 +13,6 @@ FILE_SUFFIXES = (".yaml", ".yml")
 
 MAX_STEP_MS = 60_000
 MAX_MS_PER_TOKEN = 1_000
-MAX_CACHED_TOKENS = 100_000_000 * 4096
 
 
 class EngineConfig(BaseModel):
@@ -38,7 +37,7 @@ class EngineConfig(BaseModel):
     block_size: int = Field(ge=1, le=4096, description="tokens of a block")
     prefix_caching: bool = Field(False, description="whether full blocks of prompts stay")
     max_model_len: int = Field(
-        ge=1, le=MAX_CACHED_TOKENS, description="most tokens of a prompt with its answer"
+        0, ge=0, description="most tokens of a prompt with its answer; 0: as the cache holds"
     )
     max_waiting: int = live(10_000, ge=1, le=1_000_000, description="most sequences that wait")
     overload_status: Literal[429, 503] = live(503, description="of the answer beyond that")
@@ -47,13 +46,12 @@ class EngineConfig(BaseModel):
     @classmethod
     def _cache_bounds_context(cls, data: Any) -> Any:  # noqa: ANN401 - anything may be given
         """Let a sequence be as long as the cache where nothing else is said of it."""
-        if not isinstance(data, dict) or data.get("max_model_len") is not None:
+        if not isinstance(data, dict) or data.get("max_model_len"):
             return data
-        sizes = data.get("kv_blocks"), data.get("block_size")
-        longest = 1  # where these are wrong, that is told
-        if all(type(size) is int and size > 0 for size in sizes):
-            longest = sizes[0] * sizes[1]
-        return {**data, "max_model_len": min(longest, MAX_CACHED_TOKENS)}
+        blocks, size = data.get("kv_blocks"), data.get("block_size")
+        if type(blocks) is not int or type(size) is not int:
+            return data  # what is wrong with them is told
+        return {**data, "max_model_len": blocks * size}
 
     @model_validator(mode="after")
     def _cache_holds_context(self) -> Self:
