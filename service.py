@@ -28,7 +28,7 @@ from emulator.apis.api import API
 from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
-from emulator.apis.vllm.api import VersionAndPing
+from emulator.apis.vllm.api import VLLMProbes
 from emulator.control.room import ControlRoom, prepare_store
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
@@ -107,6 +107,8 @@ class OpenAIEmulator:
             ClientDisconnect: The client went away.
         """
         worker = self.worker
+        if exchange.state.dialect.lacks(api.path):
+            raise HTTPException(404)
         worker.limiter.identify(exchange, api.authorization(exchange))
         worker.startup.check(exchange.state.settings)
         ready = await api.take(exchange, worker.dispatcher)
@@ -127,9 +129,10 @@ class OpenAIEmulator:
 
     def routes(self) -> list[BaseRoute]:
         """Return all routes; those of the APIs' table are served on the fast path too."""
-        worker, startup = self.worker, self.worker.startup
+        worker = self.worker
         control = self.room.control.answer
-        vllm, health = VersionAndPing(__version__, startup), lookups.HealthCheck(__version__)
+        vllm = VLLMProbes(__version__, worker.startup, worker.engine)
+        health = lookups.HealthCheck(__version__)
         for api in worker.apis:
             fast_path.add(api.path, worker.answering(api, partial(self.serve, api)))
         fast_path.sockets["/v1/responses"] = ResponsesSocket(fast_path.endpoints["/v1/responses"])
@@ -150,6 +153,7 @@ class OpenAIEmulator:
             Route("/v1/responses/{id}/cancel", find, methods=["POST"]),
             Route("/health", worker.endpoint(health.health), methods=["GET"]),
             Route("/version", worker.endpoint(vllm.version), methods=["GET"]),
+            Route("/load", worker.endpoint(vllm.load), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             Route("/", index(__version__)),
             *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
