@@ -76,7 +76,7 @@ class EngineTiming:
     @property
     def load(self) -> int:
         """The sequences that run, and those that wait."""
-        return len(self.runner.scheduler.running) + len(self.runner.scheduler.waiting)
+        return sum(len(each.running) + len(each.waiting) for each in self._schedulers)
 
     def adopt(self, config: EngineConfig, forgotten: int) -> None:
         """Take other times and bounds for the steps to come; sequences under way go on.
