@@ -200,7 +200,9 @@ def test_least_waiting_beats_round_robin() -> None:
 
 def test_prefix_aware_finds_more() -> None:
     """With more prefixes than one cache holds, routing by them finds more than least waiting."""
-    config = ROUND.model_copy(update={"prefix_caching": True, "kv_blocks": 300})
+    config = ROUND.model_copy(
+        update={"prefix_caching": True, "kv_blocks": 300, "max_model_len": 3000}
+    )
     workload = Workload(20, 5, prefixes=Prefixes(40, 200, config.block_size))
 
     def found(policy: Policy) -> float:

@@ -27,7 +27,7 @@ from tests.support.simulated.loop import run_simulated, wait_until
 
 def runner_of(**changes: object) -> EngineRunner:
     """Return an engine of round numbers, but for these keys, on the running loop."""
-    config = EngineConfig.model_validate(ROUND.model_dump() | changes)
+    config = EngineConfig.model_validate(ROUND.model_dump(exclude={"max_model_len"}) | changes)
     return EngineRunner(Scheduler(config), wait_until)
 
 
