@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from annotated_types import MinLen
 from pydantic import (
@@ -28,6 +28,9 @@ MAX_OUTPUT_LENGTH = 131_072
 MAX_KEEPALIVE_MS = 60_000
 MAX_RATE_LIMIT = 1_000_000_000
 MAX_TIMER_SLACK_US = 5000
+MAX_REPLICAS = 64
+
+Policy: TypeAlias = Literal["round-robin", "least-waiting", "prefix-aware", "random"]
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -153,6 +156,12 @@ class Settings(BaseModel):
         None,
         description="a preset of engines/ or a YAML file: a model of an engine makes the times",
     )
+    replicas: int | None = Field(
+        None, ge=1, le=MAX_REPLICAS, description="engines of each worker, behind a router; else one"
+    )
+    routing: Policy | None = Field(
+        None, description="how the router chooses an engine, round-robin if not given"
+    )
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
     )
@@ -208,6 +217,13 @@ class Settings(BaseModel):
     def _control_has_its_key(self) -> Self:
         if self.control == "key" and self.control_key is None:
             raise ValueError("control_key must be set with control=key")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_have_an_engine(self) -> Self:
+        for name in ("replicas", "routing"):
+            if self.engine is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs the setting engine: without one there is no queue")
         return self
 
     @model_validator(mode="after")
