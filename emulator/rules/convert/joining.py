@@ -89,9 +89,9 @@ def _of_fixture(
         _name(rules, source)
         _check(rules)
     except UnsaidError as error:
-        return [], [*unsaid, (error.field, error.why)]
+        return [], [(error.field, error.why)]
     except (TypeError, AttributeError, ValueError) as error:
-        return [], [*unsaid, ("", f"expected other types of values: {error}")]
+        return [], [("", f"expected other types of values: {error}")]
     return [(sequence, rule) for rule in rules], unsaid
 
 

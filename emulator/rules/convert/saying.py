@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from emulator.faults.codes import CODES
+from emulator.faults.statuses import error_body
 from emulator.rules.convert.files import Json, UnsaidError
 from emulator.timing.plan import FinishReason
 
@@ -60,23 +61,22 @@ def _failing(response: Json, note: Note) -> dict[str, Any]:
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         raise UnsaidError("response.error.message", "expected a text")
     status, code = response.get("status", 500), error.get("code")
-    fault: dict[str, Any] = {"status": status}
-    waits = status == 429
-    if code in CODES:
-        fault["code"] = code
-        waits = waits and CODES[code].waits
-    elif code is not None:
-        note("response.error.code", "it is none of OpenAI's that rules know")
+    fault: dict[str, Any] = {"status": status} | ({"code": code} if code in CODES else {})
     if error["message"]:
         fault["message"] = error["message"]
-    if waits:
-        fault["retry_after_ms"] = int(response.get("retryAfter", 1) * 1000)
-    elif response.get("retryAfter") is not None:
-        note("response.retryAfter", "to wait helps against no such error")
-    for name in ("type", "param"):
-        if error.get(name) is not None:
-            note(f"response.error.{name}", "the status or the code decides it")
+    wait_s = response.get("retryAfter", 1 if status == 429 else None)
+    if wait_s is not None and (code not in CODES or CODES[code].waits):
+        fault["retry_after_ms"] = int(wait_s * 1000)
+    told = error_body(status, model="", code=fault.get("code"))
+    for name, by_default in (("type", "server_error"), ("param", None), ("code", None)):
+        theirs, ours = error.get(name, by_default), getattr(told, name)
+        if theirs != ours:
+            note(f"response.error.{name}", f"expected {_shown(ours)}, but got {_shown(theirs)}")
     return {"fault": fault, "answer": {"text": error["message"], "template": False}}
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else f"'{value}'"
 
 
 def _answer(kind: str, response: Json, note: Note) -> dict[str, Any]:
