@@ -124,6 +124,10 @@ class Settings(BaseModel):
     reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = live(
         {}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512"
     )
+    dialect: Literal["openai", "vllm"] = live(
+        "openai",
+        description="whose errors, events and models are told: OpenAI's or vLLM's",
+    )
     reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
@@ -220,6 +224,11 @@ class Settings(BaseModel):
                 f"but is {self.output_length}"
             )
         return self
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether streams and answers show their reasoning."""
+        return self.reasoning_content or self.dialect == "vllm"
 
     def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
         """Read the file that a setting names; return None if it is not set.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.dialects.dialect import Dialect
+from emulator.dialects.table import dialect_of
 from emulator.engine.config import EngineConfig, load_engine
 from emulator.limits.gate import NO_FILES, LimitFiles, Policy
 from emulator.limits.resets import NO_RESETS, Resets
@@ -30,6 +32,8 @@ class State:
         engine: The engine that makes the times; None for times by header.
         resets: When counts were last set back, by what is counted.
         version: The revision, which is the number of changes since the start.
+
+    ``dialect`` is what the settings choose.
     """
 
     settings: Settings
@@ -40,6 +44,11 @@ class State:
     engine: EngineConfig | None = None
     resets: Mapping[str, Resets] = field(default_factory=dict)
     version: int = 0
+    dialect: Dialect = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Choose the dialect."""
+        object.__setattr__(self, "dialect", dialect_of(self.settings, self.engine))
 
     def counted_since(self, scope: str = "") -> int:
         """Return the revision since which the matches of rules count for a scope."""

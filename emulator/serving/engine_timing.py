@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from emulator.answers.ask import Ask
 from emulator.contract.error_words import RETRY_AFTER_S, invalid_header, overloaded
 from emulator.contract.errors import APIError
+from emulator.dialects.dialect import Dialect
 from emulator.emulation.asked import Asked
 from emulator.engine.cache import private_keys
 from emulator.engine.config import EngineConfig
@@ -47,6 +48,11 @@ class EngineTiming:
     def config(self) -> EngineConfig:
         """The engine, with the times and bounds that count for its next step."""
         return self.runner.scheduler.config
+
+    @property
+    def load(self) -> int:
+        """The sequences that run, and those that wait."""
+        return len(self.runner.scheduler.running) + len(self.runner.scheduler.waiting)
 
     def adopt(self, config: EngineConfig, forgotten: int) -> None:
         """Take other times and bounds for the steps to come; sequences under way go on.
@@ -107,7 +113,7 @@ class EngineTiming:
                     is_first_choice=index % each == 0,
                 )
             )
-        self._refuse_too_long(ready.ask, sequences)
+        self._refuse_too_long(exchange.state.dialect, ready.ask, sequences)
         if len(self.runner.scheduler.waiting) >= self.config.max_waiting:
             raise self._overloaded()
         return sequences
@@ -137,13 +143,16 @@ class EngineTiming:
             headers={"retry-after": str(RETRY_AFTER_S)},
         )
 
-    def _refuse_too_long(self, ask: Ask, sequences: Sequence[TimedSequence]) -> None:
+    def _refuse_too_long(
+        self, dialect: Dialect, ask: Ask, sequences: Sequence[TimedSequence]
+    ) -> None:
         """Refuse a prompt that does not fit with all tokens that the request allows an answer."""
         most, limit = self.config.max_model_len, ask.token_limit
         for sequence in sequences:
             answer = max(sequence.output_tokens, limit or 0)
             if sequence.prompt_tokens + answer > most:
-                raise ask.names.context.error(most, sequence.prompt_tokens, answer)
+                error = ask.names.context.error(most, sequence.prompt_tokens, answer)
+                raise dialect.too_long(error, most, sequence.prompt_tokens, answer)
 
 
 class Startup:
