@@ -65,12 +65,12 @@ def test_package_asks_for_what_the_service_needs() -> None:
 
 
 def test_examples_are_short() -> None:
-    """A retry, a timeout and an agent are tested in ten lines each."""
+    """A retry, a timeout, an agent and the clock are tested in ten lines each."""
     functions = re.findall(
         r"^def (test_\w+).*?\n((?:(?:    .*)?\n)+)", "\n".join(EXAMPLES.values()), re.MULTILINE
     )
     lengths = {name: 1 + len(body.rstrip().splitlines()) for name, body in functions}
-    assert set(lengths) == {"test_retry", "test_timeout", "test_agent"}
+    assert set(lengths) == {"test_retry", "test_timeout", "test_agent", "test_clock"}
     assert max(lengths.values()) <= MOST_LINES_OF_AN_EXAMPLE
 
 
@@ -143,7 +143,7 @@ def test_examples_of_the_page_pass(fresh: Fresh, tmp_path: Path) -> None:
     """The examples of the page pass in a project that has modules of the service's names."""
     write(tmp_path, EXAMPLES | dict.fromkeys(OF_THE_SERVICE, "raise RuntimeError"))
     ended = run(tmp_path, command("-q", python=fresh.python))
-    assert "3 passed" in ended.stdout, ended.stdout
+    assert "4 passed" in ended.stdout, ended.stdout
     assert done(tmp_path, str(fresh.python), "script.py") == "20.0\n"
 
 
