@@ -1,0 +1,189 @@
+"""Which loads a sweep is made of, and running them."""
+
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import gevent
+import numpy as np
+from gevent.pool import Pool
+
+from loadtest.failures import StreamError
+from loadtest.twin.client import Client
+from loadtest.twin.regression import regress, rows
+from loadtest.twin.sweep import Arrivals, Load, Point, Request, TwinError
+
+ANSWERS_A_CLIENT = 3
+FEWEST_ANSWERS = 8
+FIRST_CLIENTS = (1, 4, 16, 64, 256, 1024)
+ANY_BUDGET = 8192  # of a step, as long as the engine's own is not known
+MAX_FAILED = 0.5  # of a load's requests
+
+
+def run(client: Client, load: Load) -> Point:
+    """Send a load, and return what came of it.
+
+    Raises:
+        TwinError: No request was answered, or most were not.
+    """
+    requests: list[Request] = []
+    failures: Counter[str] = Counter()
+    epoch_s = time.perf_counter()
+    lengths = [load.prompt_tokens[i % len(load.prompt_tokens)] for i in range(load.requests)]
+
+    def ask(length: int) -> None:
+        try:
+            answer = client.ask(length, load.output_tokens, load.shared)
+        except StreamError as error:
+            failures[str(error)] += 1
+            return
+        start_ms = round(answer.start_ms - epoch_s * 1000, 2)
+        requests.append(answer.model_copy(update={"start_ms": start_ms}))
+
+    _send(load, lengths, ask, epoch_s)
+    if sum(failures.values()) > MAX_FAILED * load.requests or not requests:
+        name, count = failures.most_common(1)[0]
+        raise TwinError(f"{load}: {count} of {load.requests} requests failed: {name}")
+    requests.sort(key=lambda request: request.start_ms)
+    return Point(load=load, requests=tuple(requests), failures=dict(failures))
+
+
+def _send(load: Load, lengths: Sequence[int], ask: object, epoch_s: float) -> None:
+    """Start each request when it is due, and wait for the end of all."""
+    assert callable(ask)  # noqa: S101 - said for the type checker
+    size = load.clients if load.arrivals is Arrivals.CLOSED else load.requests
+    pool = Pool(size)
+    rng = random.Random(load.requests)
+    at_s = epoch_s
+    for length in lengths:
+        if load.arrivals is Arrivals.POISSON and load.rate:
+            at_s += rng.expovariate(load.rate)
+            gevent.sleep(max(at_s - time.perf_counter(), 0))
+        pool.spawn(ask, length)  # of a closed load: waits until a client is free
+    pool.join()
+
+
+@dataclass
+class Design:
+    """Chooses the next load by what is least known.
+
+    Args:
+        lengths: The lengths of prompts, in tokens.
+        most_clients: At most.
+        output_tokens: Of each answer.
+    """
+
+    lengths: Sequence[int]
+    most_clients: int
+    output_tokens: int
+    _done: Counter[Load] = field(default_factory=Counter, init=False)
+
+    def closed(self, length: int, clients: int) -> Load:
+        """Return a closed load."""
+        requests = max(ANSWERS_A_CLIENT * clients, FEWEST_ANSWERS)
+        return Load(
+            clients=clients,
+            requests=requests,
+            prompt_tokens=(length,),
+            output_tokens=self.output_tokens,
+        )
+
+    def note(self, point: Point) -> None:
+        """Note that a load was measured."""
+        self._done[point.load] += 1
+
+    def first(self) -> list[Load]:
+        """Return what every sweep has: the corners, one client at each length, and the cache."""
+        short, long = self.lengths[0], self.lengths[-1]
+        middle = self.lengths[len(self.lengths) // 2]
+        alone = [self.closed(length, 1) for length in self.lengths]
+        full = [self.closed(short, self.most_clients), self.closed(middle, self.most_clients)]
+        again = Load(
+            requests=FEWEST_ANSWERS,
+            prompt_tokens=(long,),
+            output_tokens=2,
+            shared=True,
+        )
+        burst = Load(
+            arrivals=Arrivals.BURST,
+            requests=max(self.most_clients // 2, 2),
+            prompt_tokens=(middle,),
+            output_tokens=self.output_tokens,
+        )
+        return [*alone, *full, again, burst]
+
+    def next(self, points: Sequence[Point], left_s: float) -> Load | None:
+        """Return the load whose times are least known for the time that it takes.
+
+        None if none fits into the time that is left.
+        """
+        for load in self.first():
+            if not self._done[load]:
+                return load if self._seconds(points, load) <= left_s else None
+        candidates = [
+            load
+            for length in self.lengths
+            for clients in self._clients()
+            if self._seconds(points, load := self.closed(length, clients)) <= left_s
+        ]
+        if not candidates:
+            return None
+        return max(candidates, key=lambda load: self._gain(points, load))
+
+    def _clients(self) -> list[int]:
+        """Return 1, 2, 4, ... up to the most."""
+        powers = [2**i for i in range(int(math.log2(self.most_clients)) + 1)]
+        return sorted({*powers, self.most_clients})
+
+    def _seconds(self, points: Sequence[Point], load: Load) -> float:
+        """Return how long a load takes, by what has been measured so far."""
+        costs = self._costs(points)
+        if costs is None:
+            return 0.0
+        step = self._work(load)
+        return float(step @ costs) / 1000 * (load.requests / load.clients) * load.output_tokens
+
+    def _gain(self, points: Sequence[Point], load: Load) -> float:
+        """Return how uncertain a step of a load is, in its own length, for its square root of time.
+
+        A load that was measured already tells less each time.
+        """
+        work, took = rows(points, ANY_BUDGET)
+        relative = work / took[:, None]
+        size = np.maximum(np.linalg.norm(relative, axis=0), 1e-12)
+        scaled = relative / size
+        information = scaled.T @ scaled + 1e-9 * np.eye(len(size))
+        costs = self._costs(points)
+        step = self._work(load)
+        took_ms = max(float(step @ costs), 1e-6) if costs is not None else 1.0
+        line = step / took_ms / size
+        variance = float(line @ np.linalg.solve(information, line))
+        seconds = max(self._seconds(points, load), 1.0)
+        return math.sqrt(max(variance, 0.0) / seconds) / (1 + self._done[load])
+
+    def _costs(self, points: Sequence[Point]) -> np.ndarray | None:
+        return regress(*rows(points, ANY_BUDGET)) if points else None
+
+    def _work(self, load: Load) -> np.ndarray:
+        """Return what a mean step of a load has to do, as `regression.COLUMNS` has it."""
+        length, clients, output = load.prompt_tokens[0], load.clients, load.output_tokens
+        prefill = length * clients / output
+        context = clients * (length + output / 2)
+        return np.array([1, prefill, clients, context, prefill * length, 1 / output])
+
+
+def noise(points: Sequence[Point]) -> str | None:
+    """Return in words how much the same load differed from time to time; None without a second."""
+    seen: dict[str, list[Point]] = {}
+    for point in points:
+        seen.setdefault(point.name, []).append(point)
+    ratios = []
+    for same in seen.values():
+        medians = [float(np.median([r.e2e_ms for r in point.requests])) for point in same]
+        ratios += [max(medians) / min(medians) - 1] if len(same) > 1 else []
+    if not ratios:
+        return None
+    return f"the same load again differed by {np.median(ratios):.1%} (median), {max(ratios):.1%}"
