@@ -105,7 +105,7 @@ class EngineMetrics:
             metrics = self.of(sequence.model)
             add(metrics.finished(sequence.finish_reason))
             self._tally.observe(metrics.e2e, step.end_s - sequence.arrival_s)
-            self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.arrival_s)
+            self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.queued_s)
         self.touch()
 
     def see_left(self, sequence: TimedSequence) -> None:
