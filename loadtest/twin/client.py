@@ -1,4 +1,4 @@
-"""Asking a server: what it says of itself, and single streamed answers by the load kit's reading."""
+"""Asking a server: what it says of itself, and streamed answers by the load kit's reading."""
 
 import json
 import time

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emulator.engine.config import EngineConfig
 from loadtest.twin.comparison import Compared, compare
@@ -22,9 +23,11 @@ TOLERANCE = 0.08  # log errors beyond it weigh less (Huber)
 PRECISE = 0.01  # a held-out error below which no further term is tried
 PAYS = 0.95  # a term must bring the held-out error below this share of the one without it
 ITERATIONS = 8
+FEWEST_TO_BEND = 8  # sequences
 STEP = 0.03  # of a parameter, for its derivative
 REQUESTS_A_CLIENT = 4  # of a point, at most, that a fit looks at
 FEWEST_REQUESTS = 24
+CONVERGED = 0.995  # of the loss before: a step that brings less is the last
 
 Say = Callable[[str], None]
 
@@ -163,7 +166,7 @@ class Fitter:
     def _bends(self) -> list[int]:
         """Return where a bend has points on both sides of it."""
         sizes = sorted({min(p.load.clients, len(p.requests)) for p in self.points})
-        return [size for size in sizes if size >= 4 and size < sizes[-1]]
+        return [size for size in sizes if FEWEST_TO_BEND <= size < sizes[-1]]
 
     def spread(self, fitted: Fitted) -> float:
         """Return the coefficient of variation of steps that the twin lacks without one.
@@ -244,7 +247,7 @@ def _huber(errors: Array) -> float:
 def _descend(residuals: Callable[[Array], Array], at: Array) -> tuple[Array, Array, Array]:
     """Return where Huber's loss is least for parameters of at least 0, the errors and slopes."""
     errors, damping = residuals(at), 0.01
-    slopes = _slopes(residuals, at, len(errors))
+    slopes = _slopes(residuals, at, errors)
     for _ in range(ITERATIONS):
         weights = np.minimum(1, TOLERANCE / np.maximum(np.abs(errors), 1e-12))
         normal = slopes.T @ (weights[:, None] * slopes)
@@ -261,23 +264,22 @@ def _descend(residuals: Callable[[Array], Array], at: Array) -> tuple[Array, Arr
         else:
             break
         at, errors, damping = nearer, tried, max(damping / 5, 1e-6)
-        slopes = _slopes(residuals, at, len(errors))
-        if _huber(errors) > before * 0.999:
+        slopes = _slopes(residuals, at, errors)
+        if _huber(errors) > before * CONVERGED:
             break
     return at, errors, slopes
 
 
-def _slopes(residuals: Callable[[Array], Array], at: Array, size: int) -> Array:
-    slopes = np.zeros((size, len(at)))
+def _slopes(residuals: Callable[[Array], Array], at: Array, errors: Array) -> Array:
+    slopes = np.zeros((len(errors), len(at)))
     for i in range(len(at)):
-        step = max(STEP * at[i], STEP)
-        high, low = at.copy(), at.copy()
-        high[i], low[i] = at[i] + step, max(at[i] - step, 0.01 if i == 0 else 0)
-        slopes[:, i] = (residuals(high) - residuals(low)) / (high[i] - low[i])
+        further = at.copy()
+        further[i] += max(STEP * at[i], STEP)
+        slopes[:, i] = (residuals(further) - errors) / (further[i] - at[i])
     return slopes
 
 
-def _jackknife(errors: Array, slopes: Array, groups: Array) -> list[float | None]:
+def _jackknife(errors: Array, slopes: Array, groups: NDArray[np.intp]) -> list[float | None]:
     """Return the standard errors of the parameters: how they move as each point is left out.
 
     One step of Gauss-Newton stands for each fit without a point. None is of a parameter without

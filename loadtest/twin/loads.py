@@ -4,8 +4,10 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
 
 import gevent
 import numpy as np
@@ -13,12 +15,23 @@ from gevent.pool import Pool
 
 from loadtest.failures import StreamError
 from loadtest.twin.client import Client
-from loadtest.twin.regression import regress, rows
-from loadtest.twin.sweep import Arrivals, Load, Point, Request, TwinError
+from loadtest.twin.regression import Array, regress, rows
+from loadtest.twin.sweep import (
+    Arrivals,
+    Known,
+    Load,
+    Point,
+    Request,
+    Sweep,
+    TwinError,
+    append,
+    read_sweep,
+)
 
 ANSWERS_A_CLIENT = 3
 FEWEST_ANSWERS = 8
-FIRST_CLIENTS = (1, 4, 16, 64, 256, 1024)
+POISSON_S = 12.0
+MOST_POISSON = 300  # requests
 ANY_BUDGET = 8192  # of a step, as long as the engine's own is not known
 MAX_FAILED = 0.5  # of a load's requests
 
@@ -51,9 +64,8 @@ def run(client: Client, load: Load) -> Point:
     return Point(load=load, requests=tuple(requests), failures=dict(failures))
 
 
-def _send(load: Load, lengths: Sequence[int], ask: object, epoch_s: float) -> None:
+def _send(load: Load, lengths: Sequence[int], ask: Callable[[int], None], epoch_s: float) -> None:
     """Start each request when it is due, and wait for the end of all."""
-    assert callable(ask)  # noqa: S101 - said for the type checker
     size = load.clients if load.arrivals is Arrivals.CLOSED else load.requests
     pool = Pool(size)
     rng = random.Random(load.requests)
@@ -164,15 +176,55 @@ class Design:
         seconds = max(self._seconds(points, load), 1.0)
         return math.sqrt(max(variance, 0.0) / seconds) / (1 + self._done[load])
 
-    def _costs(self, points: Sequence[Point]) -> np.ndarray | None:
+    def _costs(self, points: Sequence[Point]) -> Array | None:
         return regress(*rows(points, ANY_BUDGET)) if points else None
 
-    def _work(self, load: Load) -> np.ndarray:
+    def _work(self, load: Load) -> Array:
         """Return what a mean step of a load has to do, as `regression.COLUMNS` has it."""
         length, clients, output = load.prompt_tokens[0], load.clients, load.output_tokens
         prefill = length * clients / output
         context = clients * (length + output / 2)
         return np.array([1, prefill, clients, context, prefill * length, 1 / output])
+
+
+def unseen(lengths: Sequence[int], clients: int, output_tokens: int, rate: float) -> list[Load]:
+    """Return loads that no sweep has: other clients and lengths, mixed ones, a burst, Poisson's.
+
+    Args:
+        lengths: Of the prompts of the sweep, in order.
+        clients: The most of the sweep.
+        output_tokens: Of each answer.
+        rate: Of the Poisson arrivals, in requests/s.
+    """
+    between = tuple((low + high) // 2 for low, high in pairwise(lengths)) or tuple(lengths)
+    middle = between[len(between) // 2]
+    three_quarters = max(3 * clients // 4, 1)
+
+    def closed(size: int, prompts: tuple[int, ...]) -> Load:
+        requests = max(ANSWERS_A_CLIENT * size, FEWEST_ANSWERS)
+        return Load(
+            clients=size, requests=requests, prompt_tokens=prompts, output_tokens=output_tokens
+        )
+
+    return [
+        closed(1, between),
+        closed(min(3, clients), (middle,)),
+        closed(max(3 * clients // 8, 1), between),
+        closed(three_quarters, (middle,)),
+        Load(
+            arrivals=Arrivals.BURST,
+            requests=three_quarters,
+            prompt_tokens=between,
+            output_tokens=output_tokens,
+        ),
+        Load(
+            arrivals=Arrivals.POISSON,
+            requests=min(max(int(rate * POISSON_S), FEWEST_ANSWERS), MOST_POISSON),
+            prompt_tokens=between,
+            output_tokens=output_tokens,
+            rate=rate,
+        ),
+    ]
 
 
 def noise(points: Sequence[Point]) -> str | None:
@@ -187,3 +239,60 @@ def noise(points: Sequence[Point]) -> str | None:
     if not ratios:
         return None
     return f"the same load again differed by {np.median(ratios):.1%} (median), {max(ratios):.1%}"
+
+
+@dataclass
+class Measurement:
+    """Measuring a server into a file, in a given time.
+
+    Args:
+        client: Of the server.
+        path: The file, which may hold what was measured before.
+        design: Chooses the loads.
+        minutes: For all loads; one that runs is not cut.
+    """
+
+    client: Client
+    path: Path
+    design: Design
+    minutes: float
+
+    def run(self, known: Known) -> Sweep:
+        """Measure until the time is over; return all points, those of the file among them.
+
+        Raises:
+            TwinError: The file has another server, or the server fails.
+        """
+        points = self._resume(known)
+        until_s = time.monotonic() + 60 * self.minutes
+        repeated = False
+        while (left_s := until_s - time.monotonic()) > 0:
+            load = self.design.next(points, left_s)
+            if load is None:
+                if repeated or not points:
+                    break
+                load, repeated = points[0].load, True  # once more, to see how noisy the server is
+            self.client.log(f"{left_s:4.0f} s left: {load}")
+            point = run(self.client, load)
+            for name, count in point.failures.items():
+                self.client.log(f"{count} of {load.requests} requests failed: {name}")
+            append(self.path, point)
+            self.design.note(point)
+            points.append(point)
+        self.client.log(noise(points) or "no load was measured twice: the noise is not known")
+        return Sweep(known=known, points=tuple(points))
+
+    def _resume(self, known: Known) -> list[Point]:
+        if not self.path.exists():
+            append(self.path, known)
+            return []
+        sweep = read_sweep(self.path)
+        if (sweep.known.url, sweep.known.model) != (known.url, known.model):
+            raise TwinError(
+                f"{self.path}: holds a sweep of {sweep.known.model} at {sweep.known.url}: "
+                "name another file"
+            )
+        for point in sweep.points:
+            self.design.note(point)
+        self.client.log(f"{len(sweep.points)} loads are in {self.path} already")
+        return list(sweep.points)
