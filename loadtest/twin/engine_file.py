@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emulator.engine.config import EngineConfig
 from loadtest.twin.bounds import check_events, find_bounds, likeliest_budget
@@ -48,7 +48,7 @@ def fit_sweep(sweep: Sweep, say: Say) -> Report:
         notes.append("max_num_batched_tokens is the power of two with the least error")
     fitter = Fitter(bounds, points)
     held_out = fitter.choose(say)
-    fitted = fitter.fit(held_out.terms, range(len(points)), held_out.fits[0])
+    fitted = _certain(fitter, fitter.fit(held_out.terms, range(len(points)), held_out.fits[0]))
     step_cv = round(fitter.spread(fitted), 4)
     compared = fitter.judge(held_out, step_cv)
     middle = over_points(compared, 50)
@@ -61,6 +61,19 @@ def fit_sweep(sweep: Sweep, say: Say) -> Report:
     return Report(
         sweep, fitted, fitter.config(fitted.values, fitted.terms, step_cv), compared, notes
     )
+
+
+def _certain(fitter: Fitter, fitted: Fitted) -> Fitted:
+    """Return a fit without the further terms that may as well be 0."""
+    extra = tuple(name for name in fitted.terms.extra if not _may_be_zero(fitted, name))
+    if extra == fitted.terms.extra:
+        return fitted
+    return fitter.fit(replace(fitted.terms, extra=extra), range(len(fitter.points)), fitted)
+
+
+def _may_be_zero(fitted: Fitted, name: str) -> bool:
+    interval = fitted.sigmas[name]
+    return interval is None or fitted.values[name] <= interval
 
 
 def parameter(fitted: Fitted, name: str) -> str:
@@ -101,7 +114,7 @@ def engine_file(report: Report) -> str:
         f"{known.url or 'an address that is not known'}, measured {known.measured or 'some time'}: "
         f"{requests} requests in {len(report.sweep.points)} loads.",
         "Error at loads that the fit has not seen, median (and p90): " + ", ".join(told) + ".",
-        *(f"{note[0].upper()}{note[1:]}." for note in (*report.notes, *ranges(report))),
+        *(f"{note}." for note in (*report.notes, *ranges(report))),
     ]
     lines = [f"# {line}" for text in about for line in textwrap.wrap(text, WIDTH)]
     shown = report.config.model_dump(exclude_defaults=True)

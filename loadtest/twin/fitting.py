@@ -4,6 +4,7 @@ Which terms the engine has is decided by points that the fit has not seen: each 
 held out in turn.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ BASE = NAMES[:4]
 TOLERANCE = 0.08  # log errors beyond it weigh less (Huber)
 PRECISE = 0.01  # a held-out error below which no further term is tried
 PAYS = 0.95  # a term must bring the held-out error below this share of the one without it
+SURE = 0.03  # a relative error of the middle of a load's requests that takes half its weight
+SUMMED = 8  # gaps
 ITERATIONS = 8
 FEWEST_TO_BEND = 8  # sequences
 STEP = 0.03  # of a parameter, for its derivative
@@ -82,6 +85,7 @@ class Fitter:
         self._start[ABOVE] = self._start["step_per_sequence_ms"]
         self._scale[ABOVE] = self._scale["step_per_sequence_ms"]
         self._observed = [_features(point) for point in self.points]
+        self._weights = [_weights(point) for point in self.points]
 
     def config(self, values: dict[str, float], terms: Terms, step_cv: float = 0) -> EngineConfig:
         """Return the engine with those times."""
@@ -123,7 +127,12 @@ class Fitter:
     def _residuals(self, values: dict[str, float], terms: Terms, chosen: Sequence[int]) -> Array:
         config = self.config(values, terms)
         twins = [_features(simulate(config, self.points[i])) for i in chosen]
-        return np.concatenate([t - self._observed[i] for t, i in zip(twins, chosen, strict=True)])
+        return np.concatenate(
+            [
+                self._weights[i] * (twin - self._observed[i])
+                for twin, i in zip(twins, chosen, strict=True)
+            ]
+        )
 
     # ------------------------------------------------------------------------------
     # Held-out points
@@ -171,8 +180,7 @@ class Fitter:
     def spread(self, fitted: Fitted) -> float:
         """Return the coefficient of variation of steps that the twin lacks without one.
 
-        The variance of the logs of neighbouring gaps; that of the reads' instants, which neighbours
-        share with opposite signs, is taken off by their covariance.
+        That of the load's own, such as steps with a prefill, is what the twin has too.
         """
         config = self.config(fitted.values, fitted.terms)
         found = [
@@ -224,17 +232,41 @@ def _features(point: Point) -> Array:
     return np.log(np.maximum(found, 1e-3))
 
 
+def _weights(point: Point) -> Array:
+    """Return what the features weigh: less where few and scattered requests tell of one."""
+    ttft = _uncertainty([request.ttft_ms for request in point.requests])
+    e2e = _uncertainty([request.e2e_ms for request in point.requests])
+    found = [ttft, ttft, ttft, e2e]
+    if gaps := all_gaps(point):
+        found += [_uncertainty(gaps)] * 2
+    return np.array([SURE / math.hypot(SURE, error) for error in found])
+
+
+def _uncertainty(values: Sequence[float]) -> float:
+    """Return the standard error of a middle, in logs."""
+    logs = np.log(np.maximum(values, 1e-3))
+    low, high = np.percentile(logs, (16, 84))
+    return float((high - low) / 2 / math.sqrt(len(logs)))
+
+
 def _step_variance(point: Point) -> float:
-    pairs = np.array(
-        [pair for r in point.requests for pair in zip(r.gaps_ms, r.gaps_ms[1:], strict=False)]
-    )
-    if len(pairs) < 2:
-        return 0.0
-    logs = np.log(np.maximum(pairs, 1e-3))
-    low, high = np.percentile(logs, (2, 98))
-    cut = np.clip(logs, low, high)
-    covariance = np.cov(cut.T)
-    return float(covariance[0, 0] + 2 * min(covariance[0, 1], 0.0))
+    """Return the variance of a step, as a share of its square, from gaps and sums of them.
+
+    The sum of n gaps has n times a step's variance, and twice that of an event's instant, however
+    large n is; spreads are read off percentiles, as late reads are outliers.
+    """
+    spreads = []
+    for size in (1, SUMMED):
+        sums = [
+            sum(request.gaps_ms[i : i + size])
+            for request in point.requests
+            for i in range(0, len(request.gaps_ms) - size + 1, size)
+        ]
+        if not sums:
+            return 0.0
+        low, middle, high = np.percentile(sums, (16, 50, 84))
+        spreads.append(((high - low) / 2 / max(middle / size, 1e-3)) ** 2)
+    return float(spreads[1] - spreads[0]) / (SUMMED - 1)
 
 
 def _huber(errors: Array) -> float:

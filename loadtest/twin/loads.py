@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import gevent
 import numpy as np
@@ -15,6 +16,7 @@ from gevent.pool import Pool
 
 from loadtest.failures import StreamError
 from loadtest.twin.client import Client
+from loadtest.twin.fitting import shortened
 from loadtest.twin.regression import Array, regress, rows
 from loadtest.twin.sweep import (
     Arrivals,
@@ -29,7 +31,7 @@ from loadtest.twin.sweep import (
 )
 
 ANSWERS_A_CLIENT = 3
-FEWEST_ANSWERS = 8
+FEWEST_ANSWERS = 6
 POISSON_S = 12.0
 MOST_POISSON = 300  # requests
 ANY_BUDGET = 8192  # of a step, as long as the engine's own is not known
@@ -108,76 +110,73 @@ class Design:
         self._done[point.load] += 1
 
     def first(self) -> list[Load]:
-        """Return what every sweep has: the corners, one client at each length, and the cache."""
+        """Return what every sweep has: the corners, one client at each length, and the cache.
+
+        Batches grow, so that what a larger one takes is known before it is sent.
+        """
         short, long = self.lengths[0], self.lengths[-1]
         middle = self.lengths[len(self.lengths) // 2]
-        alone = [self.closed(length, 1) for length in self.lengths]
-        full = [self.closed(short, self.most_clients), self.closed(middle, self.most_clients)]
-        again = Load(
-            requests=FEWEST_ANSWERS,
-            prompt_tokens=(long,),
-            output_tokens=2,
-            shared=True,
-        )
+        most = self.most_clients
+        again = Load(requests=FEWEST_ANSWERS, prompt_tokens=(long,), output_tokens=2, shared=True)
         burst = Load(
             arrivals=Arrivals.BURST,
-            requests=max(self.most_clients // 2, 2),
+            requests=max(most // 2, 2),
             prompt_tokens=(middle,),
             output_tokens=self.output_tokens,
         )
-        return [*alone, *full, again, burst]
+        loads = [
+            self.closed(short, 1),
+            self.closed(long, 1),
+            self.closed(short, max(most // 8, 1)),
+            again,
+            self.closed(short, most),
+            self.closed(middle, max(most // 4, 1)),
+            *(self.closed(length, 1) for length in self.lengths[1:-1]),
+            self.closed(middle, most),
+            burst,
+        ]
+        return list(dict.fromkeys(loads))
 
     def next(self, points: Sequence[Point], left_s: float) -> Load | None:
         """Return the load whose times are least known for the time that it takes.
 
         None if none fits into the time that is left.
         """
+        state = _State.of(points)
         for load in self.first():
-            if not self._done[load]:
-                return load if self._seconds(points, load) <= left_s else None
+            if not self._done[load] and self._seconds(state, load) <= left_s:
+                return load
         candidates = [
             load
             for length in self.lengths
             for clients in self._clients()
-            if self._seconds(points, load := self.closed(length, clients)) <= left_s
+            if self._seconds(state, load := self.closed(length, clients)) <= left_s
         ]
-        if not candidates:
-            return None
-        return max(candidates, key=lambda load: self._gain(points, load))
+        return max(candidates, key=lambda load: self._gain(state, load), default=None)
+
+    def seconds(self, points: Sequence[Point], load: Load) -> float:
+        """Return how long a load takes, by what has been measured so far."""
+        return self._seconds(_State.of(points), load)
 
     def _clients(self) -> list[int]:
         """Return 1, 2, 4, ... up to the most."""
         powers = [2**i for i in range(int(math.log2(self.most_clients)) + 1)]
         return sorted({*powers, self.most_clients})
 
-    def _seconds(self, points: Sequence[Point], load: Load) -> float:
-        """Return how long a load takes, by what has been measured so far."""
-        costs = self._costs(points)
-        if costs is None:
-            return 0.0
-        step = self._work(load)
-        return float(step @ costs) / 1000 * (load.requests / load.clients) * load.output_tokens
+    def _seconds(self, state: "_State", load: Load) -> float:
+        waves = load.requests / load.clients
+        return float(self._work(load) @ state.costs) / 1000 * waves * load.output_tokens
 
-    def _gain(self, points: Sequence[Point], load: Load) -> float:
+    def _gain(self, state: "_State", load: Load) -> float:
         """Return how uncertain a step of a load is, in its own length, for its square root of time.
 
         A load that was measured already tells less each time.
         """
-        work, took = rows(points, ANY_BUDGET)
-        relative = work / took[:, None]
-        size = np.maximum(np.linalg.norm(relative, axis=0), 1e-12)
-        scaled = relative / size
-        information = scaled.T @ scaled + 1e-9 * np.eye(len(size))
-        costs = self._costs(points)
         step = self._work(load)
-        took_ms = max(float(step @ costs), 1e-6) if costs is not None else 1.0
-        line = step / took_ms / size
-        variance = float(line @ np.linalg.solve(information, line))
-        seconds = max(self._seconds(points, load), 1.0)
+        line = step / max(float(step @ state.costs), 1e-6) / state.size
+        variance = float(line @ np.linalg.solve(state.information, line))
+        seconds = max(self._seconds(state, load), 1.0)
         return math.sqrt(max(variance, 0.0) / seconds) / (1 + self._done[load])
-
-    def _costs(self, points: Sequence[Point]) -> Array | None:
-        return regress(*rows(points, ANY_BUDGET)) if points else None
 
     def _work(self, load: Load) -> Array:
         """Return what a mean step of a load has to do, as `regression.COLUMNS` has it."""
@@ -241,6 +240,23 @@ def noise(points: Sequence[Point]) -> str | None:
     return f"the same load again differed by {np.median(ratios):.1%} (median), {max(ratios):.1%}"
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What each column of the regression takes so far, and how well that is known."""
+
+    costs: Array
+    information: Array
+    size: Array
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> Self:
+        work, took = rows([shortened(point) for point in points], ANY_BUDGET)
+        relative = work / took[:, None]
+        size = np.maximum(np.linalg.norm(relative, axis=0), 1e-12)
+        scaled = relative / size
+        return cls(regress(work, took), scaled.T @ scaled + 1e-9 * np.eye(len(size)), size)
+
+
 @dataclass
 class Measurement:
     """Measuring a server into a file, in a given time.
@@ -265,13 +281,14 @@ class Measurement:
         """
         points = self._resume(known)
         until_s = time.monotonic() + 60 * self.minutes
-        repeated = False
         while (left_s := until_s - time.monotonic()) > 0:
-            load = self.design.next(points, left_s)
+            again_s = self.design.seconds(points, points[0].load) if points else 0.0
+            load = self.design.next(points, left_s - again_s)
+            is_last = load is None
             if load is None:
-                if repeated or not points:
+                if not points:
                     break
-                load, repeated = points[0].load, True  # once more, to see how noisy the server is
+                load = points[0].load  # once more, to see how noisy the server is
             self.client.log(f"{left_s:4.0f} s left: {load}")
             point = run(self.client, load)
             for name, count in point.failures.items():
@@ -279,6 +296,8 @@ class Measurement:
             append(self.path, point)
             self.design.note(point)
             points.append(point)
+            if is_last:
+                break
         self.client.log(noise(points) or "no load was measured twice: the noise is not known")
         return Sweep(known=known, points=tuple(points))
 
