@@ -169,6 +169,12 @@ class Settings(BaseModel):
     fault_headers: bool = live(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
     )
+    journal: bool = Field(
+        True, description="keep what the last 4,096 requests were, for GET /emulator/requests"
+    )
+    journal_bodies: bool = Field(
+        False, description="keep the first 64 KB of their bodies too, which hold what was said"
+    )
     timer_slack_us: int = Field(
         0,
         ge=0,
@@ -224,6 +230,12 @@ class Settings(BaseModel):
         for name in ("replicas", "routing"):
             if self.engine is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} needs the setting engine: without one there is no queue")
+        return self
+
+    @model_validator(mode="after")
+    def _bodies_have_a_journal(self) -> Self:
+        if self.journal_bodies and not self.journal:
+            raise ValueError("journal must not be false with journal_bodies=true")
         return self
 
     @model_validator(mode="after")

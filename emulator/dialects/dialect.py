@@ -1,6 +1,5 @@
 """What differs between servers that speak OpenAI's API: OpenAI's own ways, and what may differ."""
 
-import random
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -27,9 +26,9 @@ class Dialect:
     lines_of_probes: ClassVar = b""
     _lacking: ClassVar[frozenset[str]] = frozenset()
 
-    def lines(self, elapsed_ms: float) -> bytes:
+    def lines(self, request_id: int, elapsed_ms: float) -> bytes:
         """Return the headers of every answer, as ready lines."""
-        return _LINES % (random.getrandbits(128), elapsed_ms)
+        return _LINES % (request_id, elapsed_ms)
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a request by its headers.

@@ -44,7 +44,7 @@ class VLLM(Dialect):
         self._models = models
         self._max_model_len = max_model_len
 
-    def lines(self, elapsed_ms: float) -> bytes:  # noqa: ARG002
+    def lines(self, request_id: int, elapsed_ms: float) -> bytes:  # noqa: ARG002
         """Return what vLLM's middleware adds: of the request it tells nothing without a flag."""
         return self.lines_of_probes
 
