@@ -28,7 +28,7 @@ from emulator.apis.api import API
 from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
-from emulator.apis.vllm.api import VersionAndPing
+from emulator.apis.vllm.api import VLLMProbes
 from emulator.control.room import ControlRoom, prepare_store
 from emulator.journal.room import JournalRoom, prepare_journal
 from emulator.log_lines import LINES
@@ -110,6 +110,8 @@ class OpenAIEmulator:
             ClientDisconnect: The client went away.
         """
         worker = self.worker
+        if exchange.state.dialect.lacks(api.path):
+            raise HTTPException(404)
         worker.limiter.identify(exchange, api.authorization(exchange))
         worker.startup.check(exchange.state.settings)
         ready = await api.take(exchange, worker.dispatcher)
@@ -130,9 +132,10 @@ class OpenAIEmulator:
 
     def routes(self) -> list[BaseRoute]:
         """Return all routes; those of the APIs' table are served on the fast path too."""
-        worker, startup = self.worker, self.worker.startup
+        worker = self.worker
         control = self.room.control.answer
-        vllm, health = VersionAndPing(__version__, startup), lookups.HealthCheck(__version__)
+        vllm = VLLMProbes(__version__, worker.startup, worker.engine)
+        health = lookups.HealthCheck(__version__)
         for api in worker.apis:
             fast_path.add(api.path, worker.answering(api, partial(self.serve, api)))
         fast_path.sockets["/v1/responses"] = ResponsesSocket(fast_path.endpoints["/v1/responses"])
@@ -153,6 +156,7 @@ class OpenAIEmulator:
             Route("/v1/responses/{id}/cancel", find, methods=["POST"]),
             Route("/health", worker.endpoint(health.health), methods=["GET"]),
             Route("/version", worker.endpoint(vllm.version), methods=["GET"]),
+            Route("/load", worker.endpoint(vllm.load), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
             *site(__version__, self.room, worker.apis, self.journal),

@@ -29,6 +29,7 @@ ROOMS = (
     "emulator.grammars",
     "emulator.faults",
     "emulator.emulation",
+    "emulator.dialects",
     "emulator.answers",
     "emulator.rules",
     "emulator.rendering",
