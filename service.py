@@ -29,12 +29,11 @@ from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VLLMProbes
-from emulator.control.room import ControlRoom, prepare_store
-from emulator.journal.room import JournalRoom, prepare_journal
+from emulator.control.room import ControlRoom
+from emulator.journal.room import JournalRoom
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages.site import site
-from emulator.rules.counting import create_counts
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import ConfigError
 from emulator.state import LiveState, read_state
@@ -179,11 +178,8 @@ class OpenAIEmulator:
     @staticmethod
     def prepare_shared() -> None:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
-        process.tell_warnings(STATE.current)
         try:
-            create_counts()
-            prepare_journal(SETTINGS)
-            prepare_store(SETTINGS.store)
+            process.prepare_shared(STATE.current)
         except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'store': {error}") from None
 
