@@ -35,7 +35,8 @@ function placed(rule, path, value) {
   return isEmpty ? others : { ...rule, [name]: inner };
 }
 
-export function ruleEditor(app) {
+/** `onPut` is told what was put, once it is in force and the form is closed. */
+export function ruleEditor(app, onPut) {
   const name = h("input", { maxlength: 64 });
   const json = h("textarea", { spellcheck: "false", rows: 10, "aria-label": "The rule as JSON" });
   const said = saying();
@@ -112,7 +113,10 @@ export function ruleEditor(app) {
     if (!rule) return;
     const own = name.value.trim() || "my-rule";
     const answer = await attempt(said, () => app.status.change("PUT", `emulator/rules/${encodeURIComponent(own)}`, { ...rule, name: own }), `${own} is in force.`, mark);
-    if (answer) form.hidden = true;
+    if (!answer) return;
+    form.hidden = true;
+    onPut(said.textContent);
+    said.textContent = "";
   } },
   field("Name", name),
   Object.entries(LEGENDS).map(([group, legend]) => h("fieldset", {}, h("legend", {}, legend),

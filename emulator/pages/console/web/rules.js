@@ -23,7 +23,7 @@ export const bare = ({ matched, ...rule }) => rule;
 export function rules(app) {
   const list = h("ul", { class: "rules" });
   const said = saying();
-  const editor = ruleEditor(app);
+  const editor = ruleEditor(app, (text) => { said.className = "said soft"; said.textContent = text; });
   let drawn = "";
 
   const path = (rule) => `emulator/rules/${encodeURIComponent(rule.name)}`;
