@@ -63,6 +63,7 @@ class Operation:
         body: That of the request's body, if it has one.
         query: The parameters of its query, with what each says.
         is_open: Whether anybody may ask it.
+        is_stream: Whether the answers come as events, one after the other.
     """
 
     method: str
@@ -73,6 +74,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     is_open: bool = False
+    is_stream: bool = False
 
 
 class Table:
