@@ -95,9 +95,14 @@ class OpenAIEmulator:
     def __init__(self) -> None:
         self.worker = Worker(STATE, ENDINGS, __version__)
         self.journal = JournalRoom(STATE, self.worker)
-        mark = self.journal.marks.add
-        self.room = ControlRoom(STATE, __version__, lambda: fast_path.is_on, mark)
-        self.room.add(self.journal.operations, [])
+        self.room = ControlRoom(
+            STATE,
+            __version__,
+            lambda: fast_path.is_on,
+            self.journal.marks.add,
+            self.journal.matches,
+        )
+        self.room.add(self.journal.operations, self.journal.ticks)
         self.room.truth.listen(self.worker.adopt)
         application.router.routes.extend(self.routes())
 
@@ -189,6 +194,7 @@ class OpenAIEmulator:
         await process.settle(SETTINGS.timer_slack_us)
         self.worker.helpers.start()
         self.room.start()
+        self.journal.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

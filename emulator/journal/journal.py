@@ -52,6 +52,11 @@ def prepare_rings(workers: int | None, *, bodies: bool) -> None:
     os.environ[RINGS_VARIABLE], os.environ[COUNT_VARIABLE] = path, str(count)
 
 
+def rings_prepared() -> int:
+    """Return for how many workers there is room."""
+    return int(os.environ.get(COUNT_VARIABLE, "1"))
+
+
 class Found(NamedTuple):
     """A request of the journal.
 
@@ -103,7 +108,7 @@ class Journal:
             bodies: Whether bodies are kept.
         """
         path, sizes = os.environ.get(RINGS_VARIABLE), sizes_of(bodies=bodies)
-        count = int(os.environ.get(COUNT_VARIABLE, "0"))
+        count = rings_prepared()
         if path is None or worker > count:
             if path is not None:
                 logger.warning("journal=private: there are more workers than %s", count)

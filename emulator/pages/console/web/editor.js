@@ -128,7 +128,7 @@ export function ruleEditor(app, onPut) {
   h("div", { class: "row" }, field("Try it against the request with the id", request), h("button", { type: "button", onclick: tryRule }, "Would it match?")), tried);
 
   function open(rule, id) {
-    const { name: own, matched, ...rest } = rule ?? { name: "", match: { model: "gpt-4*" }, every: 3, fault: { status: 503 } };
+    const { name: own, ...rest } = rule ?? { name: "", match: { model: "gpt-4*" }, every: 3, fault: { status: 503 } };
     form.hidden = false;
     name.value = own ?? "";
     request.value = id ?? "";

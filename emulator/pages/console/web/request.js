@@ -46,7 +46,7 @@ export function details(app, row) {
       h("table", {}, h("thead", {}, h("tr", {}, ["", "asked", "actual"].map((name, index) => (index ? h("th", { scope: "col", class: "n" }, name) : h("td", {}))))),
         h("tbody", {}, [["TTFT", row.ttft], ["ITL", row.itl], ["total", row.total]].map(([name, times]) => h("tr", {}, h("th", { scope: "row" }, name), pair(times).map((text) => h("td", { class: "n" }, text)))))),
       h("table", {}, h("thead", {}, h("tr", {}, ["value", "decided by"].map((name) => h("th", { scope: "col" }, name)))),
-        h("tbody", {}, decided.length ? decided.map(([name, source]) => h("tr", {}, h("td", {}, name), h("td", {}, clip(source, 100)))) : h("tr", {}, h("td", { class: "soft", colspan: 2 }, "the settings decided all"))))),
+        h("tbody", {}, [...decided, ["all else", "setting"]].map(([name, source]) => h("tr", {}, h("td", {}, name), h("td", {}, clip(source, 100))))))),
     line.node,
     h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, clip(value, 128))))),
     h("div", { class: "row" },
