@@ -115,7 +115,7 @@ def test_request_says_why_it_took_so_long(tab: Tab, watched: Server, control: Co
     page.get_by_role("row").filter(has_text="gpt-slow").first.locator("button").click()
     page.get_by_text(re.compile("300 ms were asked for the first token and 120 ms")).wait_for()
     for source in ("rule slow.ttft_ms", "header X-ITL-MS", "body emulation.output_length"):
-        page.get_by_role("cell", name=source).wait_for()
+        page.get_by_role("cell", name=source, exact=True).wait_for()
     assert page.locator("figure.tokens line.due").count() == 4
     assert page.locator("figure.tokens line.left").count() == 4
 
