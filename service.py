@@ -29,13 +29,12 @@ from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VersionAndPing
-from emulator.control.room import ControlRoom, prepare_store
-from emulator.journal.room import JournalRoom, prepare_journal
+from emulator.control.room import ControlRoom
+from emulator.journal.room import JournalRoom
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages import docs_page
 from emulator.pages.index_page import index
-from emulator.rules.counting import create_counts
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import ConfigError
 from emulator.state import LiveState, read_state
@@ -184,9 +183,7 @@ class OpenAIEmulator:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
         process.tell_warnings(STATE.current)
         try:
-            create_counts()
-            prepare_journal(SETTINGS)
-            prepare_store(SETTINGS.store)
+            process.prepare_shared(SETTINGS)
         except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'store': {error}") from None
 

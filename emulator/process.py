@@ -5,7 +5,11 @@ import logging
 import sys
 
 from emulator import metrics
+from emulator.control.room import prepare_store
+from emulator.journal.room import prepare_journal
 from emulator.log_lines import keep_lines_printable
+from emulator.rules.counting import create_counts
+from emulator.settings import Settings
 from emulator.state import State
 from emulator.timing.clock import running_clock
 
@@ -22,6 +26,17 @@ def tell_warnings(state: State) -> None:
     """Write to the log what may be no mistake of the operator's, but looks like one."""
     for warning in () if state.rules is None else state.rules.warnings:
         logger.warning("rules: %s", warning)
+
+
+def prepare_shared(settings: Settings) -> None:
+    """Create what the workers share, before any of them starts.
+
+    Raises:
+        ConfigError: The store that several hosts share cannot be reached.
+    """
+    create_counts()
+    prepare_journal(settings)
+    prepare_store(settings.store)
 
 
 async def settle(timer_slack_us: int) -> None:

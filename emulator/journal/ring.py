@@ -15,8 +15,8 @@ from typing import Any
 
 ROWS = 4096
 SLOT_BYTES = 1024
-ARENA_BYTES = 16 * 2**20
-BODIES_ARENA_BYTES = 64 * 2**20
+ARENA_BYTES = 16_777_216
+BODIES_ARENA_BYTES = 67_108_864
 _HEAD_BYTES = mmap.PAGESIZE
 _WORDS = 2  # of a slot: the number, and how many bytes follow
 _WORD = 8
