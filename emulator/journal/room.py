@@ -8,14 +8,14 @@ from types import FrameType
 
 from emulator.control.operations import Operation
 from emulator.control.truth import LOOK_EVERY_S
-from emulator.journal.board import Board, Teller, prepare_board
 from emulator.journal.bodies import Summary
-from emulator.journal.counting import Counting
 from emulator.journal.endpoints import JournalEndpoints
-from emulator.journal.events import Events
 from emulator.journal.journal import Journal, prepare_rings, rings_prepared
 from emulator.journal.marks import Marks, prepare_marks
-from emulator.journal.summing import FAILED, MATCHED, Summing, matches
+from emulator.journal.summary.board import Board, Teller, prepare_board
+from emulator.journal.summary.counting import Counting
+from emulator.journal.summary.events import Events
+from emulator.journal.summary.summing import FAILED, MATCHED, Summing, matches
 from emulator.rules.counting import near_counts
 from emulator.settings import Settings
 from emulator.state import LiveState

@@ -48,7 +48,7 @@ export function details(app, row) {
       h("table", {}, h("thead", {}, h("tr", {}, ["value", "decided by"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, [...decided, ["all else", "setting"]].map(([name, source]) => h("tr", {}, h("td", {}, name), h("td", {}, clip(source, 100))))))),
     line.node,
-    h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, clip(value, 128))))),
+    h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("span", { class: "whole" }, value))))),
     h("div", { class: "row" },
       copying("Copy as curl", () => curl(again(row))), copying("Copy as Python", () => pythonOf(again(row))),
       h("button", { type: "button", class: "main", onclick: () => app.open("control", { rule, id: row.id }) }, "Make a rule of it")),

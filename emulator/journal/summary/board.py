@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
-from emulator.journal.counting import Counting, Snapshot
+from emulator.journal.summary.counting import Counting, Snapshot
 from emulator.shared_memory.document import SharedDocument
 from emulator.shared_memory.files import create
 from emulator.shared_memory.word import SharedWord

@@ -18,7 +18,7 @@ from emulator.journal.bodies import (
     Summary,
     WorkerLoad,
 )
-from emulator.journal.counting import (
+from emulator.journal.summary.counting import (
     FULLEST,
     ITL_BOUNDS_S,
     MAX_MODELS,
