@@ -1,7 +1,7 @@
 """What differs between servers that speak OpenAI's API: OpenAI's own ways, and what may differ."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -17,18 +17,24 @@ class Dialect:
 
     ``name`` is the setting's value and chooses the renderers of an API. With ``is_lenient``
     requests are taken that OpenAI refuses though each parameter is valid. ``version`` is what
-    GET /version tells, None for the emulator's own. ``lines_of_probes`` are the headers, as ready
-    lines, of answers without a body.
+    GET /version tells, None for the emulator's own. ``rendering`` are arguments of the renderers,
+    ``lines_of_probes`` the headers, as ready lines, of answers without a body, and
+    ``stream_headers`` those that streams alone have.
     """
 
     name: ClassVar = "openai"
     is_lenient: ClassVar = False
+    rendering: Mapping[str, Any] = {}
     version: ClassVar[str | None] = None
     lines_of_probes: ClassVar = b""
+    stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    )
     _lacking: ClassVar[frozenset[str]] = frozenset()
 
-    def lines(self, elapsed_ms: float) -> bytes:
-        """Return the headers of every answer, as ready lines."""
+    def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Return the headers of every answer to a request, as ready lines."""
         return _LINES % (random.getrandbits(128), elapsed_ms)
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:

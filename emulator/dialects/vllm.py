@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -14,6 +14,9 @@ from emulator.dialects import vllm_words as words
 from emulator.dialects.dialect import Dialect
 from emulator.dialects.vllm_requests import SCHEMAS, as_openai, refuse, typed
 
+# The flags of vLLM that change what it answers, without their ``enable-``.
+PROMPT_DETAILS = "prompt-tokens-details"
+REQUEST_IDS = "request-id-headers"
 MAX_OWN_ID = 128  # characters of a client's request id
 _STARTED = int(time.time())
 
@@ -24,6 +27,7 @@ class VLLM(Dialect):
     Args:
         models: The models that are served; the first is meant where a request names none.
         max_model_len: The most tokens of a prompt with its answer.
+        flags: What it was started with.
     """
 
     name: ClassVar = "vllm"
@@ -40,13 +44,21 @@ class VLLM(Dialect):
         )
     )
 
-    def __init__(self, models: Sequence[str], max_model_len: int) -> None:
+    stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
+
+    def __init__(self, models: Sequence[str], max_model_len: int, flags: Collection[str]) -> None:
+        self.rendering = {"details": PROMPT_DETAILS in flags}
+        self._tells_request_ids = REQUEST_IDS in flags
         self._models = models
         self._max_model_len = max_model_len
 
-    def lines(self, elapsed_ms: float) -> bytes:  # noqa: ARG002
-        """Return what vLLM's middleware adds: of the request it tells nothing without a flag."""
-        return self.lines_of_probes
+    def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Return what vLLM's middleware adds; the request's id is told by a flag alone."""
+        if not self._tells_request_ids:
+            return self.lines_of_probes
+        own = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        told = (own or b"%032x" % random.getrandbits(128))[:MAX_OWN_ID]
+        return b"%bx-request-id: %b\r\n" % (self.lines_of_probes, told)
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a body that does not say that it is JSON.

@@ -101,9 +101,12 @@ def _one(
 
 def _fault(details: ErrorDetails, data: object) -> dict[str, Any]:
     """Return one fault as vLLM tells it: where it is in the body, and how large the value is."""
+    steps = _steps(details, data)
+    if details["type"] == "unknown_variant" and isinstance(details["input"], Mapping):
+        steps.append(details["ctx"]["key"])
     fault: dict[str, Any] = {
         "type": details["type"],
-        "loc": ".".join(("body", *_steps(details, data))),
+        "loc": ".".join(("body", *steps)),
         "msg": details["msg"],
         "input": _told(details["input"]),
     }

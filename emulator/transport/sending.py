@@ -25,7 +25,8 @@ def own_lines(exchange: Exchange) -> bytes:
     more = exchange.limit_lines + exchange.told_lines
     if exchange.rules and exchange.state.settings.rules_header:
         more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
-    return exchange.state.dialect.lines((monotonic() - exchange.start_s) * 1000) + more
+    elapsed_ms = (monotonic() - exchange.start_s) * 1000
+    return exchange.state.dialect.lines(elapsed_ms, exchange.scope) + more
 
 
 def own_headers(exchange: Exchange) -> RawHeaders:
