@@ -13,7 +13,7 @@ from emulator.engine.cache import private_keys
 from emulator.engine.config import EngineConfig
 from emulator.engine.metrics import EngineMetrics
 from emulator.engine.prompts import EnginePrompt
-from emulator.engine.runner import EngineRunner, TimedSequence
+from emulator.engine.runner import Choices, EngineRunner, TimedSequence
 from emulator.engine.scheduler import OverloadError, Scheduler
 from emulator.engine.times import TokenTimes
 from emulator.metrics import TALLY
@@ -95,11 +95,12 @@ class EngineTiming:
         """
         arrival_s = exchange.arrival_s or exchange.start_s
         sequences: list[TimedSequence] = []
-        each = len(ready.answers) // len(prompts)
+        each, limit = len(ready.answers) // len(prompts), ready.ask.token_limit
         for index, answer in enumerate(ready.answers):
             prompt = prompts[index // each]
             if index % each == 0:
                 keys = prompt.keys
+                choices = Choices(each, each)
                 if each > 1 and not keys:
                     keys = private_keys(prompt.tokens, self.config.block_size)
             sequences.append(
@@ -111,6 +112,8 @@ class EngineTiming:
                     model=ready.ask.model,
                     finish_reason=answer.finish_reason,
                     is_first_choice=index % each == 0,
+                    max_tokens=limit or self.config.max_model_len - prompt.tokens,
+                    choices=choices,
                 )
             )
         self._refuse_too_long(exchange.state.dialect, ready.ask, sequences)
