@@ -18,15 +18,13 @@ class Dialect:
     ``name`` is the setting's value and chooses the renderers of an API. With ``is_lenient``
     requests are taken that OpenAI refuses though each parameter is valid. ``version`` is what
     GET /version tells, None for the emulator's own. ``rendering`` are arguments of the renderers,
-    ``lines_of_probes`` the headers, as ready lines, of answers without a body, and
-    ``stream_headers`` those that streams alone have.
+    ``stream_headers`` the headers that streams alone have.
     """
 
     name: ClassVar = "openai"
     is_lenient: ClassVar = False
     rendering: Mapping[str, Any] = {}
     version: ClassVar[str | None] = None
-    lines_of_probes: ClassVar = b""
     stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),
@@ -36,6 +34,10 @@ class Dialect:
     def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return the headers of every answer to a request, as ready lines."""
         return _LINES % (random.getrandbits(128), elapsed_ms)
+
+    def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Return the headers of an answer without a body, as ready lines."""
+        return b""
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a request by its headers.

@@ -18,6 +18,7 @@ from emulator.dialects.vllm_requests import SCHEMAS, as_openai, refuse, typed
 PROMPT_DETAILS = "prompt-tokens-details"
 REQUEST_IDS = "request-id-headers"
 MAX_OWN_ID = 128  # characters of a client's request id
+_VARY = b"vary: Origin\r\n"
 _STARTED = int(time.time())
 
 
@@ -33,7 +34,6 @@ class VLLM(Dialect):
     name: ClassVar = "vllm"
     is_lenient: ClassVar = True
     version: ClassVar[str | None] = "0.32.0"
-    lines_of_probes: ClassVar = b"vary: Origin\r\n"
     _lacking: ClassVar[frozenset[str]] = frozenset(
         (
             "/v1/embeddings",
@@ -55,10 +55,14 @@ class VLLM(Dialect):
     def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return what vLLM's middleware adds; the request's id is told by a flag alone."""
         if not self._tells_request_ids:
-            return self.lines_of_probes
+            return _VARY
         own = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
         told = (own or b"%032x" % random.getrandbits(128))[:MAX_OWN_ID]
-        return b"%bx-request-id: %b\r\n" % (self.lines_of_probes, told)
+        return b"%bx-request-id: %b\r\n" % (_VARY, told)
+
+    def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:
+        """Return the headers of an answer without a body: the same."""
+        return self.lines(0, scope)
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a body that does not say that it is JSON.

@@ -116,6 +116,12 @@ class VLLMRenderer(ChunkRenderer):
         chunk = {**self._start(), "choices": [], "usage": last_usage(usage, details=self._details)}
         return self._event({**chunk, "system_fingerprint": FINGERPRINT})
 
+    def end(self, finish: str, usage: Usage | None, report: str) -> str:
+        """Return what follows the last token, of which the report is a chunk if it stands alone."""
+        if report and not finish and usage is None:
+            finish = self._event({**self._start(), "choices": []})
+        return super().end(finish, usage, report)
+
     def error(self, error: ErrorBody, report: str) -> str:  # noqa: ARG002 - it has no place
         """Return the event of a failure in mid-stream."""
         return f"data: {to_json(error_body(error, 500)).decode()}\n\n"

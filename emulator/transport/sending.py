@@ -96,7 +96,7 @@ def whole_reply(
 
 def empty_reply(exchange: Exchange, status: int = 200) -> Reply:
     """Return a status without a body, with the dialect's headers."""
-    lines = exchange.state.dialect.lines_of_probes
+    lines = exchange.state.dialect.lines_of_probes(exchange.scope)
     return Reply(status, [(b"content-length", b"0"), *split_lines(lines)])
 
 
