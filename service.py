@@ -32,8 +32,7 @@ from emulator.apis.vllm.api import VLLMProbes
 from emulator.control.room import ControlRoom, prepare_store
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
-from emulator.pages import docs_page
-from emulator.pages.index_page import index
+from emulator.pages.site import site
 from emulator.rules.counting import create_counts
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import ConfigError
@@ -155,9 +154,8 @@ class OpenAIEmulator:
             Route("/version", worker.endpoint(vllm.version), methods=["GET"]),
             Route("/load", worker.endpoint(vllm.load), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
-            Route("/", index(__version__)),
             *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
-            *docs_page.routes(__version__, self.room.operations),
+            *site(__version__, self.room, worker.apis),
         ]
 
     async def __is_ready__(self) -> bool:

@@ -263,14 +263,21 @@ class _Given(Settings, BaseSettings):
 _SERVICE_LINK = re.compile(r"(service_host|service_port(_\w+)?|port(_\w+)?)")
 
 
+def _written(name: str) -> str:
+    return f"--arg {name}="
+
+
 def read_settings(
-    arguments: Mapping[str, object], built: Mapping[str, object] | None = None
+    arguments: Mapping[str, object],
+    built: Mapping[str, object] | None = None,
+    written: Callable[[str], str] = _written,
 ) -> Settings:
     """Return the settings: arguments win over the environment, and it over what was built in.
 
     Args:
         arguments: The command line's, by name.
         built: The arguments that a bento was built with.
+        written: Returns how an argument is given, before its value.
 
     Raises:
         ConfigError: A value is wrong, or a name is no setting's.
@@ -280,7 +287,7 @@ def read_settings(
     sources = {
         **{name: f"{_variable(name)}={_shown(name, value)}" for name, value in variables.items()},
         **{name: f"the bento's own {name}={_shown(name, value)}" for name, value in kept.items()},
-        **{name: f"--arg {name}={_shown(name, value)}" for name, value in arguments.items()},
+        **{name: f"{written(name)}{_shown(name, value)}" for name, value in arguments.items()},
     }
     unknown = [name for name in sources if name not in Settings.model_fields]
     if unknown:

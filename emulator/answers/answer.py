@@ -73,6 +73,9 @@ class Answer:
     @property
     def tokens(self) -> int:
         """How many tokens the client gets, reasoning aside."""
+        if len(self.segments) == 1:
+            only = self.segments[0]
+            return 0 if only.reasoning else len(only.tokens)
         return sum(len(segment.tokens) for segment in self.segments if not segment.reasoning)
 
     @property

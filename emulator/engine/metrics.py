@@ -108,7 +108,7 @@ class EngineMetrics:
             metrics.requests.see_finished(self._tally, sequence, step.end_s)
             add(metrics.finished(sequence.finish_reason))
             self._tally.observe(metrics.e2e, step.end_s - sequence.arrival_s)
-            self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.arrival_s)
+            self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.queued_s)
         self.touch()
 
     def _see_step(self, step: Step[TimedSequence]) -> None:

@@ -129,6 +129,8 @@ class EngineRunner:
         scheduler = self.scheduler
         try:
             while (start_s := scheduler.next_start_s) is not None:
+                if scheduler.config.request_overhead_ms and not scheduler.running:
+                    await self._wait_until(start_s)
                 step = scheduler.start_step(start_s)
                 if step is not None:
                     await self._wait_until(step.end_s)

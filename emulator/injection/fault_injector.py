@@ -114,6 +114,8 @@ class FaultInjector:
         attempt = attempts_told(exchange)
         if wish.attempts is None:
             return Wished(wish, ask.seed, attempt or 0)
+        if given is not None and key is not None:
+            attempt = None  # who gives a key tries again around a client that numbers each try 0
         if attempt is None and key is None:
             raise invalid_header(
                 "X-FAULT-ATTEMPTS",

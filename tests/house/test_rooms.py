@@ -52,6 +52,7 @@ ROOMS = (
     "emulator.apis.vllm",
     "emulator.apis.table",
     "emulator.control",
+    "emulator.trials",
     "emulator.pages",
     "emulator.worker",
     "emulator.process",
