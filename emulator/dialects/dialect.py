@@ -82,6 +82,10 @@ class Dialect:
     # Errors
     # ----------------------------------------------------------------------------------
 
+    def no_response(self, wanted: str) -> APIError:
+        """Return what tells that a response is not stored."""
+        return APIError(f"Response with id '{wanted}' not found.", status=404)
+
     def too_long(self, error: APIError, most: int, prompt: int, answer: int) -> APIError:  # noqa: ARG002
         """Return what refuses a prompt and an answer that the context has no room for."""
         return error

@@ -120,6 +120,8 @@ class VLLM(Dialect):
         """
         if not isinstance(data, dict):
             return data  # the schema refuses it
+        if path == "/v1/responses" and data.get("input") is None:
+            raise words.missing("input", data)
         is_text = path in SCHEMAS
         if is_text:
             data = typed(path, data)
@@ -129,6 +131,8 @@ class VLLM(Dialect):
             data = data | {"model": name}
         if isinstance(name, str) and name not in self._models:
             raise words.unknown_model(name, self._models)
+        if path == "/v1/responses" and data.get("previous_response_id"):
+            raise self.no_response(str(data["previous_response_id"]))
         if not is_text:
             return data
         refuse(path, data, self._max_model_len, data["model"])
@@ -137,6 +141,10 @@ class VLLM(Dialect):
     def invalid(self, error: ValidationError, data: object) -> APIError:
         """Return what refuses a body that the schema does not allow."""
         return words.refused_by(error, data)
+
+    def no_response(self, wanted: str) -> APIError:
+        """Return what tells that a response is not stored."""
+        return words.no_response(wanted)
 
     def too_long(self, error: APIError, most: int, prompt: int, answer: int) -> APIError:  # noqa: ARG002
         """Return what refuses a prompt and an answer that the context has no room for."""

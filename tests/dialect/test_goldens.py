@@ -20,12 +20,14 @@ class Reason(NamedTuple):
 
 ENDS = Reason(
     "the emulator's JSON and calls end, random weights write on until the limit",
-    r"finish_reason|\.delta\.(content|tool_calls)|message\.tool_calls|kinds of items",
+    r"finish_reason|\.delta\.(content|tool_calls)|message\.tool_calls|kinds of items"
+    r"|incomplete_details|\.status",
 )
 TEXTS = Reason(
     "the texts, and with them the stop sequences, are others",
     r"kinds of items|finish_reason|stop_reason|message\.content|status",
 )
+CALLS = Reason("random weights write no call that a parser finds: theirs is a text", ".")
 ORDER = Reason("choices of a real engine are a step apart now and then", "kinds of items")
 SCORED = Reason("log probabilities of prompts are OpenAI's, with echo alone", ".")
 PICTURES = Reason("the emulator sees pictures, whatever its model", "status 400 there, 200 here")
@@ -33,7 +35,6 @@ BOUNDS = Reason("what a client can make large has OpenAI's bound", "status 200 t
 NO_TOKEN = Reason("a token that no vocabulary has is refused", "status 200 there, 400 here")
 SCHEMA = Reason("the emulator names the parameter at fault", r"^\.error\.param: None there")
 BROWSER = Reason("pages of other origins may read answers", "header access-control-")
-RESPONSES = Reason("Responses are OpenAI's, but for their errors", ".")
 ANTHROPIC = Reason("there is no Messages API", "status 200 there, 404 here")
 THOUGHTS = Reason(
     "a usage tells of reasoning where there was some, and log probabilities leave it out",
@@ -69,15 +70,9 @@ STILL = {
     "default/messages": ANTHROPIC,
     "default/messages-stream": ANTHROPIC,
     "default/origin": BROWSER,
-    "default/resp": RESPONSES,
-    "default/resp-get": RESPONSES,
-    "default/resp-json": RESPONSES,
-    "default/resp-list": RESPONSES,
-    "default/resp-no-input": RESPONSES,
-    "default/resp-previous": RESPONSES,
-    "default/resp-stream": RESPONSES,
-    "default/resp-tool": RESPONSES,
-    "default/resp-tool-stream": RESPONSES,
+    "default/resp-json": ENDS,
+    "default/resp-tool": CALLS,
+    "default/resp-tool-stream": CALLS,
     "flags/chat-echo": SCORED,
     "flags/chat-json-bad-schema": SCHEMA,
     "flags/chat-logprobs": THOUGHTS,

@@ -74,7 +74,7 @@ async def find_response(exchange: Exchange) -> Reply:
         APIError: Always.
     """
     wanted = exchange.scope["path_params"]["id"]
-    raise APIError(f"Response with id '{wanted}' not found.", status=404)
+    raise exchange.state.dialect.no_response(wanted)
 
 
 class HealthCheck:
