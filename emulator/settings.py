@@ -50,7 +50,7 @@ def _split_on_commas(value: object) -> object:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
-def _split_origins(value: object) -> object:
+def _split_or_none(value: object) -> object:
     return () if value in ("", "none") else _split_on_commas(value)
 
 
@@ -131,6 +131,10 @@ class Settings(BaseModel):
         "openai",
         description="whose errors, events and models are told: OpenAI's or vLLM's",
     )
+    vllm_flags: Annotated[
+        tuple[Literal["prompt-tokens-details", "request-id-headers"], ...],
+        BeforeValidator(_split_or_none),
+    ] = live((), description="what a vLLM with --enable-... of these tells, with dialect=vllm")
     reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
@@ -196,7 +200,7 @@ class Settings(BaseModel):
         description="how long a connection may be idle between two requests, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
-    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = live(
+    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_or_none)] = live(
         ("*",),
         description="origins whose pages a browser lets read answers, separated by commas; or none",
     )

@@ -141,8 +141,8 @@ class BodyReader:
             else:
                 async with asyncio.timeout(self._timeout_s):
                     await self._read(exchange, body, content or b"")
-            refuse_other_types(exchange.fields)
             exchange.state.dialect.refuse_head(exchange.fields)
+            refuse_other_types(exchange.fields)
             body.encoding = encoding_of(exchange.fields)
             body.decode()
             exchange.size = size = len(body.content)

@@ -28,7 +28,7 @@ def own_lines(exchange: Exchange) -> bytes:
         more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
     exchange.request_id = random.getrandbits(128)
     elapsed_ms = (monotonic() - exchange.start_s) * 1000
-    return exchange.state.dialect.lines(exchange.request_id, elapsed_ms) + more
+    return exchange.state.dialect.lines(exchange.request_id, elapsed_ms, exchange.scope) + more
 
 
 def own_headers(exchange: Exchange) -> RawHeaders:
@@ -98,7 +98,7 @@ def whole_reply(
 
 def empty_reply(exchange: Exchange, status: int = 200) -> Reply:
     """Return a status without a body, with the dialect's headers."""
-    lines = exchange.state.dialect.lines_of_probes
+    lines = exchange.state.dialect.lines_of_probes(exchange.scope)
     return Reply(status, [(b"content-length", b"0"), *split_lines(lines)])
 
 

@@ -17,7 +17,7 @@ from emulator.journal.bodies import JournalRow
 from emulator.journal.journal import Journal
 from emulator.journal.ring import ROWS
 from emulator.journal.room import JournalRoom
-from emulator.journal.rows import row_of
+from emulator.journal.rows import journal_row
 from emulator.limits.resets import NO_RESETS, Resets
 from emulator.pages.console.figures import Timed, figures
 from emulator.pages.console.report import report_page
@@ -125,7 +125,7 @@ def _figures(
     if start_at is None or is_cut:
         start_at = math.floor(first_at)
     rows = [
-        _timed(row_of(found.record, found.worker))
+        _timed(journal_row(found.record, found.worker))
         for found in latest
         if start_at <= found.ended_at <= end_at
     ]
