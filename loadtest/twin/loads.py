@@ -31,6 +31,7 @@ from loadtest.twin.sweep import (
 )
 
 ANSWERS_A_CLIENT = 3
+MOST_TIMES = 3  # that one load is measured
 FEWEST_ANSWERS = 6
 POISSON_S = 12.0
 MOST_POISSON = 300  # requests
@@ -151,6 +152,7 @@ class Design:
             for length in self.lengths
             for clients in self._clients()
             if self._seconds(state, load := self.closed(length, clients)) <= left_s
+            and self._done[load] < MOST_TIMES
         ]
         return max(candidates, key=lambda load: self._gain(state, load), default=None)
 
