@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from annotated_types import MinLen
 from pydantic import (
@@ -28,6 +28,9 @@ MAX_OUTPUT_LENGTH = 131_072
 MAX_KEEPALIVE_MS = 60_000
 MAX_RATE_LIMIT = 1_000_000_000
 MAX_TIMER_SLACK_US = 5000
+MAX_REPLICAS = 64
+
+Policy: TypeAlias = Literal["round-robin", "least-waiting", "prefix-aware", "random"]
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -124,6 +127,10 @@ class Settings(BaseModel):
     reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = live(
         {}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512"
     )
+    dialect: Literal["openai", "vllm"] = live(
+        "openai",
+        description="whose errors, events and models are told: OpenAI's or vLLM's",
+    )
     reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
@@ -148,6 +155,12 @@ class Settings(BaseModel):
     engine: _Text | None = live(
         None,
         description="a preset of engines/ or a YAML file: a model of an engine makes the times",
+    )
+    replicas: int | None = Field(
+        None, ge=1, le=MAX_REPLICAS, description="engines of each worker, behind a router; else one"
+    )
+    routing: Policy | None = Field(
+        None, description="how the router chooses an engine, round-robin if not given"
     )
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
@@ -207,6 +220,13 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _replicas_have_an_engine(self) -> Self:
+        for name in ("replicas", "routing"):
+            if self.engine is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs the setting engine: without one there is no queue")
+        return self
+
+    @model_validator(mode="after")
     def _opening_is_possible(self) -> Self:
         if self.head == "first-token" and self.keepalive_ms:
             raise ValueError("keepalive_ms must be 0 with head=first-token: no comment can leave")
@@ -220,6 +240,11 @@ class Settings(BaseModel):
                 f"but is {self.output_length}"
             )
         return self
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether streams and answers show their reasoning."""
+        return self.reasoning_content or self.dialect == "vllm"
 
     def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
         """Read the file that a setting names; return None if it is not set.
@@ -250,14 +275,21 @@ class _Given(Settings, BaseSettings):
 _SERVICE_LINK = re.compile(r"(service_host|service_port(_\w+)?|port(_\w+)?)")
 
 
+def _written(name: str) -> str:
+    return f"--arg {name}="
+
+
 def read_settings(
-    arguments: Mapping[str, object], built: Mapping[str, object] | None = None
+    arguments: Mapping[str, object],
+    built: Mapping[str, object] | None = None,
+    written: Callable[[str], str] = _written,
 ) -> Settings:
     """Return the settings: arguments win over the environment, and it over what was built in.
 
     Args:
         arguments: The command line's, by name.
         built: The arguments that a bento was built with.
+        written: Returns how an argument is given, before its value.
 
     Raises:
         ConfigError: A value is wrong, or a name is no setting's.
@@ -267,7 +299,7 @@ def read_settings(
     sources = {
         **{name: f"{_variable(name)}={_shown(name, value)}" for name, value in variables.items()},
         **{name: f"the bento's own {name}={_shown(name, value)}" for name, value in kept.items()},
-        **{name: f"--arg {name}={_shown(name, value)}" for name, value in arguments.items()},
+        **{name: f"{written(name)}{_shown(name, value)}" for name, value in arguments.items()},
     }
     unknown = [name for name in sources if name not in Settings.model_fields]
     if unknown:

@@ -318,6 +318,7 @@ class Composer:
             choice.slots,
             choice.token_slots if ask.stops else None,
             logprobs,
+            stop_reason=choice.stop,
         )
         return self._thoughtful(answer)
 
@@ -363,6 +364,7 @@ class Composer:
             offset + held.slots,
             [*range(offset), *(offset + slot for slot in held.token_slots)],
             logprobs,
+            stop_reason=held.stop,
         )
         return self._thoughtful(stopping)
 

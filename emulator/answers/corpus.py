@@ -97,7 +97,9 @@ class Corpus:
         The second sentence is chosen apart from the first: more texts than pairs of sentences.
         """
         rng = rng or self.rng
-        first, then = rng.choice(range(len(self.starts) - 1)), rng.choice(self.starts)
+        # rng.choice takes five times as long.
+        first = int(rng.random() * (len(self.starts) - 1))
+        then = self.starts[int(rng.random() * len(self.starts))]
         opening = self.tokens[self.starts[first] : self.starts[first + 1]]
         opening[0] = opening[0].lstrip()
         rest = length - len(opening)

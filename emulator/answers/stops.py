@@ -8,13 +8,19 @@ from dataclasses import dataclass
 class HeldText:
     """What of a text leaves under the watch of its stop sequences.
 
-    ``token_slots[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made.
+    ``token_slots[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made;
+    ``stop`` is the stop sequence that ended it.
     """
 
     tokens: list[str]
     token_slots: list[int]
     slots: int
-    stopped: bool
+    stop: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop sequence ended it."""
+        return self.stop is not None
 
 
 def hold_back(
@@ -30,7 +36,8 @@ def hold_back(
     [0, 2, 2, 3]
     """
     text = "".join(tokens)
-    slots, cut, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
+    slots, found, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
+    cut = None if found is None else found[0]
     kept = list(tokens[:slots]) if cut is None else _cut(tokens[:slots], cut, split)
     leaves: list[int] = []
     end = slot = 0
@@ -42,7 +49,7 @@ def hold_back(
         while slot < slots - 1 and (safe[slot] < end or not is_as_made):
             slot += 1
         leaves.append(slot)
-    return HeldText(kept, leaves, slots, stopped=cut is not None)
+    return HeldText(kept, leaves, slots, None if found is None else found[1])
 
 
 def _cut(tokens: Sequence[str], cut: int, split: Callable[[str], list[str]]) -> list[str]:
@@ -73,12 +80,15 @@ def _begins_word(token: str) -> bool:
     return len(token) > 1 and token[0] == " " and not token[1].isspace()
 
 
-def _watch(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int | None, list[int]]:
+def _watch(
+    tokens: Sequence[str], stops: Sequence[str]
+) -> tuple[int, tuple[int, str] | None, list[int]]:
     """Look for stop sequences.
 
     Returns:
-        How many tokens it took, where in the text the first complete stop sequence begins (None
-        if there is none), and for each slot up to where the text is known to hold no part of one.
+        How many tokens it took, where in the text the first complete stop sequence begins and what
+        it is (None if there is none), and for each slot up to where the text is known to hold no
+        part of one.
     """
     watches = [_Watch(stop) for stop in stops]
     safe: list[int] = []
@@ -86,9 +96,10 @@ def _watch(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int | None
     for slot, token in enumerate(tokens):
         for char in token:
             end += 1
-            complete = [watch for watch in watches if watch.feed(char)]
+            complete = [watch.stop for watch in watches if watch.feed(char)]
             if complete:
-                return slot + 1, end - max(len(watch.stop) for watch in complete), [*safe, 0]
+                longest = max(complete, key=len)
+                return slot + 1, (end - len(longest), longest), [*safe, 0]
         safe.append(end - max(watch.matched for watch in watches))
     return len(tokens), None, safe
 

@@ -36,6 +36,7 @@ ABSENT = {
 def absent_endpoint(path: str) -> str | None:
     """Return what OpenAI has at a path, if it is one of those."""
     for beginning, what in ABSENT.items():
-        if path == beginning or path.startswith(f"{beginning.rstrip('/')}/"):
+        below = f"{beginning.rstrip('/')}/"
+        if path == beginning != below or (path.startswith(below) and path != beginning):
             return what
     return None

@@ -22,6 +22,11 @@ class CompletionTokensDetails(BaseModel):
     rejected_prediction_tokens: int = 0
 
 
+# Most answers have these, and nobody changes them.
+_NOTHING_CACHED = PromptTokensDetails()
+_NOTHING_HIDDEN = CompletionTokensDetails()
+
+
 class Usage(BaseModel):
     """Token counts of one request and its answer."""
 
@@ -45,8 +50,12 @@ class Usage(BaseModel):
             prompt_tokens=prompt,
             completion_tokens=visible + hidden,
             total_tokens=prompt + visible + hidden,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=min(cached, prompt)),
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=hidden),
+            prompt_tokens_details=_NOTHING_CACHED
+            if not cached
+            else PromptTokensDetails(cached_tokens=min(cached, prompt)),
+            completion_tokens_details=_NOTHING_HIDDEN
+            if not hidden
+            else CompletionTokensDetails(reasoning_tokens=hidden),
         )
 
     def told(self, figures: Mapping[str, int]) -> Self:

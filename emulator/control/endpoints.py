@@ -45,14 +45,17 @@ class Control:
     Args:
         truth: What is changed.
         status: Tells how this server is.
-        more: Operations of other rooms.
     """
 
-    def __init__(self, truth: Truth, status: StatusReader, more: Sequence[Operation] = ()) -> None:
+    def __init__(self, truth: Truth, status: StatusReader) -> None:
         self._truth = truth
         self._status = status
         self._bodies = BodyReader(MAX_BODY_BYTES, BODY_TIMEOUT_S)
-        self.table = Table([*self._operations(), *more])
+        self.table = Table(self._operations())
+
+    def add(self, operations: Sequence[Operation]) -> None:
+        """Answer operations of other rooms too."""
+        self.table = Table([*self.table.operations, *operations])
 
     def _operations(self) -> list[Operation]:
         settings, rules, rule = "/emulator/settings", "/emulator/rules", "/emulator/rules/{name}"

@@ -1,7 +1,7 @@
 """The configuration of an engine, from a preset in engines/ or a YAML file."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,7 +22,8 @@ class EngineConfig(BaseModel):
 
     A step takes ``step_base_ms``, plus ``step_per_prefill_token_ms`` for each prompt token that it
     computes, ``step_per_sequence_ms`` for each of its sequences, and ``step_per_context_token_ms``
-    for each token, prompt or generated, of the sequences that decode.
+    for each token, prompt or generated, of the sequences that decode. ``max_model_len`` is the size
+    of the cache where it is not given.
 
     A chunk of n tokens after p takes ``step_per_prefill_token_squared_ms`` * ((p + n)^2 - p^2) on
     top, so that a prompt takes the same in one chunk as in many. Of more than ``batch_bend``
@@ -49,8 +50,32 @@ class EngineConfig(BaseModel):
     kv_blocks: int = Field(ge=1, le=100_000_000, description="blocks of the cache")
     block_size: int = Field(ge=1, le=4096, description="tokens of a block")
     prefix_caching: bool = Field(False, description="whether full blocks of prompts stay")
+    max_model_len: int = Field(
+        0, ge=0, description="most tokens of a prompt with its answer; 0: as the cache holds"
+    )
     max_waiting: int = live(10_000, ge=1, le=1_000_000, description="most sequences that wait")
     overload_status: Literal[429, 503] = live(503, description="of the answer beyond that")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cache_bounds_context(cls, data: Any) -> Any:  # noqa: ANN401 - anything may be given
+        """Let a sequence be as long as the cache where nothing else is said of it."""
+        if not isinstance(data, dict) or data.get("max_model_len"):
+            return data
+        blocks, size = data.get("kv_blocks"), data.get("block_size")
+        if type(blocks) is not int or type(size) is not int:
+            return data  # what is wrong with them is told
+        return {**data, "max_model_len": blocks * size}
+
+    @model_validator(mode="after")
+    def _cache_holds_context(self) -> Self:
+        most = self.kv_blocks * self.block_size
+        if self.max_model_len > most:
+            raise ValueError(
+                f"max_model_len must be at most kv_blocks * block_size ({most}), but is "
+                f"{self.max_model_len}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _steps_take_time(self) -> Self:
@@ -72,11 +97,6 @@ class EngineConfig(BaseModel):
                 "where the cost of a sequence changes, the other to what"
             )
         return self
-
-    @property
-    def max_model_len(self) -> int:
-        """The most tokens of one sequence, prompt and answer: the size of the cache."""
-        return self.kv_blocks * self.block_size
 
     def step_s(
         self, prefill_tokens: int, sequences: int, context_tokens: int, prefill_squares: int = 0

@@ -15,6 +15,24 @@ _CLOSES = b"connection: close\r\n"
 _as_line = b"%b: %b\r\n".__mod__  # a comprehension takes twice as long
 
 
+class _DefaultLines:
+    """uvicorn's own headers as lines; it makes a new list of them each second."""
+
+    def __init__(self) -> None:
+        self._headers: RawHeaders = []
+        self._lines = b""
+
+    def of(self, headers: RawHeaders) -> bytes:
+        """Return the lines of a list."""
+        if headers is not self._headers:
+            self._lines = b"".join(map(_as_line, headers))
+            self._headers = headers
+        return self._lines
+
+
+_DEFAULT_LINES = _DefaultLines()
+
+
 def split_lines(lines: bytes) -> RawHeaders:
     """Return the headers of ready lines, each of which ends as in HTTP."""
     named = (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
@@ -52,7 +70,9 @@ class DirectCycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
-        head = b"".join(map(_as_line, [*self.default_headers, *headers]))
+        head = _DEFAULT_LINES.of(self.default_headers)
+        if headers:
+            head += b"".join(map(_as_line, headers))
         if _CLOSES in head:
             self.keep_alive = False
         elif not self.keep_alive:

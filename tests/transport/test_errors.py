@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emulator.contract.error_words import RULES, request_error
+from emulator.control.changes.live_settings import LiveSettings
 from schemas import APIError, ChatCompletionRequest, RequestModel
 from tests.support.wire import chat
 
@@ -147,6 +148,15 @@ CASES: dict[str, list[Case]] = {
             chat(messages={}),
             "Invalid type for 'messages': expected an array, but got an object instead.",
             "messages",
+            "invalid_type",
+        )
+    ],
+    "tuple_type": [
+        (
+            LiveSettings,
+            {"models": {}},
+            "Invalid type for 'models': expected an array, but got an object instead.",
+            "models",
             "invalid_type",
         )
     ],

@@ -1,6 +1,6 @@
 """The model list, and the server's health."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -24,7 +24,7 @@ class ModelList(BaseModel):
     """The model list."""
 
     object: Literal["list"] = "list"
-    data: list[EngineModel | Model]
+    data: list[EngineModel | Model | dict[str, Any]]
 
 
 class Health(BaseModel):

@@ -18,6 +18,7 @@ from emulator.apis.responses.schema.request import (
     InputTokensRequest,
     ResponsesRequest,
 )
+from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.reading.reader import Reader, Reading
 from emulator.rules.subject import Conversation
 from emulator.state import State
@@ -31,7 +32,13 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
     id_prefix: ClassVar = "resp_"
     id_digits: ClassVar = 50
 
-    def read(self, request: ResponsesRequest, *, lenient: bool) -> Reading:
+    def read(
+        self,
+        request: ResponsesRequest,
+        *,
+        lenient: bool,
+        dialect: Dialect = OPENAI,  # noqa: ARG002
+    ) -> Reading:
         """Return what a request asks.
 
         Raises:
@@ -62,7 +69,13 @@ class CompactAPI(TextAPI[CompactRequest]):
     id_prefix: ClassVar = "resp_"
     id_digits: ClassVar = 50
 
-    def read(self, request: CompactRequest, *, lenient: bool) -> Reading:
+    def read(
+        self,
+        request: CompactRequest,
+        *,
+        lenient: bool,
+        dialect: Dialect = OPENAI,  # noqa: ARG002
+    ) -> Reading:
         """Return what a request asks.
 
         Raises:
@@ -92,7 +105,7 @@ class InputTokensAPI(Computation):
         Raises:
             APIError: The request is refused.
         """
-        request = reader.parse(body, InputTokensRequest, state.settings)
+        request = reader.parse(body, InputTokensRequest, state, self.path)
         if not state.settings.lenient:
             refuse_unstored(request)
         chat, _ = to_chat(request)
