@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from emulator.engine.config import EngineConfig
-from loadtest.twin.bounds import check_events, find_bounds, likeliest_budget
+from loadtest.twin.bounds import budgets, check_events, find_bounds
 from loadtest.twin.comparison import MAX_ERROR, MEASURES, Compared, over_points
 from loadtest.twin.fitting import Fitted, Fitter, Say, Terms
 from loadtest.twin.sweep import Sweep, TwinError
 
 UNSURE = 0.10  # of a parameter: a wider interval does not determine it
 WIDTH = 96
+BUDGET = "max_num_batched_tokens"
 OVERHEAD = "request_overhead_ms"
 TIME_DIGITS = 5
 
@@ -38,15 +39,10 @@ def fit_sweep(sweep: Sweep, say: Say) -> Report:
     notes += found.notes
     bounds, points = found.bounds, sweep.points
     if not found.budget_is_known:
-        rough = Fitter(bounds, points)
-        linear = rough.fit(Terms(), range(len(points)))
-
-        def config_of(budget: int) -> EngineConfig:
-            config = rough.config(linear.values, Terms())
-            return config.model_copy(update={"max_num_batched_tokens": budget})
-
-        bounds = bounds | {"max_num_batched_tokens": likeliest_budget(rough.points, config_of)}
-        notes.append("max_num_batched_tokens is the power of two with the least error")
+        fits = [Fitter(bounds | {BUDGET: budget}, points) for budget in budgets(points)]
+        losses = [fitter.fit(Terms(), range(len(points))).loss for fitter in fits]
+        bounds = fits[losses.index(min(losses))].bounds
+        notes.append(f"{BUDGET} is the power of two whose engine errs least")
     fitter = Fitter(bounds, points)
     held_out = fitter.choose(say)
     fitted = fitter.fit(held_out.terms, range(len(points)), held_out.fits[0])
