@@ -72,13 +72,13 @@ def _send(load: Load, lengths: Sequence[int], ask: Callable[[int], None], epoch_
     size = load.clients if load.arrivals is Arrivals.CLOSED else load.requests
     pool = Pool(size)
     rng = random.Random(load.requests)
-    at_s = epoch_s
+    at_s, asking = epoch_s, []
     for length in lengths:
         if load.arrivals is Arrivals.POISSON and load.rate:
             at_s += rng.expovariate(load.rate)
             gevent.sleep(max(at_s - time.perf_counter(), 0))
-        pool.spawn(ask, length)  # of a closed load: waits until a client is free
-    pool.join()
+        asking.append(pool.spawn(ask, length))  # a closed load waits here for a free client
+    gevent.joinall(asking, raise_error=True)
 
 
 @dataclass

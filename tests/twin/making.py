@@ -39,7 +39,7 @@ def asked(load: Load) -> Point:
 def measured(engine: EngineConfig, loads: Iterable[Load], late_ms: float, seed: int = 0) -> Sweep:
     """Return what a client sees whose every read is late by up to `late_ms`."""
     rng = random.Random(seed)
-    points = [simulate(engine, asked(load), seed, WIRE_MS) for load in loads]
+    points = [simulate(engine, asked(load), seed + n, WIRE_MS) for n, load in enumerate(loads)]
     return Sweep(known=Known(model="m"), points=tuple(_late(p, late_ms, rng) for p in points))
 
 

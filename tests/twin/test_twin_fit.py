@@ -64,7 +64,7 @@ def test_fit_finds_the_terms_that_pay() -> None:
 def test_fit_finds_the_spread_of_steps() -> None:
     """The spread of a step is found beside late reads, which have none."""
     engine = config(step_cv=0.1, max_num_seqs=64)
-    assert fitted(engine).config.step_cv == pytest.approx(0.1, abs=0.02)
+    assert fitted(engine).config.step_cv == pytest.approx(0.1, abs=0.03)
     assert fitted(config(max_num_seqs=64)).config.step_cv < 0.01
 
 
@@ -134,7 +134,7 @@ def test_events_of_several_tokens_are_refused() -> None:
         )
         for point in sweep.points
     )
-    with pytest.raises(TwinError, match="2.00 tokens an event"):
+    with pytest.raises(TwinError, match=r"2\.00 tokens an event"):
         fit_sweep(sweep.model_copy(update={"points": doubled}), quiet)
 
 
