@@ -170,10 +170,6 @@ class VLLM(Dialect):
             return _dumped({"error": "Unauthorized"})
         return to_json(words.error_body(body, status))
 
-    def event_error(self, body: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return f"data: {to_json(words.error_body(body, 500)).decode()}\n\n"
-
 
 def _dumped(answer: dict[str, str]) -> bytes:
     return json.dumps(answer, separators=(",", ":")).encode()
