@@ -29,7 +29,7 @@ class Dialect:
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),
     )
-    _lacking: ClassVar[frozenset[str]] = frozenset()
+    _lacking: ClassVar[frozenset[str]] = frozenset(("/v1/messages",))
 
     def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return the headers of every answer to a request, as ready lines."""
