@@ -1,6 +1,5 @@
 """What differs between servers that speak OpenAI's API: OpenAI's own ways, and what may differ."""
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -31,9 +30,14 @@ class Dialect:
     )
     _lacking: ClassVar[frozenset[str]] = frozenset(("/v1/messages",))
 
-    def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+    def lines(
+        self,
+        request_id: int,
+        elapsed_ms: float,
+        scope: Mapping[str, Any],  # noqa: ARG002
+    ) -> bytes:
         """Return the headers of every answer to a request, as ready lines."""
-        return _LINES % (random.getrandbits(128), elapsed_ms)
+        return _LINES % (request_id, elapsed_ms)
 
     def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return the headers of an answer without a body, as ready lines."""

@@ -52,17 +52,17 @@ class VLLM(Dialect):
         self._models = models
         self._max_model_len = max_model_len
 
-    def lines(self, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+    def lines(self, request_id: int, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return what vLLM's middleware adds; the request's id is told by a flag alone."""
         if not self._tells_request_ids:
             return _VARY
         own = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
-        told = (own or b"%032x" % random.getrandbits(128))[:MAX_OWN_ID]
+        told = (own or b"%032x" % request_id)[:MAX_OWN_ID]
         return b"%bx-request-id: %b\r\n" % (_VARY, told)
 
     def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:
         """Return the headers of an answer without a body: the same."""
-        return self.lines(0, scope)
+        return self.lines(random.getrandbits(128), 0, scope)
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a body that does not say that it is JSON.

@@ -1,6 +1,7 @@
 """An engine's metrics, with the names, types, labels and buckets of vLLM 0.32.
 
-prometheus_client keeps them in files that all workers share; the label ``engine`` is the worker's.
+prometheus_client keeps them in files that all workers share; each engine of each worker has a
+label ``engine`` of its own.
 """
 
 import asyncio
@@ -51,9 +52,9 @@ class EngineMetrics:
     Args:
         scheduler: The engine.
         tally: Adds up the increments.
-        engine: The label ``engine``: the worker's number.
+        engine: The label ``engine``.
+        metrics: The metrics, which all engines of this worker share.
         models: Models whose series exist before the first request.
-        registry: The registry of the metrics.
     """
 
     def __init__(
@@ -61,16 +62,16 @@ class EngineMetrics:
         scheduler: Scheduler[TimedSequence],
         tally: Tally,
         engine: str,
+        metrics: "Metrics",
         models: Iterable[str] = (),
-        registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._scheduler = scheduler
         self._tally = tally
         self._engine = engine
-        self._metrics = Metrics(registry, scheduler.config.max_model_len)
+        self._metrics = metrics
         self._models: dict[str, ModelMetrics] = {}
         self._gauges_due = False
-        tell_cache(registry, scheduler.config, engine)
+        metrics.tell_cache(scheduler.config, engine)
         for model in models:
             self.of(model)
 
@@ -165,24 +166,24 @@ class EngineMetrics:
 
 
 class Metrics:
-    """The metrics, without values for their labels."""
+    """The metrics, without values for their labels; a registry has them once."""
 
-    def __init__(self, registry: CollectorRegistry, max_model_len: int) -> None:
+    def __init__(self, max_model_len: int, registry: CollectorRegistry = REGISTRY) -> None:
         self.requests = RequestMetrics(
             registry, LABELS, REQUEST_BUCKETS_S, ITL_BUCKETS_S, max_model_len
         )
-        # "livesum" leaves out killed workers; it adds nothing up, as each worker has its own label.
-        gauge = partial(Gauge, labelnames=LABELS, registry=registry, multiprocess_mode="livesum")
+        # "livesum" leaves out killed workers; it adds nothing up, as each engine has its own label.
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, labelnames=LABELS, registry=registry)
         self.running = gauge(
-            "vllm:num_requests_running", "Number of requests in model execution batches."
+            "vllm:num_requests_running", "Number of requests in model execution batches.", LABELS
         )
         self.waiting = gauge(
-            "vllm:num_requests_waiting", "Number of requests waiting to be processed."
+            "vllm:num_requests_waiting", "Number of requests waiting to be processed.", LABELS
         )
         self.cache_usage = gauge(
-            "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
+            "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", LABELS
         )
         self.preemptions = counter(
             "vllm:num_preemptions", "Cumulative number of preemption from the engine.", LABELS
@@ -228,23 +229,21 @@ class Metrics:
             "Histogram of time spent in WAITING phase for request.",
             buckets=REQUEST_BUCKETS_S,
         )
+        # It has no label for a model in vLLM either.
+        self._cache = gauge(
+            "vllm:cache_config_info",
+            "Information of the LLMEngine CacheConfig",
+            ("block_size", "enable_prefix_caching", "num_gpu_blocks", "engine"),
+        )
 
-
-def tell_cache(registry: CollectorRegistry, config: EngineConfig, engine: str) -> None:
-    """Set the gauge that describes the cache, which has no label for a model in vLLM either."""
-    labels = {
-        "block_size": str(config.block_size),
-        "enable_prefix_caching": str(config.prefix_caching),
-        "num_gpu_blocks": str(config.kv_blocks),
-        "engine": engine,
-    }
-    Gauge(
-        "vllm:cache_config_info",
-        "Information of the LLMEngine CacheConfig",
-        list(labels),
-        registry=registry,
-        multiprocess_mode="livesum",
-    ).labels(**labels).set(1)
+    def tell_cache(self, config: EngineConfig, engine: str) -> None:
+        """Set the gauge that describes the cache of an engine."""
+        self._cache.labels(
+            block_size=str(config.block_size),
+            enable_prefix_caching=str(config.prefix_caching),
+            num_gpu_blocks=str(config.kv_blocks),
+            engine=engine,
+        ).set(1)
 
 
 class ModelMetrics:

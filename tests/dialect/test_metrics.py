@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from emulator.engine.config import EngineConfig, load_engine
-from emulator.engine.metrics import EngineMetrics
+from emulator.engine.metrics import EngineMetrics, Metrics
 from emulator.engine.request_metrics import token_buckets
 from emulator.engine.runner import Choices, EngineRunner, TimedSequence
 from emulator.engine.scheduler import Scheduler
@@ -63,7 +63,9 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.registry, self.tally = CollectorRegistry(), Tally()
         scheduler = Scheduler[TimedSequence](config)
-        metrics = EngineMetrics(scheduler, self.tally, "0", ["m"], self.registry)
+        metrics = EngineMetrics(
+            scheduler, self.tally, "0", Metrics(config.max_model_len, self.registry), ["m"]
+        )
         self.runner = EngineRunner(scheduler, wait_until, observe=metrics.see)
 
     def series(self) -> dict[str, list[dict[str, str]]]:
