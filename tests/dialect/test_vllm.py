@@ -148,6 +148,35 @@ def test_failure_in_mid_stream_is_vllms(vllm: httpx.Client) -> None:
     assert (last["error"]["type"], last["error"]["code"]) == ("InternalServerError", 500)
 
 
+@pytest.mark.parametrize("after", [0, 2, 5, 7])
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("more", [{}, {"n": 2}], ids=["plain", "two"])
+def test_stream_that_is_cut_tells_no_end(
+    vllm: httpx.Client, after: int, batch: int, more: Json
+) -> None:
+    """A stream that ends too early has all tokens before that, and no reason of an end."""
+    faults = {"X-FAULT-KIND": "eof", "X-FAULT-AFTER-TOKENS": str(after)}
+    body = chat(max_tokens=8, stream=True, **more)
+    answer = post(vllm, CHAT, body, **faults, **{"X-SSE-BATCH-SIZE": str(batch)})
+    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n")[:-1]]
+    whole = post(vllm, CHAT, chat(max_tokens=8, **more)).json()["choices"]
+    for choice in whole:
+        own = [each for each in told if each["choices"][0]["index"] == choice["index"]]
+        text = choice["message"]["content"]
+        assert text_of(own) == decoded(encode(text, MODEL)[:after])
+        assert all(each["choices"][0]["finish_reason"] is None for each in own)
+
+
+@pytest.mark.parametrize("kind", ["slice", "no-done"])
+def test_stream_that_goes_on_tells_its_end(vllm: httpx.Client, kind: str) -> None:
+    """A stream that a failure does not cut has the reason of its end once."""
+    faults = {"X-FAULT-KIND": kind}
+    if kind == "slice":
+        faults |= {"X-FAULT-AFTER-TOKENS": "3", "X-FAULT-SLICE-BYTES": "50"}
+    text = post(vllm, CHAT, chat(max_tokens=8, stream=True), **faults).text
+    assert text.count('"finish_reason":"length"') == 1
+
+
 def test_dialect_changes_while_it_runs(vllm: httpx.Client, settings: Callable[..., None]) -> None:
     """The next request after a change is answered in the other dialect, and refused in it."""
     settings(dialect="openai")
