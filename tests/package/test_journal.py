@@ -117,10 +117,20 @@ def test_long_table_is_cut() -> None:
 NO_TIME = {"asked_ms": None, "actual_ms": None}
 ROW: dict[str, Any] = {
     **{each.name: "" for each in fields(journal.JournalRow)},
-    "method": "POST", "path": "/v1/responses", "model": "gpt-4", "status": 429,
-    "code": "rate_limited", "finish_reason": "stop", "tokens_out": 3, "stream": True,
-    "client_left": True, "fault": "reset@2", "rules": ["a", "b"],
-    "ttft": NO_TIME, "itl": NO_TIME, "total": {"asked_ms": 1, "actual_ms": 12.34},
+    "method": "POST",
+    "path": "/v1/responses",
+    "model": "gpt-4",
+    "status": 429,
+    "code": "rate_limited",
+    "finish_reason": "stop",
+    "tokens_out": 3,
+    "stream": True,
+    "client_left": True,
+    "fault": "reset@2",
+    "rules": ["a", "b"],
+    "ttft": NO_TIME,
+    "itl": NO_TIME,
+    "total": {"asked_ms": 1, "actual_ms": 12.34},
     "of_a_later_version": 1,
 }
 
