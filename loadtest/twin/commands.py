@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from socket import socket
 
-from benchmarks.engine.prediction import Workload, capacity
+from benchmarks.engine.prediction import capacity
+from benchmarks.engine.workload import Workload
 from emulator.engine.config import EngineConfig, load_engine
 from emulator.settings import ConfigError
 from loadtest.twin.comparison import Compared, compare, table, verdict
