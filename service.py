@@ -30,6 +30,7 @@ from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VLLMProbes
 from emulator.control.room import ControlRoom, prepare_store
+from emulator.journal.room import JournalRoom, prepare_journal
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages.site import site
@@ -94,7 +95,10 @@ class OpenAIEmulator:
 
     def __init__(self) -> None:
         self.worker = Worker(STATE, ENDINGS, __version__)
-        self.room = ControlRoom(STATE, __version__, lambda: fast_path.is_on)
+        self.journal = JournalRoom(STATE, self.worker)
+        mark = self.journal.marks.add
+        self.room = ControlRoom(STATE, __version__, lambda: fast_path.is_on, mark)
+        self.room.add(self.journal.operations, [])
         self.room.truth.listen(self.worker.adopt)
         application.router.routes.extend(self.routes())
 
@@ -178,6 +182,7 @@ class OpenAIEmulator:
         process.tell_warnings(STATE.current)
         try:
             create_counts()
+            prepare_journal(SETTINGS)
             prepare_store(SETTINGS.store)
         except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'store': {error}") from None

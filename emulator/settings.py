@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from annotated_types import MinLen
 from pydantic import (
@@ -28,6 +28,9 @@ MAX_OUTPUT_LENGTH = 131_072
 MAX_KEEPALIVE_MS = 60_000
 MAX_RATE_LIMIT = 1_000_000_000
 MAX_TIMER_SLACK_US = 5000
+MAX_REPLICAS = 64
+
+Policy: TypeAlias = Literal["round-robin", "least-waiting", "prefix-aware", "random"]
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -47,7 +50,7 @@ def _split_on_commas(value: object) -> object:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
-def _split_origins(value: object) -> object:
+def _split_or_none(value: object) -> object:
     return () if value in ("", "none") else _split_on_commas(value)
 
 
@@ -128,6 +131,10 @@ class Settings(BaseModel):
         "openai",
         description="whose errors, events and models are told: OpenAI's or vLLM's",
     )
+    vllm_flags: Annotated[
+        tuple[Literal["prompt-tokens-details", "request-id-headers"], ...],
+        BeforeValidator(_split_or_none),
+    ] = live((), description="what a vLLM with --enable-... of these tells, with dialect=vllm")
     reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
@@ -153,12 +160,24 @@ class Settings(BaseModel):
         None,
         description="a preset of engines/ or a YAML file: a model of an engine makes the times",
     )
+    replicas: int | None = Field(
+        None, ge=1, le=MAX_REPLICAS, description="engines of each worker, behind a router; else one"
+    )
+    routing: Policy | None = Field(
+        None, description="how the router chooses an engine, round-robin if not given"
+    )
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
     )
     ready: bool = live(True, description="false: answer 503, as while a model loads")
     fault_headers: bool = live(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
+    )
+    journal: bool = Field(
+        True, description="keep what the last 4,096 requests were, for GET /emulator/requests"
+    )
+    journal_bodies: bool = Field(
+        False, description="keep the first 64 KB of their bodies too, which hold what was said"
     )
     timer_slack_us: int = Field(
         0,
@@ -181,7 +200,7 @@ class Settings(BaseModel):
         description="how long a connection may be idle between two requests, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
-    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = live(
+    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_or_none)] = live(
         ("*",),
         description="origins whose pages a browser lets read answers, separated by commas; or none",
     )
@@ -208,6 +227,19 @@ class Settings(BaseModel):
     def _control_has_its_key(self) -> Self:
         if self.control == "key" and self.control_key is None:
             raise ValueError("control_key must be set with control=key")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_have_an_engine(self) -> Self:
+        for name in ("replicas", "routing"):
+            if self.engine is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs the setting engine: without one there is no queue")
+        return self
+
+    @model_validator(mode="after")
+    def _bodies_have_a_journal(self) -> Self:
+        if self.journal_bodies and not self.journal:
+            raise ValueError("journal must not be false with journal_bodies=true")
         return self
 
     @model_validator(mode="after")

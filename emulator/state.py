@@ -10,6 +10,7 @@ from typing import Any
 from emulator.dialects.dialect import Dialect
 from emulator.dialects.table import dialect_of
 from emulator.engine.config import EngineConfig, load_engine
+from emulator.engine.routing import check_policy
 from emulator.limits.gate import NO_FILES, LimitFiles, Policy
 from emulator.limits.resets import NO_RESETS, Resets
 from emulator.rules.reading import read_rules
@@ -71,13 +72,16 @@ def read_state(settings: Settings) -> State:
         settings.read(name, lambda text: Jitter.parse(text, traces))
     files = LimitFiles.read(settings)
     none = Rules() if settings.unmatched == "refuse" else None
+    engine = settings.read("engine", load_engine)
+    if engine is not None:
+        settings.read("routing", lambda policy: check_policy(policy, engine))
     return State(
         settings,
         traces,
         settings.read("rules", lambda path: read_rules(path, settings, traces)) or none,
         files,
         files.policy(settings),
-        settings.read("engine", load_engine),
+        engine,
     )
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from openai_api_emulator import calls, journal
 from openai_api_emulator.calls import TIMEOUT_S, Answer, Call, Json
-from openai_api_emulator.journal import JournalRow
+from openai_api_emulator.journal import JournalEntry, JournalRow
 from openai_api_emulator.scoping import ScopeBase
 
 
@@ -150,13 +150,22 @@ class AsyncEmulator:
             await scope.close()
 
     async def requests(self, **filters: object) -> Sequence[JournalRow]:
-        """Return the requests of the journal, the newest last."""
+        """Return the requests that have ended, of the last 4,096, the newest last."""
         found: list[JournalRow] = []
-        got = await self.send(journal.page(filters))
-        while got.rows:
-            found += got.rows
-            got = await self.send(journal.page({**filters, "after": got.next}))
+        after: str | None = journal.OLDEST
+        while after is not None:
+            page = await self.send(journal.page(filters, after))
+            found += page.rows
+            after = page.next
         return found
+
+    async def request(self, request_id: str) -> JournalEntry:
+        """Return one of them, with the instants of its tokens.
+
+        Raises:
+            EmulatorError: It is not there, or not any more.
+        """
+        return await self.send(journal.entry(request_id))
 
     async def assert_requests(
         self, count: int, *, within_s: float = journal.WITHIN_S, **filters: object
@@ -173,7 +182,7 @@ class AsyncEmulator:
             if len(rows) >= count:
                 break
         if len(rows) != count:
-            came = await self.requests(**journal.widened(filters))
+            came = await self.requests(scope=filters.get("scope"))
             raise AssertionError(journal.complaint(count, rows, came, filters))
         return rows
 

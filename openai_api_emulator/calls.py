@@ -1,6 +1,7 @@
 """Requests for control as data, and what their answers say: the same for both clients."""
 
 import os
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -82,10 +83,20 @@ def _error(asked: str, response: httpx.Response) -> EmulatorError:
 
 
 def client_options(url: str, control_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """Return the arguments of httpx's clients; no proxy stands before a server for tests."""
+    """Return the arguments of the httpx client that controls a server."""
     key = control_key or os.environ.get(KEY_VARIABLE)
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return {"base_url": url, "headers": headers, "timeout": timeout_s, "trust_env": False}
+    return {"base_url": url, "headers": headers, "timeout": timeout_s, **direct(url)}
+
+
+def direct(url: str) -> dict[str, Any]:
+    """Return the arguments of httpx's clients that reach a server past any proxy.
+
+    To read the certificates of all authorities takes 20 ms, which only https needs.
+    """
+    is_plain = url.startswith("http:")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
+    return {"trust_env": False, "verify": context}
 
 
 # --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import httpx
 
 from openai_api_emulator import calls, journal
 from openai_api_emulator.calls import TIMEOUT_S, Answer, Call, Json
-from openai_api_emulator.journal import JournalRow
+from openai_api_emulator.journal import JournalEntry, JournalRow
 from openai_api_emulator.parts import Rules, Schedule, Settings
 from openai_api_emulator.scoping import ScopeBase
 
@@ -91,13 +91,30 @@ class Emulator:
             scope.close()
 
     def requests(self, **filters: object) -> Sequence[JournalRow]:
-        """Return the requests of the journal, the newest last.
+        """Return the requests that have ended, of the last 4,096, the newest last.
 
         Args:
-            filters: ``model``, ``status``, ``rule``, ``path`` and ``scope``, all of which have to
-                fit, and ``after``, a row's id.
+            filters: ``scope``, ``model``, ``status``, ``rule`` and ``path``, all of which have to
+                fit. Models and paths may end with ``*``; a status may be ``4xx``.
         """
-        return journal.all_of(filters, self.send)
+        found: list[JournalRow] = []
+        after: str | None = journal.OLDEST
+        while after is not None:
+            page = self.send(journal.page(filters, after))
+            found += page.rows
+            after = page.next
+        return found
+
+    def request(self, request_id: str) -> JournalEntry:
+        """Return one of them, with the instants of its tokens.
+
+        Args:
+            request_id: Its ``x-request-id``, or the id of its answer.
+
+        Raises:
+            EmulatorError: It is not there, or not any more.
+        """
+        return self.send(journal.entry(request_id))
 
     def assert_requests(
         self, count: int, *, within_s: float = journal.WITHIN_S, **filters: object
@@ -119,7 +136,7 @@ class Emulator:
             if len(rows) >= count:
                 break
         if len(rows) != count:
-            came = self.requests(**journal.widened(filters))
+            came = self.requests(scope=filters.get("scope"))
             raise AssertionError(journal.complaint(count, rows, came, filters))
         return rows
 

@@ -1,56 +1,124 @@
 """The requests that the emulator saw: rows of its journal, and what is told of them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
+from urllib.parse import quote
 
 from openai_api_emulator.calls import Call
 
 WITHIN_S = 1.0
 LOOK_EVERY_S = 0.02
 MOST_SHOWN = 20
-FILTERS = ("model", "status", "rule", "path")
+ROWS_OF_A_PAGE = 1000
+OLDEST = "0"
+
+
+@dataclass(frozen=True)
+class Times:
+    """A time that was asked and what it was, in ms; None where there is none."""
+
+    asked_ms: float | None
+    actual_ms: float | None
+
+
+@dataclass(frozen=True)
+class TokenInstant:
+    """When an event was due and when it left, in ms after the request came."""
+
+    due_ms: float
+    left_ms: float | None
 
 
 @dataclass(frozen=True)
 class JournalRow:
-    """One request that has ended."""
+    """One request that has ended; ``/openapi.json`` of the emulator says what each field is."""
 
     id: str
+    answer_id: str
+    at: float
+    ended_at: float
+    worker: int
+    revision: int
+    scope: str
+    key: str
+    method: str
     path: str
+    model: str
+    stream: bool | None
+    status: int
+    code: str
+    finish_reason: str
+    tokens_in: int | None
+    tokens_out: int
+    ttft: Times
+    itl: Times
+    total: Times
+    worst_lag_ms: float | None
+    blocked_ms: float
+    fault: str
+    rules: Sequence[str]
+    decided: Mapping[str, str]
+    queue_ms: float | None
+    bytes_in: int
+    client_left: bool
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """Return what a row in JSON says; what this version does not know is left out."""
-        return cls(**{each.name: row.get(each.name) for each in fields(cls)})  # type: ignore[arg-type]
+        """Return what a row in JSON says; fields of later versions are left out."""
+        given = {each.name: row[each.name] for each in fields(cls)}
+        times = {name: Times(**given[name]) for name in ("ttft", "itl", "total")}
+        return cls(**{**given, **times})
+
+    def __str__(self) -> str:
+        """Return a line to read."""
+        said = [f"{self.method} {self.path} {self.model or '-'}: {self.status}"]
+        said += [text for text in (self.code, self.finish_reason) if text]
+        said += [f"{self.tokens_out} tokens" if self.tokens_out else ""]
+        said += ["stream" if self.stream else "", "client left" if self.client_left else ""]
+        said += [f"fault {self.fault}" if self.fault else ""]
+        said += [f"rules {', '.join(self.rules)}" if self.rules else ""]
+        total_ms = self.total.actual_ms
+        return ", ".join([*filter(None, said), f"{total_ms or 0:.1f} ms"])
+
+
+@dataclass(frozen=True)
+class JournalEntry(JournalRow):
+    """One request with the instants of its first events, and its body where bodies are kept."""
+
+    tokens: Sequence[TokenInstant]
+    body: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Return what an entry in JSON says."""
+        tokens = [TokenInstant(**instant) for instant in row["tokens"]]
+        return super().of({**row, "tokens": tokens})
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some rows, and where the next ones begin."""
+    """Some rows, and where the next ones begin; None where these are all."""
 
     rows: Sequence[JournalRow]
-    next: str
+    next: str | None
 
 
-def page(filters: Mapping[str, object]) -> Call[Page]:
+def page(filters: Mapping[str, object], after: str = OLDEST) -> Call[Page]:
     """Ask for the next rows."""
-    return Call("GET", "/emulator/requests", _read, query=filters)
+    query = {**filters, "after": after, "limit": ROWS_OF_A_PAGE}
+    return Call("GET", "/emulator/requests", _page_of, query=query)
 
 
-def _read(answer: Any) -> Page:  # noqa: ANN401 - JSON
-    return Page([JournalRow.of(row) for row in answer["requests"]], answer["next"])
+def entry(request_id: str) -> Call[JournalEntry]:
+    """Ask for one request."""
+    return Call("GET", f"/emulator/requests/{quote(request_id, safe='')}", JournalEntry.of)
 
 
-def all_of(filters: Mapping[str, object], send: Callable[[Call[Page]], Page]) -> list[JournalRow]:
-    """Return the rows of all pages."""
-    found: list[JournalRow] = []
-    got = send(page(filters))
-    while got.rows:
-        found += got.rows
-        got = send(page({**filters, "after": got.next}))
-    return found
+def _page_of(answer: Any) -> Page:  # noqa: ANN401 - JSON
+    rows = [JournalRow.of(row) for row in answer["requests"]]
+    return Page(rows, answer["next"] if len(rows) == ROWS_OF_A_PAGE else None)
 
 
 def pauses(within_s: float) -> Iterator[float]:
@@ -59,11 +127,6 @@ def pauses(within_s: float) -> Iterator[float]:
     yield 0
     while time.monotonic() < deadline_s:
         yield LOOK_EVERY_S
-
-
-def widened(filters: Mapping[str, object]) -> dict[str, object]:
-    """Return the filters without those that say what a request was."""
-    return {name: value for name, value in filters.items() if name not in FILTERS}
 
 
 def complaint(
@@ -80,7 +143,7 @@ def complaint(
         came: All.
         filters: Say which fit.
     """
-    asked = ", ".join(f"{name}={value!r}" for name, value in filters.items() if name in FILTERS)
+    asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
     fit = f" with {asked}" if asked else ""
     expected = f"expected {count} request{'s' * (count != 1)}{fit}, but {len(rows)} came"
     return f"{expected}; all that came:\n{table(came)}"

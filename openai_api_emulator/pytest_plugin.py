@@ -14,7 +14,9 @@ INI = "openai_emulator_settings"
 # Answers at once, unless the settings or a test say otherwise.
 DEFAULTS = {"workers": "1", "ttft_ms": "0", "itl_ms": "0"}
 LOG_LINES = 40
+OF_CONTROL = ",path=/emulator"
 
+_SETTINGS = pytest.StashKey[dict[str, Any]]()
 _SERVER: pytest.StashKey["Server"] = pytest.StashKey()
 _LOG_START: pytest.StashKey[int] = pytest.StashKey()
 
@@ -40,6 +42,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings before any test.
+
+    Raises:
+        UsageError: One has no value.
+    """
+    settings: dict[str, Any] = dict(DEFAULTS)
+    for given in [*config.getini(INI), *config.getoption("openai_emulator")]:
+        name, mark, value = given.partition("=")
+        if not mark:
+            raise pytest.UsageError(f"OpenAI emulator: expected SETTING=VALUE, but got {given!r}")
+        settings[name.strip()] = value.strip()
+    config.stash[_SETTINGS] = settings
+
+
 @pytest.fixture(scope="session")
 def openai_emulator(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
@@ -55,7 +72,7 @@ def openai_emulator(
     from openai_api_emulator.running.server import Server  # noqa: PLC0415 - the same
 
     folder = _folder_of_run(pytestconfig, tmp_path_factory)
-    with Server(folder=folder, **_settings(pytestconfig)) as server:
+    with Server(folder=folder, **pytestconfig.stash[_SETTINGS]) as server:
         pytestconfig.stash[_SERVER] = server
         with Emulator(server.url) as emulator:
             yield emulator
@@ -73,21 +90,6 @@ def _folder_of_run(config: pytest.Config, factory: pytest.TempPathFactory) -> Pa
     """Return the folder of the server, which the workers of pytest-xdist share."""
     base = factory.getbasetemp()
     return (base.parent if hasattr(config, "workerinput") else base) / "openai-emulator"
-
-
-def _settings(config: pytest.Config) -> dict[str, Any]:
-    """Return the settings of the server.
-
-    Raises:
-        UsageError: One has no value.
-    """
-    settings = dict(DEFAULTS)
-    for given in [*config.getini(INI), *config.getoption("openai_emulator")]:
-        name, mark, value = given.partition("=")
-        if not mark:
-            raise pytest.UsageError(f"{INI}: expected SETTING=VALUE, but got {given!r}")
-        settings[name.strip()] = value.strip()
-    return settings
 
 
 # --------------------------------------------------------------------------------------
@@ -114,8 +116,9 @@ def pytest_runtest_makereport(
             report.sections.append(("requests of this test", _requests(used["emulator"])))
         server = item.config.stash.get(_SERVER, None)
         if server is not None:
-            lines = server.log(item.stash[_LOG_START]).splitlines()[-LOG_LINES:]
-            report.sections.append(("log of the emulator", "\n".join(lines)))
+            lines = server.log(item.stash[_LOG_START]).splitlines()
+            told = [line for line in lines if OF_CONTROL not in line][-LOG_LINES:]
+            report.sections.append(("log of the emulator", "\n".join(told)))
     return report
 
 

@@ -1,11 +1,11 @@
 """What a scope is: an id that a client's requests carry, and the clients that carry it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from openai_api_emulator.calls import Json
+from openai_api_emulator.calls import Json, direct
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAI
@@ -55,10 +55,10 @@ class ScopeBase:
             ImportError: The package openai is not installed.
         """
         try:
-            from openai import OpenAI  # noqa: PLC0415 - need not be installed
+            from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 - need not be installed
         except ImportError as error:
             raise _no_openai() from error
-        client = OpenAI(**self._options(options))
+        client = OpenAI(**self._options(options, DefaultHttpxClient))
         self.clients.append(client)
         return client
 
@@ -74,10 +74,10 @@ class ScopeBase:
             ImportError: The package openai is not installed.
         """
         try:
-            from openai import AsyncOpenAI  # noqa: PLC0415 - need not be installed
+            from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # noqa: PLC0415 - need not be installed
         except ImportError as error:
             raise _no_openai() from error
-        client = AsyncOpenAI(**self._options(options))
+        client = AsyncOpenAI(**self._options(options, DefaultAsyncHttpxClient))
         self.async_clients.append(client)
         return client
 
@@ -102,9 +102,13 @@ class ScopeBase:
             if rule.get("scope") == self.id and rule["name"].startswith(prefix)
         ]
 
-    def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def _options(
+        self, options: Mapping[str, Any], http_client: Callable[..., object]
+    ) -> dict[str, Any]:
+        own: dict[str, Any] = {"base_url": self.base_url, "api_key": self.api_key}
+        if "http_client" not in options:
+            own["http_client"] = http_client(**direct(self.url))
         headers = {HEADER: self.id, **(options.get("default_headers") or {})}
-        own = {"base_url": self.base_url, "api_key": self.api_key}
         return {**own, **options, "default_headers": headers}
 
 

@@ -1,7 +1,6 @@
 """What differs between servers that speak OpenAI's API: OpenAI's own ways, and what may differ."""
 
-import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -17,19 +16,32 @@ class Dialect:
 
     ``name`` is the setting's value and chooses the renderers of an API. With ``is_lenient``
     requests are taken that OpenAI refuses though each parameter is valid. ``version`` is what
-    GET /version tells, None for the emulator's own. ``lines_of_probes`` are the headers, as ready
-    lines, of answers without a body.
+    GET /version tells, None for the emulator's own. ``rendering`` are arguments of the renderers,
+    ``stream_headers`` the headers that streams alone have.
     """
 
     name: ClassVar = "openai"
     is_lenient: ClassVar = False
+    rendering: Mapping[str, Any] = {}
     version: ClassVar[str | None] = None
-    lines_of_probes: ClassVar = b""
+    stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    )
     _lacking: ClassVar[frozenset[str]] = frozenset()
 
-    def lines(self, elapsed_ms: float) -> bytes:
-        """Return the headers of every answer, as ready lines."""
-        return _LINES % (random.getrandbits(128), elapsed_ms)
+    def lines(
+        self,
+        request_id: int,
+        elapsed_ms: float,
+        scope: Mapping[str, Any],  # noqa: ARG002
+    ) -> bytes:
+        """Return the headers of every answer to a request, as ready lines."""
+        return _LINES % (request_id, elapsed_ms)
+
+    def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Return the headers of an answer without a body, as ready lines."""
+        return b""
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a request by its headers.
@@ -73,6 +85,10 @@ class Dialect:
     # ----------------------------------------------------------------------------------
     # Errors
     # ----------------------------------------------------------------------------------
+
+    def no_response(self, wanted: str) -> APIError:
+        """Return what tells that a response is not stored."""
+        return APIError(f"Response with id '{wanted}' not found.", status=404)
 
     def too_long(self, error: APIError, most: int, prompt: int, answer: int) -> APIError:  # noqa: ARG002
         """Return what refuses a prompt and an answer that the context has no room for."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Protocol
 
 from emulator.answers.answer import Answer
 from emulator.rendering.frames import TokenEvent
-from emulator.rendering.renderer import CountUsage, Renderer
+from emulator.rendering.renderer import NO_USAGE, CountUsage, Renderer
 from emulator.rendering.streams import Cursor, MixedStream, PlainStream
 from emulator.rendering.token_ids import ids_json
 
@@ -16,6 +16,9 @@ NO_PROMPT_IDS = '"prompt_token_ids":null'
 
 class EndingRenderer(Renderer, Protocol):
     """A renderer that can end a choice with the event of a token."""
+
+    def roles(self, answers: Sequence[Answer]) -> str:
+        """Return what begins a stream, with its first token."""
 
     def ended(self, event: str, answer: Answer) -> str:
         """Return the event of a choice's last token with the reason of its end."""
@@ -40,30 +43,29 @@ def ending_stream(
 ) -> PlainStream | MixedStream:
     """Return what renders the events of some answers."""
     if len(answers) == 1 and answers[0].is_steady and count_usage is None:
-        if ends_with_token(answers[0]):
-            return _EndingPlainStream(renderer, answers[0], tokens_per_event)
-        return PlainStream(renderer, answers[0], tokens_per_event)
+        return _EndingPlainStream(renderer, answers[0], tokens_per_event)
     return _EndingMixedStream(renderer, answers, tokens_per_event, count_usage)
 
 
 class _EndingPlainStream(PlainStream):
-    """One plain text that its last token ends."""
+    """One plain text, which its last token may end."""
 
     def __init__(self, renderer: EndingRenderer, answer: Answer, tokens_per_event: int) -> None:
         super().__init__(renderer, answer, tokens_per_event)
+        self._preamble = renderer.roles([answer]) + self._preamble
+        self._ends = ends_with_token(answer)
         token = renderer.token(answer, answer.segments[0])
-        last = TokenEvent(renderer.ended(token, answer), renderer.no_logprobs)
-        self._last_tail = last.tail
+        self._last_tail = TokenEvent(renderer.ended(token, answer), renderer.no_logprobs).tail
 
     def render(self, first: int, upto: int, _: object) -> str:
         """Return the events from `first` to before `upto`."""
         events = super().render(first, upto, None)
-        return events if upto < self.events else self._ended(events)
+        return self._ended(events) if self._ends and upto == self.events else events
 
     def ahead(self, first: int) -> list[bytes]:
         """Return some events from `first` on, each ready to leave."""
         events = super().ahead(first)
-        if first and first + len(events) >= self.events:
+        if first and self._ends and first + len(events) == self.events:
             events[-1] = self._ended(events[-1].decode()).encode()
         return events
 
@@ -71,8 +73,8 @@ class _EndingPlainStream(PlainStream):
         return events.removesuffix(self._tail) + self._last_tail
 
     def end(self) -> str:
-        """Return nothing: the last token has told the end."""
-        return ""
+        """Return what comes after the last token, if that has not told the end."""
+        return "" if self._ends else super().end()
 
 
 class _EndingCursor(Cursor):
@@ -101,3 +103,27 @@ class _EndingMixedStream(MixedStream):
     """Any answers, of which each may end with its last token."""
 
     cursor: ClassVar = _EndingCursor
+
+    def __init__(
+        self,
+        renderer: EndingRenderer,
+        answers: Sequence[Answer],
+        tokens_per_event: int,
+        count_usage: CountUsage | None,
+    ) -> None:
+        super().__init__(renderer, answers, tokens_per_event, count_usage)
+        self._roles = renderer.roles(answers)
+        if count_usage is not None:
+            self._roles = self._roles.replace(NO_USAGE, f'"usage":{count_usage(0)}')
+
+    def render(self, first: int, upto: int, share: Sequence[Cursor]) -> str:
+        """Return a share of the events, behind the roles of all choices at first."""
+        return self._take_roles() + super().render(first, upto, share)
+
+    def end(self) -> str:
+        """Return what comes after the last token."""
+        return self._take_roles() + super().end()
+
+    def _take_roles(self) -> str:
+        roles, self._roles = self._roles, ""
+        return roles

@@ -90,7 +90,13 @@ class Generation:
         self.wants_report = bool(asked and asked.emulation.emulation_report)
         self.start_s = self.exchange.start_s
         batch_size = self.plan.sse_batch_size
-        self.pace = Pace(self.plan, self.start_s, batch_size, keep_gaps=self.wants_report)
+        self.pace = Pace(
+            self.plan,
+            self.start_s,
+            batch_size,
+            keep_gaps=self.wants_report,
+            keep_left=self.exchange.state.settings.journal and self.ask.stream,
+        )
 
     # ----------------------------------------------------------------------------------
     # Usage
@@ -278,6 +284,7 @@ class Generation:
             kind="completion",
             id=self.id,
             is_stream=ask.stream,
+            tokens_in=self.count.known,
             finish_reasons=[answer.finish_reason for answer in self.answers],
             tokens=tokens,
             planned=plan.output_tokens,
@@ -290,6 +297,10 @@ class Generation:
             ttft_lag_s=pace.first_s - pace.first_due_s if pace.events else None,
             itl_lag_s=pace.itl_lag_s if pace.events > 1 else None,
             whole_lag_s=left_s - plan.total_s if is_whole and not self.fault else None,
+            worst_lag_s=pace.worst_lag_s if pace.events else None,
+            blocked_s=pace.blocked_s,
+            queue_s=None if self.times is None else self.times.queue_s,
+            pace=pace if ask.stream else None,
             fault=self.fault,
             note=self.note,
         )

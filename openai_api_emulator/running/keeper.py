@@ -1,13 +1,15 @@
 """A process of its own that runs a server until the last user of it has left or ended.
 
-``python -m openai_api_emulator.running.keeper FOLDER LOCK COMMAND...``; LOCK is an open file, which
-is locked as long as this process lives.
+``python -m openai_api_emulator.running.keeper FOLDER COMMAND...`` returns at once. The lock that it
+was given open, of `SharedFolder.keeper_lock`, stays locked until the keeper ends.
 """
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -45,10 +47,9 @@ def end(server: subprocess.Popen[bytes]) -> None:
     server.terminate()
     _, left = psutil.wait_procs(processes, STOP_TIMEOUT_S)
     for process in left:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    psutil.wait_procs(left, STOP_TIMEOUT_S)
     server.wait()
 
 
@@ -75,5 +76,7 @@ def _stop(*_: object) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork():  # whoever has started it may go, and has no child to wait for
+        os._exit(0)
     signal.signal(signal.SIGTERM, _stop)
-    keep(SharedFolder(Path(sys.argv[1])), sys.argv[3:])
+    keep(SharedFolder(Path(sys.argv[1])), sys.argv[2:])

@@ -117,22 +117,23 @@ class Server:
     def _start(self) -> None:
         for _ in range(_TRIES):
             self._port = _free_port()
-            keeper = self._run()
-            if self._is_ready(keeper):
+            self._run()
+            if self._is_ready():
                 return
             if not _is_taken(self._port):
                 break
         raise ServerError(f"The server did not start. Its log:\n{_tail(self.log())}")
 
-    def _run(self) -> subprocess.Popen[bytes]:
+    def _run(self) -> None:
         """Start the keeper, which runs the server."""
         lock = self._folder.keeper_lock()
-        package = [sys.executable, "-m", "openai_api_emulator"]
-        keeper = [f"{package[-1]}.running.keeper", str(self._folder.path), str(lock)]
-        serve = [*package, "serve", "--port", str(self._port)]
+        python = [sys.executable, "-m"]
+        keeper = ["openai_api_emulator.running.keeper", str(self._folder.path)]
+        serve = ["openai_api_emulator", "serve", "--port", str(self._port)]
         try:
-            return subprocess.Popen(  # noqa: S603 - our own command line
-                [*package[:-1], *keeper, *serve],
+            subprocess.run(  # noqa: S603 - our own command line
+                [*python, *keeper, *python, *serve],
+                check=True,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -153,11 +154,11 @@ class Server:
         }
         return {**outer, **given, "BENTOML_HOME": str(self._folder.path / "bentoml")}
 
-    def _is_ready(self, keeper: subprocess.Popen[bytes]) -> bool:
+    def _is_ready(self) -> bool:
         """Wait until the server is ready; tell whether it is."""
         deadline_s = time.monotonic() + self._start_timeout_s
         with httpx.Client(trust_env=False, timeout=self._start_timeout_s) as http:
-            while keeper.poll() is None and time.monotonic() < deadline_s:
+            while self._folder.is_kept() and time.monotonic() < deadline_s:
                 with suppress(httpx.TransportError):
                     if http.get(f"{self.url}/readyz").status_code == httpx.codes.OK:
                         return True

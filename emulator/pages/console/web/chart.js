@@ -132,13 +132,14 @@ export function tokenLine(title, names) {
 
   function draw(...sets) {
     last = sets;
-    const width = svg.clientWidth || 390, most = Math.max(1, ...sets.flat());
+    const width = svg.clientWidth || 390, most = Math.max(1, ...sets.flat().filter((each) => !Number.isNaN(each)));
     const at = (value) => x(value / most, width), middle = 46, [due] = sets;
     svg.setAttribute("viewBox", `0 0 ${width} ${high}`);
     svg.replaceChildren(s("line", { class: "gridline", x1: LEFT, x2: width - RIGHT, y1: middle, y2: middle }));
     sets.forEach((times, row) => {
       const from = row === 0 ? middle : middle - 4 - 18 * (row - 1), to = row === 0 ? middle + 18 : from - 14;
       times.forEach((time, index) => {
+        if (Number.isNaN(time)) return;  // its text left with a later one
         const lag = row && due[index] !== undefined ? time - due[index] : 0;
         svg.append(s("line", { class: `${names[row][1]}${lag > 1 && names[row][1] === "left" ? " late" : ""}`, x1: at(time), x2: at(time), y1: from, y2: to }, s("title", {}, `token ${index}: ${names[row][0]} ${number(time, 2)} ms${row ? `, ${number(lag, 2)} ms after it was due` : ""}`)));
       });

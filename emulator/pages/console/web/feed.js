@@ -1,6 +1,6 @@
 // The one EventSource of this page, and the last five minutes that came over it.
 
-import { pointOf } from "./summary.js";
+import { addModels, pointOf } from "./summary.js";
 
 export const KEPT_S = 300;
 const AGAIN_MS = 2000;
@@ -48,13 +48,10 @@ export class Feed extends EventTarget {
   }
 
   #take(text) {
-    let point;
-    try {
-      point = pointOf(JSON.parse(text), this.last);
-    } catch (error) {
-      if (!(error instanceof SyntaxError)) throw error;
-      return;  // cut in the middle
-    }
+    let data;
+    try { data = JSON.parse(text); } catch { return; /* cut in the middle */ }
+    const point = pointOf(data);
+    addModels(this.models, data);
     if (this.last && point.t <= this.last.t) this.points = this.points.filter((each) => each.t < point.t);
     this.points.push(point);
     const from = point.t - KEPT_S;

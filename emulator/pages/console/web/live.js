@@ -49,8 +49,8 @@ export function live(app) {
         models.append(node);
       }
       const { ttft, itl } = histograms.get(name);
-      ttft.draw(each.bounds, each.ttft.asked, each.ttft.actual);
-      itl.draw(each.bounds, each.itl.asked, each.itl.actual);
+      ttft.draw(each.bounds.ttft, each.ttft.asked, each.ttft.actual);
+      itl.draw(each.bounds.itl, each.itl.asked, each.itl.actual);
     }
     const more = found.length - Math.min(most, found.length);
     all.hidden = more <= 0;
@@ -69,7 +69,7 @@ export function live(app) {
     if (!last) return;
     tables.faults.fill(Object.entries(last.faults).sort(([, a], [, b]) => b - a).map(([kind, count]) => [kind, number(count, 0)]), "No request has failed on purpose.");
     tables.rules.fill(Object.entries(last.rules).sort(([, a], [, b]) => b - a).map(([name, count]) => [name, number(count, 0)]), "No rule has matched.");
-    tables.limits.fill(last.limits.map((each) => [each.name, h("meter", { min: 0, max: 1, value: each.share, "aria-label": `${each.name} used` }), number(each.limit, 0)]), "No limit is in use.");
+    tables.limits.fill(last.limits.map((each) => [`${each.key || "all keys"} ${each.model} ${each.kind}`, h("meter", { min: 0, max: 1, value: each.used, "aria-label": `${each.model} ${each.kind}: part used` }), number(each.limit, 0)]), "No limit is in use.");
   }
   feed.addEventListener("change", render);
   const node = h("section", { "aria-label": "Live" }, h("h2", {}, "The last five minutes"), grid,

@@ -53,6 +53,6 @@ export function details(app, row) {
       copying("Copy as curl", () => curl(again(row))), copying("Copy as Python", () => pythonOf(again(row))),
       h("button", { type: "button", class: "main", onclick: () => app.open("control", { rule, id: row.id }) }, "Make a rule of it")),
     row.body ? h("details", {}, h("summary", {}, "The body"), h("pre", {}, row.body)) : null);
-  line.draw(tokens.map((each) => each.due_ms), tokens.map((each) => each.left_ms));
+  line.draw(tokens.map((each) => each.due_ms), tokens.map((each) => each.left_ms ?? NaN));
   return node;
 }

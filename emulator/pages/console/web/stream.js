@@ -29,7 +29,7 @@ export async function sendChat({ path, headers, body }, apiKey, signal, onToken)
   const result = { status: 0, id: "", arrivals: [], report: null, end: "" };
   try {
     const answer = await fetch(path.replace(/^\//, ""), { method: "POST", headers: sent, body: JSON.stringify(body), signal });
-    Object.assign(result, { status: answer.status, rules: answer.headers.get("x-emulation-rules") });
+    Object.assign(result, { status: answer.status, id: answer.headers.get("x-request-id") ?? "", rules: answer.headers.get("x-emulation-rules") });
     if (!answer.ok) {
       const told = await answer.json().catch(() => ({}));
       result.end = told.error?.message ?? `status ${answer.status}`;
@@ -39,7 +39,6 @@ export async function sendChat({ path, headers, body }, apiKey, signal, onToken)
       if (data === "[DONE]") { result.end = "complete"; continue; }
       let chunk;
       try { chunk = JSON.parse(data); } catch { result.end = "an event that is no JSON"; continue; }
-      result.id ||= chunk.id ?? "";
       result.report = chunk.emulation ?? result.report;
       if (chunk.error) { result.end = chunk.error.message ?? "an error"; continue; }
       const delta = chunk.choices?.[0]?.delta ?? {};

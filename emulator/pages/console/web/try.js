@@ -71,7 +71,7 @@ export function tryIt(app) {
     if (!app.status.now || !result.id) return [due, []];
     try {
       const row = await ask("GET", `emulator/requests/${encodeURIComponent(result.id)}`);
-      return [row.tokens.map((each) => each.due_ms), row.tokens.map((each) => each.left_ms)];
+      return [row.tokens.map((each) => each.due_ms), row.tokens.map((each) => each.left_ms).filter((each) => each !== null)];
     } catch {
       return [due, []];  // the journal is off
     }

@@ -15,7 +15,7 @@ const KINDS = {
 };
 
 export function marking() {
-  const text = h("input", { maxlength: 256, placeholder: "now the fault is on", size: 28 });
+  const text = h("input", { maxlength: 200, required: true, placeholder: "now the fault is on", size: 28 });
   const said = saying();
   const node = h("form", { class: "card", onsubmit: async (event) => {
     event.preventDefault();

@@ -21,8 +21,8 @@ export function verdict(points) {
   if (share <= MOST_LATE) return { mood: "good", sentence: `On time: ${onTime}`, detail };
   const [fullest] = (points.at(-1)?.workers ?? []).toSorted((a, b) => b.cpu - a.cpu);
   if (fullest?.cpu >= FULL) {
-    return { mood: "bad", sentence: `Late: the emulator's worker ${fullest.name} is full (CPU ${number(fullest.cpu, 0)} %)`, detail: `Only ${onTime}. What you measure now holds the emulator's own limit. ${detail}` };
+    return { mood: "bad", sentence: `Late: the emulator's worker ${fullest.worker} is full (CPU ${number(fullest.cpu, 0)} %)`, detail: `Only ${onTime}. What you measure now holds the emulator's own limit. ${detail}` };
   }
-  if (blocked) return { mood: "bad", sentence: "Late: clients do not read", detail: `${number(blocked, 0)} writes waited for a client. Only ${onTime}.` };
+  if (blocked) return { mood: "bad", sentence: "Late: clients do not read", detail: `Writes to ${number(blocked, 0)} streams waited for the client. Only ${onTime}.` };
   return { mood: "bad", sentence: `Late: only ${onTime}`, detail: `No worker is full, so something else on this machine held it up. ${detail}` };
 }
