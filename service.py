@@ -28,13 +28,12 @@ from emulator.apis.api import API
 from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
-from emulator.apis.vllm.api import VersionAndPing
+from emulator.apis.vllm.api import VLLMProbes
 from emulator.control.room import ControlRoom
 from emulator.journal.room import JournalRoom
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
-from emulator.pages import docs_page
-from emulator.pages.index_page import index
+from emulator.pages.site import site
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import ConfigError
 from emulator.state import LiveState, read_state
@@ -115,6 +114,8 @@ class OpenAIEmulator:
             ClientDisconnect: The client went away.
         """
         worker = self.worker
+        if exchange.state.dialect.lacks(api.path):
+            raise HTTPException(404)
         worker.limiter.identify(exchange, api.authorization(exchange))
         worker.startup.check(exchange.state.settings)
         ready = await api.take(exchange, worker.dispatcher)
@@ -135,9 +136,10 @@ class OpenAIEmulator:
 
     def routes(self) -> list[BaseRoute]:
         """Return all routes; those of the APIs' table are served on the fast path too."""
-        worker, startup = self.worker, self.worker.startup
+        worker = self.worker
         control = self.room.control.answer
-        vllm, health = VersionAndPing(__version__, startup), lookups.HealthCheck(__version__)
+        vllm = VLLMProbes(__version__, worker.startup, worker.engine)
+        health = lookups.HealthCheck(__version__)
         for api in worker.apis:
             fast_path.add(api.path, worker.answering(api, partial(self.serve, api)))
         fast_path.sockets["/v1/responses"] = ResponsesSocket(fast_path.endpoints["/v1/responses"])
@@ -158,10 +160,10 @@ class OpenAIEmulator:
             Route("/v1/responses/{id}/cancel", find, methods=["POST"]),
             Route("/health", worker.endpoint(health.health), methods=["GET"]),
             Route("/version", worker.endpoint(vllm.version), methods=["GET"]),
+            Route("/load", worker.endpoint(vllm.load), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
-            Route("/", index(__version__)),
             *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
-            *docs_page.routes(__version__, self.room.operations),
+            *site(__version__, self.room, worker.apis, self.journal),
         ]
 
     async def __is_ready__(self) -> bool:
@@ -181,9 +183,8 @@ class OpenAIEmulator:
     @staticmethod
     def prepare_shared() -> None:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
-        process.tell_warnings(STATE.current)
         try:
-            process.prepare_shared(SETTINGS)
+            process.prepare_shared(STATE.current)
         except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'store': {error}") from None
 

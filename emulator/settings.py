@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from annotated_types import MinLen
 from pydantic import (
@@ -28,6 +28,9 @@ MAX_OUTPUT_LENGTH = 131_072
 MAX_KEEPALIVE_MS = 60_000
 MAX_RATE_LIMIT = 1_000_000_000
 MAX_TIMER_SLACK_US = 5000
+MAX_REPLICAS = 64
+
+Policy: TypeAlias = Literal["round-robin", "least-waiting", "prefix-aware", "random"]
 
 DEFAULT_MODELS = (
     "gpt-3.5-turbo",
@@ -47,7 +50,7 @@ def _split_on_commas(value: object) -> object:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
-def _split_origins(value: object) -> object:
+def _split_or_none(value: object) -> object:
     return () if value in ("", "none") else _split_on_commas(value)
 
 
@@ -124,6 +127,14 @@ class Settings(BaseModel):
     reasoning_lengths: Annotated[dict[str, _TokenCount], BeforeValidator(_split_into_pairs)] = live(
         {}, description="hidden reasoning tokens by reasoning_effort, as low=64,high=512"
     )
+    dialect: Literal["openai", "vllm"] = live(
+        "openai",
+        description="whose errors, events and models are told: OpenAI's or vLLM's",
+    )
+    vllm_flags: Annotated[
+        tuple[Literal["prompt-tokens-details", "request-id-headers"], ...],
+        BeforeValidator(_split_or_none),
+    ] = live((), description="what a vLLM with --enable-... of these tells, with dialect=vllm")
     reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
@@ -148,6 +159,12 @@ class Settings(BaseModel):
     engine: _Text | None = live(
         None,
         description="a preset of engines/ or a YAML file: a model of an engine makes the times",
+    )
+    replicas: int | None = Field(
+        None, ge=1, le=MAX_REPLICAS, description="engines of each worker, behind a router; else one"
+    )
+    routing: Policy | None = Field(
+        None, description="how the router chooses an engine, round-robin if not given"
     )
     startup_s: float = Field(
         0, ge=0, le=86_400, description="answer 503 for so long after the start, in s"
@@ -183,7 +200,7 @@ class Settings(BaseModel):
         description="how long a connection may be idle between two requests, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
-    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = live(
+    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_or_none)] = live(
         ("*",),
         description="origins whose pages a browser lets read answers, separated by commas; or none",
     )
@@ -213,6 +230,13 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _replicas_have_an_engine(self) -> Self:
+        for name in ("replicas", "routing"):
+            if self.engine is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs the setting engine: without one there is no queue")
+        return self
+
+    @model_validator(mode="after")
     def _bodies_have_a_journal(self) -> Self:
         if self.journal_bodies and not self.journal:
             raise ValueError("journal must not be false with journal_bodies=true")
@@ -232,6 +256,11 @@ class Settings(BaseModel):
                 f"but is {self.output_length}"
             )
         return self
+
+    @property
+    def shows_reasoning(self) -> bool:
+        """Whether streams and answers show their reasoning."""
+        return self.reasoning_content or self.dialect == "vllm"
 
     def read(self, name: str, reader: Callable[[Any], Content]) -> Content | None:
         """Read the file that a setting names; return None if it is not set.
@@ -262,14 +291,21 @@ class _Given(Settings, BaseSettings):
 _SERVICE_LINK = re.compile(r"(service_host|service_port(_\w+)?|port(_\w+)?)")
 
 
+def _written(name: str) -> str:
+    return f"--arg {name}="
+
+
 def read_settings(
-    arguments: Mapping[str, object], built: Mapping[str, object] | None = None
+    arguments: Mapping[str, object],
+    built: Mapping[str, object] | None = None,
+    written: Callable[[str], str] = _written,
 ) -> Settings:
     """Return the settings: arguments win over the environment, and it over what was built in.
 
     Args:
         arguments: The command line's, by name.
         built: The arguments that a bento was built with.
+        written: Returns how an argument is given, before its value.
 
     Raises:
         ConfigError: A value is wrong, or a name is no setting's.
@@ -279,7 +315,7 @@ def read_settings(
     sources = {
         **{name: f"{_variable(name)}={_shown(name, value)}" for name, value in variables.items()},
         **{name: f"the bento's own {name}={_shown(name, value)}" for name, value in kept.items()},
-        **{name: f"--arg {name}={_shown(name, value)}" for name, value in arguments.items()},
+        **{name: f"{written(name)}{_shown(name, value)}" for name, value in arguments.items()},
     }
     unknown = [name for name in sources if name not in Settings.model_fields]
     if unknown:

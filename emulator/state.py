@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.dialects.dialect import Dialect
+from emulator.dialects.table import dialect_of
 from emulator.engine.config import EngineConfig, load_engine
+from emulator.engine.routing import check_policy
 from emulator.limits.gate import NO_FILES, LimitFiles, Policy
 from emulator.limits.resets import NO_RESETS, Resets
 from emulator.rules.reading import read_rules
@@ -30,6 +33,8 @@ class State:
         engine: The engine that makes the times; None for times by header.
         resets: When counts were last set back, by what is counted.
         version: The revision, which is the number of changes since the start.
+
+    ``dialect`` is what the settings choose.
     """
 
     settings: Settings
@@ -40,6 +45,11 @@ class State:
     engine: EngineConfig | None = None
     resets: Mapping[str, Resets] = field(default_factory=dict)
     version: int = 0
+    dialect: Dialect = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Choose the dialect."""
+        object.__setattr__(self, "dialect", dialect_of(self.settings, self.engine))
 
     def counted_since(self, scope: str = "") -> int:
         """Return the revision since which the matches of rules count for a scope."""
@@ -62,13 +72,16 @@ def read_state(settings: Settings) -> State:
         settings.read(name, lambda text: Jitter.parse(text, traces))
     files = LimitFiles.read(settings)
     none = Rules() if settings.unmatched == "refuse" else None
+    engine = settings.read("engine", load_engine)
+    if engine is not None:
+        settings.read("routing", lambda policy: check_policy(policy, engine))
     return State(
         settings,
         traces,
         settings.read("rules", lambda path: read_rules(path, settings, traces)) or none,
         files,
         files.policy(settings),
-        settings.read("engine", load_engine),
+        engine,
     )
 
 

@@ -137,7 +137,7 @@ class Worker:
         if state.engine is None:
             return None
         number = (worker_number() or 1) - 1  # vLLM counts from 0
-        return EngineTiming(state.engine, str(number), state.settings.models[0])
+        return EngineTiming(state.engine, state.settings, number)
 
     def adopt(self, state: State) -> None:
         """Let the engine run by a state that is new, which no request asks it to."""

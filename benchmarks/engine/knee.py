@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.engine.prediction import Row, Workload, capacity, measure, print_row
+from benchmarks.engine.prediction import Row, capacity, measure, print_row
+from benchmarks.engine.simulation import Fleet
+from benchmarks.engine.workload import Workload
 from benchmarks.kit.server import Server, emulator, serving, stop_servers_on_sigterm
 from emulator.engine.config import EngineConfig, load_engine
 from emulator.settings import ConfigError
@@ -67,7 +69,7 @@ def climb(
     print_row(["requests/s", *FIGURES])
     for rate in rates:
         seen.append(ask(server, rate, options.output_tokens, options.duration_s))
-        row = measure(config, workload, rate, rate / most, options.duration_s, ended=True)
+        row = measure(Fleet(config), workload, rate, rate / most, options.duration_s, ended=True)
         expected.append(predicted(row))
         for title, figures in ((f"{rate:.2f}", seen[-1]), ("predicted", expected[-1])):
             print_row([title, *(f"{figure:.1f}" for figure in figures.values())])

@@ -55,7 +55,8 @@ class Answer:
     ``slots`` is the number of tokens that it takes on the clock. ``token_slots[k]`` is the slot in
     which its token ``k`` leaves; None means token ``k`` leaves in slot ``k``. ``reasoning_tokens``
     came before it, shown or hidden, and ``summary`` sums them up. ``prompt_ids``, as JSON, are
-    told with its first token, where they are told of each choice.
+    told with its first token, where they are told of each choice. ``stop_reason`` is the stop
+    sequence, or the token id, that ended it.
     """
 
     index: int
@@ -67,6 +68,7 @@ class Answer:
     reasoning_tokens: int = 0
     summary: str = ""
     prompt_ids: str | None = None
+    stop_reason: str | int | None = None
 
     @property
     def tokens(self) -> int:

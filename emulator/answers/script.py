@@ -109,6 +109,7 @@ class ScriptedChoice:
     token_slots: list[int] = field(default_factory=list)
     calls: int = 0
     end: FinishReason | None = None
+    stop: str | int | None = None
 
     def write(
         self, script: Script, call_id: Callable[[], str], stops: Sequence[str], model: str
@@ -165,4 +166,4 @@ class ScriptedChoice:
         self.slots += held.slots
         self.left -= held.slots
         if held.stopped:
-            self.end = "stop"
+            self.end, self.stop = "stop", held.stop

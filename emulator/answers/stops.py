@@ -1,6 +1,6 @@
 """Stop sequences: where they end a text, and what of it they hold back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 
@@ -8,19 +8,31 @@ from dataclasses import dataclass
 class HeldText:
     """What of a text leaves under the watch of its stop sequences.
 
-    ``token_slots[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made.
+    ``token_slots[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made;
+    ``stop`` is the stop sequence, or the token id, that ended it.
     """
 
     tokens: list[str]
     token_slots: list[int]
     slots: int
-    stopped: bool
+    stop: str | int | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop sequence ended it."""
+        return self.stop is not None
 
 
 def hold_back(
-    tokens: Sequence[str], stops: Sequence[str], split: Callable[[str], list[str]]
+    tokens: Sequence[str],
+    stops: Sequence[str],
+    split: Callable[[str], list[str]],
+    *,
+    keeps: bool = False,
 ) -> HeldText:
     """End a text before the first complete stop sequence, and hold back what could become one.
+
+    With `keeps` it ends after that sequence.
 
     As on a real server, text that may be the start of a stop sequence leaves when it is known not
     to be, or with the end of the answer. What a stop leaves of a word is `split` anew, into no more
@@ -30,7 +42,10 @@ def hold_back(
     [0, 2, 2, 3]
     """
     text = "".join(tokens)
-    slots, cut, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
+    slots, found, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
+    cut = None
+    if found is not None:
+        cut = found[0] + len(found[1]) if keeps else found[0]
     kept = list(tokens[:slots]) if cut is None else _cut(tokens[:slots], cut, split)
     leaves: list[int] = []
     end = slot = 0
@@ -42,7 +57,16 @@ def hold_back(
         while slot < slots - 1 and (safe[slot] < end or not is_as_made):
             slot += 1
         leaves.append(slot)
-    return HeldText(kept, leaves, slots, stopped=cut is not None)
+    return HeldText(kept, leaves, slots, None if found is None else found[1])
+
+
+def end_at(ids: Sequence[Sequence[int]], stops: Set[int], least: int) -> int | None:
+    """Return at which token a text ends: the first with an id that stops it, None if none has.
+
+    The first `least` tokens do not.
+    """
+    places = range(least, len(ids))
+    return next((place for place in places if not stops.isdisjoint(ids[place])), None)
 
 
 def _cut(tokens: Sequence[str], cut: int, split: Callable[[str], list[str]]) -> list[str]:
@@ -73,12 +97,15 @@ def _begins_word(token: str) -> bool:
     return len(token) > 1 and token[0] == " " and not token[1].isspace()
 
 
-def _watch(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int | None, list[int]]:
+def _watch(
+    tokens: Sequence[str], stops: Sequence[str]
+) -> tuple[int, tuple[int, str] | None, list[int]]:
     """Look for stop sequences.
 
     Returns:
-        How many tokens it took, where in the text the first complete stop sequence begins (None
-        if there is none), and for each slot up to where the text is known to hold no part of one.
+        How many tokens it took, where in the text the first complete stop sequence begins and what
+        it is (None if there is none), and for each slot up to where the text is known to hold no
+        part of one.
     """
     watches = [_Watch(stop) for stop in stops]
     safe: list[int] = []
@@ -86,10 +113,11 @@ def _watch(tokens: Sequence[str], stops: Sequence[str]) -> tuple[int, int | None
     for slot, token in enumerate(tokens):
         for char in token:
             end += 1
-            complete = [watch for watch in watches if watch.feed(char)]
+            complete = [watch.stop for watch in watches if watch.feed(char)]
             if complete:
-                return slot + 1, end - max(len(watch.stop) for watch in complete), [*safe, 0]
-        safe.append(end - max(watch.matched for watch in watches))
+                longest = max(complete, key=len)
+                return slot + 1, (end - len(longest), longest), [*safe, 0]
+        safe.append(end - max((watch.matched for watch in watches), default=0))
     return len(tokens), None, safe
 
 

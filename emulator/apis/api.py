@@ -13,6 +13,7 @@ from emulator.answers.ask import Ask
 from emulator.answers.script import Told
 from emulator.contract.bodies import ModelRequest
 from emulator.contract.errors import ErrorBody
+from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.emulation.asked import Asked
 from emulator.engine.times import TokenTimes
 from emulator.faults.fault import Fault
@@ -34,7 +35,7 @@ from emulator.transport.sending import (
     PiecesReply,
     Reply,
     ended_by_disconnect,
-    openai_headers,
+    own_headers,
     slices,
     whole_reply,
 )
@@ -168,8 +169,8 @@ class TextAPI(API[Ready], Generic[B]):
     whole_type: ClassVar = JSON
 
     @abstractmethod
-    def read(self, request: B, *, lenient: bool) -> Reading:
-        """Return what a request asks.
+    def read(self, request: B, *, lenient: bool, dialect: Dialect = OPENAI) -> Reading:
+        """Return what a request asks, with what writes its answers in a dialect.
 
         Raises:
             APIError: The API refuses it; a `lenient` one lets pass what other servers do.
@@ -221,11 +222,13 @@ class TextAPI(API[Ready], Generic[B]):
             return await injector.inject(fault, generation)
         if ask.stream:
             sending = partial(play, generation, self._generator)
-            return stream_of(generation, sending, openai_headers(exchange), self.stream_type)
+            return stream_of(generation, sending, own_headers(exchange), self.stream_type)
         return await self._whole(generation)
 
     def _generation(self, exchange: Exchange, ready: Ready, times: TokenTimes | None) -> Generation:
-        made_id = random_id(self.id_prefix, self.id_digits, ready.ask.id_end)
+        made_id = exchange.state.dialect.answer_id(self.id_prefix, exchange.fields)
+        if made_id is None:
+            made_id = random_id(self.id_prefix, self.id_digits, ready.ask.id_end)
         header = Header(made_id, int(time.time()), ready.ask.model, self._fingerprint)
         if ready.told is not None:
             header = told_header(header, ready.told)
@@ -259,7 +262,7 @@ class TextAPI(API[Ready], Generic[B]):
         self.stamp(content)
         reply: Reply
         if generation.is_large:
-            reply = PiecesReply(list(slices(content)), openai_headers(exchange))
+            reply = PiecesReply(list(slices(content)), own_headers(exchange))
         else:
             reply = whole_reply(exchange, content, content_type=self.whole_type)
         exchange.left_s = time.monotonic()

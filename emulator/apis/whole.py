@@ -38,7 +38,7 @@ from emulator.timing.clock import sleep_until
 from emulator.timing.plan import GenerationPlan
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import PiecesReply, Reply, ended_by_disconnect, openai_headers
+from emulator.transport.sending import PiecesReply, Reply, ended_by_disconnect, own_headers
 
 Piece = bytes | bytearray | memoryview
 
@@ -253,7 +253,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
             APIError: It is refused.
             OverBudgetError: Rules take too long.
         """
-        request = reader.parse(body, self.body, state.settings)
+        request = reader.parse(body, self.body, state, self.path)
         asked = read_asked(given, request)
         if state.rules is None and not asked.emulation.emulation_strict:
             return self._checked(Read(request, asked))
@@ -351,7 +351,7 @@ class WholeAPI(API[ReadyWhole[Q]], Generic[Q]):
             wait = partial(sleep_until, exchange.start_s + instant_s(fault, ready.plan, ()))
             return await injector.inject_whole(exchange, fault, ready.ask, answer, wait)
         exchange.left_s = time.monotonic()
-        return PiecesReply(answer.pieces(answer.report()), openai_headers(exchange))
+        return PiecesReply(answer.pieces(answer.report()), own_headers(exchange))
 
 
 @dataclass(slots=True, eq=False)

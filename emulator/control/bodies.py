@@ -58,6 +58,7 @@ class SettingsInForce(BaseModel):
     applied: str | None = Field(None, description="after a change")
     settings: LiveSettings = Field(description="those that can change, as PATCH takes them")  # type: ignore[valid-type]
     changed: dict[str, Any] = Field(description="what differs from the start's, as a merge patch")
+    start: dict[str, Any] = Field(description="those that can change, as they were at the start")
     fixed: dict[str, Any] = Field(description="those that cannot change")
 
 

@@ -61,6 +61,7 @@ class StatusReader:
             revision=state.version,
             settings=LiveSettings.model_validate(in_force(state), strict=False),
             changed=from_json(changes.settings),
+            start=in_force(self._truth.live.start),
             fixed=fixed(state),
         )
 

@@ -64,6 +64,10 @@ class BlockPool:
         """The number of shared blocks without owners."""
         return len(self._idle)
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Return whether there is a shared block under a key."""
+        return key in self._holders or key in self._idle
+
     def find(self, keys: Iterable[Hashable]) -> tuple[int, int]:
         """Return the length of the longest prefix of `keys` that is shared, and its idle blocks."""
         found = idle = 0
@@ -94,7 +98,7 @@ class BlockPool:
 
     def publish(self, key: Hashable) -> bool:
         """Turn a private block into a shared one; return False if the key exists already."""
-        if key in self._holders or key in self._idle:
+        if key in self:
             return False
         self._private -= 1
         self._holders[key] = 1

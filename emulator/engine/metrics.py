@@ -1,6 +1,7 @@
 """An engine's metrics, with the names, types, labels and buckets of vLLM 0.32.
 
-prometheus_client keeps them in files that all workers share; the label ``engine`` is the worker's.
+prometheus_client keeps them in files that all workers share; each engine of each worker has a
+label ``engine`` of its own.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from functools import partial
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from emulator.engine.config import EngineConfig
+from emulator.engine.request_metrics import ModelRequests, RequestMetrics
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler, Step
 from emulator.metrics import Tally
@@ -52,9 +54,9 @@ class EngineMetrics:
     Args:
         scheduler: The engine.
         tally: Adds up the increments.
-        engine: The label ``engine``: the worker's number.
+        engine: The label ``engine``.
+        metrics: The metrics, which all engines of this worker share.
         models: Models whose series exist before the first request.
-        registry: The registry of the metrics.
     """
 
     def __init__(
@@ -62,17 +64,17 @@ class EngineMetrics:
         scheduler: Scheduler[TimedSequence],
         tally: Tally,
         engine: str,
+        metrics: "Metrics",
         models: Iterable[str] = (),
-        registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.scheduler = scheduler
         self.queried = self.hit = self.preempted = 0
         self._tally = tally
         self._engine = engine
-        self._metrics = Metrics(registry)
+        self._metrics = metrics
         self._models: dict[str, ModelMetrics] = {}
         self._gauges_due = False
-        tell_cache(registry, scheduler.config, engine)
+        metrics.tell_cache(scheduler.config, engine)
         for model in models:
             self.of(model)
 
@@ -107,12 +109,23 @@ class EngineMetrics:
         for model, count in self._count(decoded).items():
             # Sequences that decode got their previous token at the start of this step.
             self._tally.observe(self.of(model).itl, step.end_s - step.start_s, count)
+        self._see_step(step)
         for sequence in step.finished:
             metrics = self.of(sequence.model)
+            metrics.requests.see_finished(self._tally, sequence, step.end_s)
             add(metrics.finished(sequence.finish_reason))
             self._tally.observe(metrics.e2e, step.end_s - sequence.arrival_s)
-            self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.arrival_s)
+            self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.queued_s)
         self.touch()
+
+    def _see_step(self, step: Step[TimedSequence]) -> None:
+        """Count the tokens of a step: of answers, and of prompts that are computed with it."""
+        tokens = self._count(step.advanced)
+        for sequence in step.prefilled:
+            if len(sequence.due_s) == 1:
+                tokens[self.of(sequence.model).model] += sequence.prompt_tokens
+        for model, count in tokens.items():
+            self.of(model).requests.see_step(self._tally, count)
 
     def see_left(self, sequence: TimedSequence) -> None:
         """Count a sequence whose client has left."""
@@ -134,6 +147,7 @@ class EngineMetrics:
         for model, metrics in self._models.items():
             metrics.running.set(running[model])
             metrics.waiting.set(waiting[model])
+            metrics.requests.waiting.set(waiting[model])
             metrics.cache_usage.set(usage)
 
     def _see_prefilled(self, sequence: TimedSequence, end_s: float) -> None:
@@ -144,6 +158,7 @@ class EngineMetrics:
         self._tally.observe(metrics.ttft, end_s - sequence.arrival_s)
         if sequence.is_first_choice:
             self._tally.add(metrics.prompt_tokens, sequence.prompt_tokens)
+            metrics.requests.see_prompt(self._tally, sequence)
 
     def _count(self, sequences: Iterable[TimedSequence]) -> Count[str]:
         """Return the number of sequences by the label of their model."""
@@ -157,21 +172,24 @@ class EngineMetrics:
 
 
 class Metrics:
-    """The metrics, without values for their labels."""
+    """The metrics, without values for their labels; a registry has them once."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        # "livesum" leaves out killed workers; it adds nothing up, as each worker has its own label.
-        gauge = partial(Gauge, labelnames=LABELS, registry=registry, multiprocess_mode="livesum")
+    def __init__(self, max_model_len: int, registry: CollectorRegistry = REGISTRY) -> None:
+        self.requests = RequestMetrics(
+            registry, LABELS, REQUEST_BUCKETS_S, ITL_BUCKETS_S, max_model_len
+        )
+        # "livesum" leaves out killed workers; it adds nothing up, as each engine has its own label.
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, labelnames=LABELS, registry=registry)
         self.running = gauge(
-            "vllm:num_requests_running", "Number of requests in model execution batches."
+            "vllm:num_requests_running", "Number of requests in model execution batches.", LABELS
         )
         self.waiting = gauge(
-            "vllm:num_requests_waiting", "Number of requests waiting to be processed."
+            "vllm:num_requests_waiting", "Number of requests waiting to be processed.", LABELS
         )
         self.cache_usage = gauge(
-            "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage."
+            "vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", LABELS
         )
         self.preemptions = counter(
             "vllm:num_preemptions", "Cumulative number of preemption from the engine.", LABELS
@@ -217,23 +235,21 @@ class Metrics:
             "Histogram of time spent in WAITING phase for request.",
             buckets=REQUEST_BUCKETS_S,
         )
+        # It has no label for a model in vLLM either.
+        self._cache = gauge(
+            "vllm:cache_config_info",
+            "Information of the LLMEngine CacheConfig",
+            ("block_size", "enable_prefix_caching", "num_gpu_blocks", "engine"),
+        )
 
-
-def tell_cache(registry: CollectorRegistry, config: EngineConfig, engine: str) -> None:
-    """Set the gauge that describes the cache, which has no label for a model in vLLM either."""
-    labels = {
-        "block_size": str(config.block_size),
-        "enable_prefix_caching": str(config.prefix_caching),
-        "num_gpu_blocks": str(config.kv_blocks),
-        "engine": engine,
-    }
-    Gauge(
-        "vllm:cache_config_info",
-        "Information of the LLMEngine CacheConfig",
-        list(labels),
-        registry=registry,
-        multiprocess_mode="livesum",
-    ).labels(**labels).set(1)
+    def tell_cache(self, config: EngineConfig, engine: str) -> None:
+        """Set the gauge that describes the cache of an engine."""
+        self._cache.labels(
+            block_size=str(config.block_size),
+            enable_prefix_caching=str(config.prefix_caching),
+            num_gpu_blocks=str(config.kv_blocks),
+            engine=engine,
+        ).set(1)
 
 
 class ModelMetrics:
@@ -245,6 +261,7 @@ class ModelMetrics:
         self._succeeded = {
             reason: metrics.success.labels(*labels, reason) for reason in ALL_REASONS
         }
+        self.requests = ModelRequests(metrics.requests, *labels)
         self.running = metrics.running.labels(*labels)
         self.waiting = metrics.waiting.labels(*labels)
         self.cache_usage = metrics.cache_usage.labels(*labels)

@@ -5,6 +5,8 @@ step costs a few sums, however many sequences decode: each gets one token a step
 in which it needs a block and in which it ends are known when it begins to decode.
 """
 
+import math
+import random
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +52,7 @@ class EngineSequence:
     arrival_s: float = 0.0
     keys: Sequence[Hashable] = ()
     state: State = field(default=State.NEW, init=False)
+    queued_s: float = field(default=0.0, init=False)  # arrival, and the request's overhead
     admitted_s: float | None = field(default=None, init=False)  # for the first time
     first_token_s: float | None = field(default=None, init=False)
     finished_s: float | None = field(default=None, init=False)
@@ -99,10 +102,16 @@ class Scheduler(Generic[S]):
     * ``_growing[i]`` has those that need another block in each step whose number is i modulo the
       block size.
     * ``_finishing[i]`` has those that end with step i, unless they are preempted or leave.
+
+    Args:
+        config: The engine.
+        seed: Of the spread of its steps: a run with the same seed has the same times.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, seed: int = 0) -> None:
         self.config = config
+        self._rng = random.Random(seed)
+        self._prefill_squares = 0
         self.pool = BlockPool(config.kv_blocks, keeps_prefixes=config.prefix_caching)
         self.waiting: deque[S] = deque()
         self.running: dict[S, None] = {}
@@ -135,7 +144,9 @@ class Scheduler(Generic[S]):
             )
         if len(self.waiting) >= self.config.max_waiting:
             raise OverloadError(f"{len(self.waiting)} sequences wait")
+        overhead_s = self.config.request_overhead_ms / 1000
         for sequence in sequences:
+            sequence.queued_s = sequence.arrival_s + overhead_s
             sequence.state = State.WAITING
             self.waiting.append(sequence)
 
@@ -149,7 +160,7 @@ class Scheduler(Generic[S]):
         if self.running:
             return self.end_s
         if self.waiting:
-            return max(self.end_s, self.waiting[0].arrival_s)
+            return max(self.end_s, self.waiting[0].queued_s)
         return None
 
     def tokens_of(self, sequence: S) -> int:
@@ -163,8 +174,9 @@ class Scheduler(Generic[S]):
     # ------------------------------------------------------------------------------
 
     def start_step(self, start_s: float) -> Step[S] | None:
-        """Start a step with what has arrived by `start_s`; return None if there is nothing."""
+        """Start a step with what was queued by `start_s`; return None if there is nothing."""
         self._let_leave()
+        self._prefill_squares = 0
         preempted: list[S] = []
         for sequence in list(self._growing[self._number % self.config.block_size]):
             self._grow(sequence, preempted)
@@ -181,7 +193,7 @@ class Scheduler(Generic[S]):
             left -= self._prefill(sequence, left, prefilled)
         if not self.running:
             return None
-        end_s = start_s + self.config.step_s(budget - left, len(self.running), self._context_tokens)
+        end_s = start_s + self._step_s(budget - left)
         self._step = Step(
             start_s=start_s,
             end_s=end_s,
@@ -221,6 +233,19 @@ class Scheduler(Generic[S]):
             sequence.state = State.DONE
         return step
 
+    def _step_s(self, prefill_tokens: int) -> float:
+        """Return how long the step takes, with its spread."""
+        config = self.config
+        step_s = config.step_s(
+            prefill_tokens, len(self.running), self._context_tokens, self._prefill_squares
+        )
+        if not config.step_cv:
+            return step_s
+        # A lognormal factor has the mean exp(mu + sigma^2 / 2), which is 1 here, and the
+        # coefficient of variation sqrt(exp(sigma^2) - 1).
+        variance = math.log1p(config.step_cv**2)
+        return step_s * self._rng.lognormvariate(-variance / 2, math.sqrt(variance))
+
     def _let_leave(self) -> None:
         leaving, self._leaving = self._leaving, []
         waited = False
@@ -242,7 +267,7 @@ class Scheduler(Generic[S]):
         if not self.waiting or len(self.running) >= self.config.max_num_seqs:
             return False
         sequence = self.waiting[0]
-        if sequence.arrival_s > start_s:
+        if sequence.queued_s > start_s:
             return False
         found, idle = self.pool.find(self._usable_keys(sequence))
         return self._blocks(sequence) - found <= self.pool.available - idle
@@ -277,6 +302,8 @@ class Scheduler(Generic[S]):
     def _prefill(self, sequence: S, budget: int, prefilled: list[S]) -> int:
         """Prefill a sequence as far as the budget allows; return the number of tokens."""
         chunk = min(sequence._prefill_left, budget)
+        before = sequence.prompt_tokens + sequence._given - sequence._prefill_left
+        self._prefill_squares += chunk * (2 * before + chunk)
         sequence._prefill_left -= chunk
         self._publish(sequence)
         if sequence._prefill_left:

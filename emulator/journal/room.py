@@ -53,8 +53,8 @@ class JournalRoom:
             for each in endings:
                 each.subscribe(self.journal.write)
         self._counts = near_counts(alone=settings.workers == 1)
-        engine = None if worker.engine is None else worker.engine.metrics
-        self._counting = Counting(number, worker.endings, engine)
+        engines = () if worker.engine is None else worker.engine.metrics
+        self._counting = Counting(number, worker.endings, engines)
         worker.endings.subscribe(self._count)
         worker.lookups.subscribe(self._counting.see)
         self._board = Board.opened(max(rings_prepared(), number))

@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from emulator.contract.bodies import RequestModel
 from emulator.contract.bounds import MAX_MODEL_LENGTH
-from emulator.contract.error_words import overloaded, request_error, unknown_parameter
+from emulator.contract.error_words import overloaded, unknown_parameter
 from emulator.contract.errors import APIError
+from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.helpers.pool import close
 from emulator.helpers.spool import Spool
 from emulator.prompts.attachments import shorten_attachments
@@ -140,6 +141,7 @@ class BodyReader:
             else:
                 async with asyncio.timeout(self._timeout_s):
                     await self._read(exchange, body, content or b"")
+            exchange.state.dialect.refuse_head(exchange.fields)
             refuse_other_types(exchange.fields)
             body.encoding = encoding_of(exchange.fields)
             body.decode()
@@ -208,22 +210,29 @@ def parse_body(
     body: bytes | bytearray,
     model: type[AnyRequest],
     *,
+    path: str = "",
+    dialect: Dialect = OPENAI,
     strict: bool = False,
     default_model: str = "",
 ) -> AnyRequest:
     """Check a request; where it is `strict`, for parameters that OpenAI does not have too.
 
-    A request whose API lets it leave out its model gets the `default_model`.
+    A request whose API lets it leave out its model gets the `default_model`. The `dialect` may
+    refuse it by rules of its own, by the `path` that it came to.
 
     Raises:
         APIError: Not JSON, or not what the schema asks for.
     """
-    data = parse_json(body)
+    try:
+        data = parse_json(body)
+    except APIError as error:
+        raise dialect.unreadable(body, error) from None
+    data = dialect.prepared(path, data)
     try:
         extra: Literal["forbid", "ignore"] = "forbid" if strict else "ignore"
         request = model.model_validate(data, extra=extra, context=default_model)
     except ValidationError as error:
-        raise request_error(error) from None
+        raise dialect.invalid(error, data) from None
     if strict and request.extensions:
         raise unknown_parameter(request.extensions[0])
     return request
@@ -233,6 +242,8 @@ def parse_any_body(
     body: bytes | bytearray,
     model: type[AnyRequest],
     *,
+    path: str = "",
+    dialect: Dialect = OPENAI,
     strict: bool = False,
     default_model: str = "",
 ) -> AnyRequest:
@@ -243,7 +254,9 @@ def parse_any_body(
     """
     if len(body) > MAX_BYTES_READ_INLINE:
         body = shorten_attachments(body)
-    return parse_body(body, model, strict=strict, default_model=default_model)
+    return parse_body(
+        body, model, path=path, dialect=dialect, strict=strict, default_model=default_model
+    )
 
 
 def refuse_many_nodes(body: bytes | bytearray) -> None:

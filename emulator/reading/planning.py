@@ -33,7 +33,7 @@ def plan_generation(ask: Ask, headers: EmulationHeaders, settings: Settings) -> 
         reasoning = settings.reasoning_lengths.get(ask.effort or "", 0)
     if limit is not None:
         reasoning = min(reasoning, limit)
-    shown = (settings.reasoning_content or bool(thoughts)) and ask.can_show_reasoning
+    shown = (settings.shows_reasoning or bool(thoughts)) and ask.can_show_reasoning
     length = _output_length(ask, headers, settings)
     if script is not None:
         length = script.visible_tokens

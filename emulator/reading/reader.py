@@ -20,6 +20,7 @@ from emulator.contract.bodies import ModelRequest, RequestModel
 from emulator.contract.bounds import MAX_PROMPT_IDS_TOLD
 from emulator.contract.error_words import placed
 from emulator.contract.errors import APIError
+from emulator.dialects.dialect import Dialect
 from emulator.emulation.asked import Asked, read_asked
 from emulator.emulation.opening import Opening
 from emulator.engine.prompts import EnginePrompt, engine_prompts
@@ -108,8 +109,14 @@ class BodyOfTexts(Protocol):
     def body(self) -> type[ModelRequest]:
         """The schema of its requests."""
 
-    def read(self, request: Any, *, lenient: bool) -> Reading:  # noqa: ANN401 - of type `body`
-        """Return what a request asks.
+    def read(
+        self,
+        request: Any,  # noqa: ANN401 - of type `body`
+        *,
+        lenient: bool,
+        dialect: Dialect,
+    ) -> Reading:
+        """Return what a request asks, with what writes its answers in a dialect.
 
         Raises:
             APIError: The API refuses it; a `lenient` one lets pass what other servers do.
@@ -216,15 +223,21 @@ class Reader:
         self.corpora = Corpora()
 
     def parse(
-        self, body: bytes | bytearray, model: type[AnyRequest], settings: Settings
+        self, body: bytes | bytearray, model: type[AnyRequest], state: State, path: str
     ) -> AnyRequest:
-        """Read and check a body.
+        """Read and check a body that came to a path.
 
         Raises:
             APIError: Not JSON, not what the schema asks for, or for a model that does not exist.
         """
+        settings = state.settings
         request = parse_any_body(
-            body, model, strict=settings.strict_parameters, default_model=settings.models[0]
+            body,
+            model,
+            path=path,
+            dialect=state.dialect,
+            strict=settings.strict_parameters,
+            default_model=settings.models[0],
         )
         refuse_unknown_model(request, settings)
         return request
@@ -251,9 +264,11 @@ class Reader:
             OverBudgetError: Rules take too long.
         """
         settings = state.settings
-        request = self.parse(body, api.body, settings)
+        request = self.parse(body, api.body, state, api.path)
         asked = read_asked(given, request)
-        reading = api.read(request, lenient=settings.lenient)
+        dialect = state.dialect
+        lenient = settings.lenient or dialect.is_lenient
+        reading = api.read(request, lenient=lenient, dialect=dialect)
         if state.rules is None and not asked.emulation.emulation_strict:
             return _planned(reading, asked, settings)
         ruling = ruling or Ruling()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from emulator.answers.answer import Answer, Segment
 from emulator.rendering.frames import TokenEvent, escaped
@@ -107,8 +107,10 @@ class MixedStream:
     """The events of any answers: choices, reasoning, tool calls, log probabilities, held text.
 
     ``shares`` are the parts of the answers that are rendered in one go, each in a thread unless
-    ``is_quick``.
+    ``is_quick``. A ``cursor`` goes through each answer.
     """
+
+    cursor: "ClassVar[type[Cursor]]"
 
     def __init__(
         self,
@@ -126,7 +128,8 @@ class MixedStream:
         self.is_quick = step_us <= STEP_US
         self.events_per_write = max(int(STEP_US / step_us), 1)
         self._cursors = [
-            _Cursor(renderer, answer, tokens_per_event, slots, count_usage) for answer in answers
+            self.cursor(renderer, answer, tokens_per_event, slots, count_usage)
+            for answer in answers
         ]
         many = max(int(len(answers) * STEP_US / step_us), 1)
         self.shares: Sequence[Any] = [
@@ -160,7 +163,7 @@ class MixedStream:
         for cursor in self._cursors:
             cursor.go_on()
 
-    def render(self, first: int, upto: int, share: Sequence["_Cursor"]) -> str:
+    def render(self, first: int, upto: int, share: Sequence["Cursor"]) -> str:
         """Return a share of the events from `first` to before `upto`, in the order of due times."""
         size = self.tokens_per_event
         slots = range((first + 1) * size - 1, (upto + 1) * size - 1, size)
@@ -187,7 +190,7 @@ def stream_events(
     return MixedStream(renderer, answers, tokens_per_event, count_usage)
 
 
-class _Cursor:
+class Cursor:
     """How far one answer of a mixed stream has come."""
 
     def __init__(
@@ -229,9 +232,12 @@ class _Cursor:
             self._ended = True
             for segment in self._segments:  # of no tokens
                 self._segment = self._enter(segment)
-            finish = self._take_preamble() + self._renderer.finish(self._answer)
-            events.append(self._counted(finish))
+            events.append(self._counted(self._take_preamble() + self._finish()))
         return "".join(events)
+
+    def _finish(self) -> str:
+        """Return the event that ends the choice."""
+        return self._renderer.finish(self._answer)
 
     def _counted(self, events: str) -> str:
         """Return events with the usage so far, where the client wants it with each."""
@@ -279,7 +285,11 @@ class _Cursor:
         if segment.ids is None:
             return event
         prompt_ids = answer.prompt_ids if self._sent == last - first else None
-        return with_token_ids(event, segment.ids[first:last], prompt_ids)
+        return self._with_ids(event, segment.ids[first:last], prompt_ids)
+
+    def _with_ids(self, event: str, ids: Sequence[Sequence[int]], prompt: str | None) -> str:
+        """Return an event with the ids of its tokens, and those of the prompt."""
+        return with_token_ids(event, ids, prompt)
 
     def _logprobs(self, first: int, last: int, characters: int) -> str | None:
         """Return the log probabilities of some tokens of the segment, if they are told."""
@@ -290,3 +300,6 @@ class _Cursor:
         self._offset += characters
         entries = islice(answer.likelihoods(segment, first), last - first)
         return "".join(self._renderer.logprobs(answer, entries, offset))
+
+
+MixedStream.cursor = Cursor

@@ -172,6 +172,9 @@ class _Draft:
         """
         if number < 0:
             return
+        number, place_of_many = divmod(number, rule.every)
+        if place_of_many != rule.every - 1:
+            return
         is_over = rule.times is not None and number >= rule.times
         place = None
         if self._may_answer(rule):

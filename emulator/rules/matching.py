@@ -44,6 +44,10 @@ class Condition:
         """Tell whether it holds."""
         return self.test(self.look(subject), budget)
 
+    def came(self, subject: Subject) -> str:
+        """Return what came, as a message says it."""
+        return _shown(self.look(subject))
+
 
 class Nearest(NamedTuple):
     """A rule that a request does not match, and the first of its conditions that does not hold."""
@@ -143,12 +147,13 @@ class Matcher:
             if not rule.answers:
                 continue
             budget.left_s()
-            conditions = list(_all(rule))
+            conditions = list(conditions_of(rule))
             failed = [each for each in conditions if not each.holds(subject, budget)]
             if failed:
                 first = failed[0]
-                came = _shown(first.look(subject))
-                near = Nearest(rule.name, f"match.{first.name}", first.expected, came)
+                near = Nearest(
+                    rule.name, f"match.{first.name}", first.expected, first.came(subject)
+                )
                 missed.append((len(failed), -len(conditions), index, near))
         # The fewest that do not hold, then the most that do, then the first.
         return [near for *_, near in sorted(missed)[:most]]
@@ -182,7 +187,8 @@ def _candidate(index: int, rule: Rule) -> _Candidate:
 # --------------------------------------------------------------------------------------
 
 
-def _all(rule: Rule) -> Iterator[Condition]:
+def conditions_of(rule: Rule) -> Iterator[Condition]:
+    """Yield all conditions of a rule, in the order in which they are looked at."""
     yield from _static(rule.match)
     yield from _dynamic(rule)
 

@@ -186,6 +186,7 @@ class Rule:
         at_end: What comes after the last of several answers.
         times: How many matches it is for; None for all.
         after: How many matches come before those.
+        every: Of so many matches it is for the last one.
         probability: How likely it is for a request that matches.
         scope: The scope that alone sees it; None for all.
         identity: Tells it, with all that it says, from others; counts are kept by it.
@@ -200,6 +201,7 @@ class Rule:
     at_end: AtEnd = "last"
     times: int | None = None
     after: int = 0
+    every: int = 1
     probability: float = 1
     scope: str | None = None
     identity: str = ""
@@ -219,6 +221,7 @@ class Rule:
             self.match == Match()
             and not self.after
             and self.times is None
+            and self.every == 1
             and self.probability == 1
             and self.scope is None
         )

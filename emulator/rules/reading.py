@@ -40,9 +40,11 @@ class _RuleEntry(Entry):
     """A rule as it stands in a file; fields of timing are checked as headers are."""
 
     name: RuleName | None = None
+    enabled: bool = Field(True, strict=True)
     match: Match = Match()
     times: _Count | None = None
     after: Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)] = 0
+    every: _Count = 1
     probability: Annotated[float, Field(ge=0, le=1)] = 1
     scope: ScopeId | None = None
     at_end: AtEnd | None = None
@@ -145,7 +147,8 @@ def _rules(
                 f"rule '{rule.name}'",
             )
         places[rule.name] = index
-        rules.append(rule)
+        if entry.enabled:
+            rules.append(rule)
         source.append({"name": rule.name, **said})
     return Rules(tuple(rules), tuple(_warnings(rules)), source)
 
@@ -172,11 +175,13 @@ def _rule(
     counts = (
         entry.times is not None
         or entry.after > 0
+        or entry.every > 1
         or len(answers) > 1
         or entry.at_end == "pass"
         or numbered
     )
-    digest = hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8)
+    told = {field: value for field, value in said.items() if field != "enabled"}
+    digest = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8)
     name = entry.name or _default_name(index)
     return Rule(
         name=name,
@@ -187,6 +192,7 @@ def _rule(
         at_end=entry.at_end or "last",
         times=entry.times,
         after=entry.after,
+        every=entry.every,
         probability=entry.probability,
         scope=entry.scope,
         identity=f"{name} {digest.hexdigest()}",

@@ -72,7 +72,9 @@ def error_reply(exchange: Exchange, error: Exception) -> Reply:
     found = to_api_error(exchange, error)
     exchange.status = found.status
     exchange.code = found.body.code or found.body.type
-    reply = whole_reply(exchange, exchange.envelope(found.body), found.status)
+    is_of_route = isinstance(error, HTTPException)
+    content = exchange.state.dialect.error(found.body, found.status, is_of_route=is_of_route)
+    reply = whole_reply(exchange, content or exchange.envelope(found.body), found.status)
     headers = dict(found.headers)
     if isinstance(error, HTTPException) and error.headers:
         headers |= error.headers

@@ -1,4 +1,4 @@
-"""Answers on their way out: JSON and event streams with OpenAI's headers."""
+"""Answers on their way out: JSON and event streams with the server's headers."""
 
 import asyncio
 import random
@@ -19,27 +19,21 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's code; no client sees it, logs and metrics
 JSON = b"application/json"
 PIECE = 1 << 16  # bytes
 _LINES = b"content-length: %d\r\ncontent-type: %b\r\n%b"
-_OPENAI_LINES = (
-    b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n%b"
-)
 
 
-def openai_lines(exchange: Exchange) -> bytes:
-    """Return the headers that OpenAI adds to every answer, as ready lines."""
+def own_lines(exchange: Exchange) -> bytes:
+    """Return the headers that the server adds to every answer, as ready lines."""
     more = exchange.limit_lines + exchange.told_lines
     if exchange.rules and exchange.state.settings.rules_header:
         more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
     exchange.request_id = random.getrandbits(128)
-    return _OPENAI_LINES % (
-        exchange.request_id,
-        (monotonic() - exchange.start_s) * 1000,
-        more,
-    )
+    elapsed_ms = (monotonic() - exchange.start_s) * 1000
+    return exchange.state.dialect.lines(exchange.request_id, elapsed_ms, exchange.scope) + more
 
 
-def openai_headers(exchange: Exchange) -> RawHeaders:
-    """Return the headers that OpenAI adds to every answer."""
-    return split_lines(openai_lines(exchange))
+def own_headers(exchange: Exchange) -> RawHeaders:
+    """Return the headers that the server adds to every answer."""
+    return split_lines(own_lines(exchange))
 
 
 class Reply:
@@ -92,14 +86,20 @@ def whole_reply(
     status: int = 200,
     content_type: bytes = JSON,
 ) -> WholeReply:
-    """Return `body`, as JSON if it is a model, with OpenAI's headers."""
+    """Return `body`, as JSON if it is a model, with the server's headers."""
     content: bytes | memoryview
     if isinstance(body, BaseModel):
         content = body.model_dump_json().encode()
     else:
         # A copy of a large answer would stall the streams.
         content = body if isinstance(body, bytes) else memoryview(body)
-    return WholeReply(content, status, openai_lines(exchange), content_type)
+    return WholeReply(content, status, own_lines(exchange), content_type)
+
+
+def empty_reply(exchange: Exchange, status: int = 200) -> Reply:
+    """Return a status without a body, with the dialect's headers."""
+    lines = exchange.state.dialect.lines_of_probes(exchange.scope)
+    return Reply(status, [(b"content-length", b"0"), *split_lines(lines)])
 
 
 class PiecesReply(Reply):

@@ -86,6 +86,9 @@ def _node(folder: str) -> Part:
 _GO = ("go", "test", "-count=1", "-vet=off", "-gcflags=all=-N -l")  # compiles in 2/3 of the time
 _MAVEN = ("mvn", "-B", "-Dmaven.repo.local={home}/repository", "-Dfolder={home}/target")
 
+# Another server of scripted answers, which tests/rules/convert compares with the emulator.
+AIMOCK = _node("aimock")
+
 # Those that take longest to install come first.
 PARTS: Mapping[str, Part] = {
     "rust": Part(

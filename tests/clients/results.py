@@ -33,10 +33,3 @@ def surefire(output: str, home: Path) -> Results:  # noqa: ARG001 - the others n
             ended_badly = case.find("failure") is not None or case.find("error") is not None
             results[f"{case.get('classname')}.{case.get('name')}"] = not ended_badly
     return results
-
-
-def read_pending(table: Path) -> dict[tuple[str, str], str]:
-    """Return why a check cannot hold yet, by part and check: lines of `part | check | why`."""
-    rows = [line for line in table.read_text().splitlines() if line and not line.startswith("#")]
-    cells = [tuple(cell.strip() for cell in row.split("|")) for row in rows]
-    return {(part, check): why for part, check, why in cells}

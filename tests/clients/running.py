@@ -5,9 +5,9 @@
 
 The parts are those of parts.py; without a name all are tried, or are only installed and built, two
 at a time. The server needs the rules of rules.yaml. Each environment is installed once for
-each list of versions, into CLIENTS_HOME or ~/.cache/openai-emulator-clients. Checks that
-pending.txt names must fail: they wait for the server. Ends with 1 if anything is not as it should
-be, else with 77 if a part could not be installed, or was asked for by name and lacks its toolchain.
+each list of versions, into CLIENTS_HOME or ~/.cache/openai-emulator-clients. Ends with 1 if a check
+fails, else with 77 if a part could not be installed, or was asked for by name and lacks its
+toolchain.
 """
 
 import fcntl
@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from tests.clients.parts import FOLDER, PARTS, Command, Part
-from tests.clients.results import Results, read_pending
+from tests.clients.parts import PARTS, Command, Part
+from tests.clients.results import Results
 from tests.clients.strays import strays
 
 FAILED, SKIPPED = 1, 77
@@ -154,23 +154,14 @@ def _say(line: str) -> None:
 
 
 def _report(name: str, results: Results, output: str, times: str) -> bool:
-    """Print how the checks of a part ended; return whether all are as they should be."""
-    pending = read_pending(FOLDER / "pending.txt")
-    awaited = {check: why for (part, check), why in pending.items() if part == name}
-    waiting = [check for check in awaited if not results.get(check, True)]
-    failed = [check for check, held in results.items() if not held and check not in awaited]
-    over = [check for check in awaited if results.get(check, not failed)]
+    """Print how the checks of a part ended; return whether all held."""
+    failed = [check for check, held in results.items() if not held]
     if failed:
         _say(output)
-    held = len(results) - len(waiting) - len(failed)
-    _say(f"{name}: {held} hold, {len(waiting)} pending, {len(failed)} fail; {times}")
-    for check in waiting:
-        _say(f"  pending: {check} ({awaited[check]})")
+    _say(f"{name}: {len(results) - len(failed)} hold, {len(failed)} fail; {times}")
     for check in failed:
         _say(f"  FAILS: {check}")
-    for check in over:
-        _say(f"  is to leave pending.txt, as it holds or is no more: {check}")
-    return not failed and not over
+    return not failed
 
 
 def _try(name: str, url: str | None, prepared: Future[float]) -> int:

@@ -80,6 +80,8 @@ def test_each_setting_that_can_change_changes() -> None:
         ({"engine": {"block_size": 1}}, "engine.block_size", "Unknown parameter"),
         ({"engine": {"step_base_ms": 0, "step_per_sequence_ms": 0}}, "engine", "no time"),
         ({"engine": {"overload_status": 500}}, "engine.overload_status", "429"),
+        ({"engine": {"batch_bend": 4}}, "engine.batch_bend", "given together"),
+        ({"engine": {"step_cv": -1}}, "engine.step_cv", "0"),
         ({"engine": 5}, "engine", "expected an object"),
         ({"limits": {"limits": [{"model": "zz"}]}}, "limits.limits[0].model", "no model"),
         ({"limits": {"limits": [{"modl": "*"}]}}, "limits.limits[0].modl", "mean 'model'?"),

@@ -42,7 +42,9 @@ class Seen(EngineSequence):
 
 def engine(**changes: object) -> Scheduler[Seen]:
     """Return an engine of round numbers, but for these keys."""
-    return Scheduler(EngineConfig.model_validate(ROUND.model_dump() | changes))
+    return Scheduler(
+        EngineConfig.model_validate(ROUND.model_dump(exclude={"max_model_len"}) | changes)
+    )
 
 
 def note(step: Step[Seen]) -> None:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from benchmarks.engine.simulation import Simulation
 from emulator.engine import metrics as engine_metrics
 from emulator.engine.config import EngineConfig
-from emulator.engine.metrics import EngineMetrics
+from emulator.engine.metrics import EngineMetrics, Metrics
 from emulator.engine.runner import EngineFailure, EngineRunner, TimedSequence, wake_at_once
 from emulator.engine.scheduler import OverloadError, Scheduler, State, Step
 from emulator.engine.times import TokenTimes
@@ -27,7 +27,7 @@ from tests.support.simulated.loop import run_simulated, wait_until
 
 def runner_of(**changes: object) -> EngineRunner:
     """Return an engine of round numbers, but for these keys, on the running loop."""
-    config = EngineConfig.model_validate(ROUND.model_dump() | changes)
+    config = EngineConfig.model_validate(ROUND.model_dump(exclude={"max_model_len"}) | changes)
     return EngineRunner(Scheduler(config), wait_until)
 
 
@@ -221,7 +221,9 @@ def test_the_work_of_a_step() -> None:
     async def main() -> float:
         scheduler = Scheduler[TimedSequence](config)
         tally = Tally()
-        told = EngineMetrics(scheduler, tally, "0", registry=CollectorRegistry())
+        told = EngineMetrics(
+            scheduler, tally, "0", Metrics(config.max_model_len, CollectorRegistry())
+        )
         runner = EngineRunner(scheduler, wait_until, observe=told.see)
         sequences = [TimedSequence(1, steps + 1, model="m") for _ in range(2000)]
         runner.submit(sequences)
@@ -306,7 +308,13 @@ class Told:
 
     def __post_init__(self) -> None:
         scheduler = Scheduler[TimedSequence](self.config)
-        self.metrics = EngineMetrics(scheduler, self.tally, "0", self.models, self.registry)
+        self.metrics = EngineMetrics(
+            scheduler,
+            self.tally,
+            "0",
+            Metrics(self.config.max_model_len, self.registry),
+            self.models,
+        )
         self.runner = EngineRunner(scheduler, wait_until, observe=self.metrics.see)
 
     def value(self, name: str, model: str = "m", **labels: str) -> float | None:

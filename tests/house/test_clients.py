@@ -2,45 +2,64 @@
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.clients.parts import FOLDER, PARTS
-from tests.clients.results import read_pending
 from tests.clients.running import SKIPPED
 from tests.clients.strays import strays
-from tests.support.server import REPOSITORY, Server, clean_environment, running_server
+from tests.support.server import REPOSITORY, Server, args, clean_environment, running_server
 
 TIMEOUT_S = 1500  # the first time everything is downloaded and built, maybe beside others
 
 
 @pytest.fixture(scope="module")
 def server(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - it starts one
-    """Yield a quick server with the rules that clients without header fields need."""
+    """Yield a quick server with the rules that clients without header fields need.
+
+    Pools pause for a tenth of their time, so it keeps connections for a tenth of the default.
+    """
     rules = ("--arg", f"rules={FOLDER / 'rules.yaml'}")
-    quick = ("--arg", "ttft_ms=5", "--arg", "itl_ms=1", "--arg", "workers=1")
-    with running_server(*quick, *rules) as started:
+    with running_server(*args(ttft_ms=5, itl_ms=1, workers=1, keep_alive_s=12), *rules) as started:
         yield started
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", PARTS)
-def test_other_clients_work(server: Server, part: str) -> None:
-    """All checks of a part hold, but for those that wait for the server."""
-    ended = subprocess.run(  # noqa: S603 - our own script
+def run(server: Server, part: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Try a part at a server; return how that ended, and what it said."""
+    return subprocess.run(  # noqa: S603 - our own script
         [str(REPOSITORY / "tests" / "clients" / "run"), server.url, part],
-        env=clean_environment(),
+        env=clean_environment(variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
+def test_other_clients_work(server: Server, part: str) -> None:
+    """All checks of a part hold."""
+    ended = run(server, part)
     if ended.returncode == SKIPPED:
         pytest.skip(ended.stdout[-500:])
     assert ended.returncode == 0, ended.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_only")
+def test_pools_see_no_reset_in_true_time() -> None:
+    """Pools in Go, Java and Python that pause for 5, 30 and 65 s keep their connections."""
+    parts = ("go", "java", "openai")
+    rules = ("--arg", f"rules={FOLDER / 'rules.yaml'}")
+    with running_server(*args(workers=1), *rules) as server, ThreadPoolExecutor(len(parts)) as pool:
+        ended = list(pool.map(lambda part: run(server, part, CLIENTS_TIME="1"), parts))
+    for each in ended:
+        assert each.returncode in (0, SKIPPED), each.stdout
 
 
 OUTPUTS = {
@@ -77,10 +96,3 @@ def test_strays_are_noted() -> None:
         with httpx.Client(proxy=variables["http_proxy"]) as client:
             assert client.get("http://example.test/x").status_code == 403
         assert asked == {"GET http://example.test/x"}
-
-
-def test_pending_checks_are_of_parts() -> None:
-    """Each line of the table of what waits for the server names a part that there is."""
-    pending = read_pending(FOLDER / "pending.txt")
-    assert {part for part, _ in pending} <= set(PARTS)
-    assert all(pending.values())

@@ -91,6 +91,13 @@ def test_variables_are_settings(manifest: str) -> None:
     assert settings <= {*Settings.model_fields, "bentoml_home"}
 
 
+def test_limits_of_compose_count() -> None:
+    """What compose is given as RPM and TPM are the settings of the same names."""
+    variables = emulators()["compose"]
+    for name in ("RPM", "TPM"):
+        assert variables[f"EMULATOR_{name}"].startswith(f"${{{name}:-")
+
+
 def test_pod_may_do_no_more_than_it_must() -> None:
     """The pod runs as a user by number, with a read-only root and no capabilities."""
     pod = kubernetes("Deployment")["spec"]["template"]["spec"]

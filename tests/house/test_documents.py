@@ -38,6 +38,7 @@ from emulator.faults.codes import CODES
 from emulator.faults.kinds import KINDS
 from emulator.settings import Settings
 from loadtest.options import Options, add_options, flag
+from openai_api_emulator.running.options import parse
 from schemas import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -155,9 +156,10 @@ def scenarios() -> dict[str, list[str]]:
 
 
 def check_pip(words: Sequence[str]) -> None:
-    """``pip install -r`` names a file."""
-    assert list(words[1:3]) == ["install", "-r"]
-    assert (REPOSITORY / words[3]).is_file()
+    """``pip install`` is of this repository, or ``-r`` names a file."""
+    if list(words[1:]) != ["install", "."]:
+        assert list(words[1:3]) == ["install", "-r"]
+        assert (REPOSITORY / words[3]).is_file()
 
 
 def check_pytest(words: Sequence[str]) -> None:
@@ -251,6 +253,12 @@ def check_nothing(words: Sequence[str]) -> None:
     assert not [word for word in words[1:] if "/" in word]
 
 
+def check_package(words: Sequence[str]) -> None:
+    """The package's command takes all options."""
+    if "--help" not in words:
+        parse(words[1:])
+
+
 def check_script(words: Sequence[str]) -> None:
     """A script of ours can be run."""
     assert os.access(REPOSITORY / words[0], os.X_OK)
@@ -264,6 +272,7 @@ CHECKS: dict[str, Callable[[Sequence[str]], None]] = {
     "kubectl": check_paths,
     "locust": check_locust,
     "mypy": check_nothing,
+    "openai-api-emulator": check_package,
     "pip": check_pip,
     "pytest": check_pytest,
     "python": check_python,
@@ -457,7 +466,12 @@ def test_table_of_settings_is_the_codes() -> None:
     for setting, default, _ in table(page("docs/settings.md").text, "setting", "default"):
         of_row = names(setting)
         shown |= zip(of_row, default.split(", ", len(of_row) - 1), strict=True)
-    in_words = {"models": "the ten of the list", "workers": "one a core", "cors_origins": "any"}
+    in_words = {
+        "models": "the ten of the list",
+        "workers": "one a core",
+        "cors_origins": "any",
+        "vllm_flags": "none",
+    }
     assert shown == {
         name: in_words.get(name, as_text(field.default))
         for name, field in Settings.model_fields.items()

@@ -90,7 +90,7 @@ def built(folder: Path) -> Iterator[Built]:
             **NO_NETWORK,
             "BENTOML_HOME": str(home),
             "EMULATOR_TTFT_MS": "300",
-            "EMULATOR_ITL_MS": "1000",
+            "EMULATOR_ITL_MS": "10000",
             "EMULATOR_KEEP_ALIVE_S": "1",
             "PYTHONPYCACHEPREFIX": str(bytecode),  # what it compiles is not of the bento
         },
@@ -153,9 +153,10 @@ def test_bento_holds_the_vocabularies(bento: Path) -> None:
 
 
 def test_bento_holds_no_tests(bento: Path) -> None:
-    """Neither tests nor the load test nor tools' leftovers are in the bento."""
+    """Neither tests nor the load test, the package nor tools' leftovers are in the bento."""
     held = [str(file.relative_to(bento / "src")) for file in (bento / "src").rglob("*")]
-    unwanted = re.compile(r"(^|/)(tests?($|/)|test_|conftest|locustfile|\.|__pycache__|venv)")
+    others = r"tests?($|/)|test_|conftest|locustfile|openai_api_emulator|\.|__pycache__|venv"
+    unwanted = re.compile(f"(^|/)({others})")
     assert [name for name in held if unwanted.search(name)] == []
 
 
@@ -197,7 +198,7 @@ def test_argument_counts_in_a_bento(served_bento: Server) -> None:
     start_s = time.monotonic()
     asked = {"X-TTFT-MS": "0", "X-OUTPUT-LENGTH": "11"}
     assert post(served_bento.address, chat(), asked).status == 200
-    assert 0.1 <= time.monotonic() - start_s < 9  # 10 s by the environment
+    assert 0.1 <= time.monotonic() - start_s < 90  # 100 s by the environment
 
 
 def test_variable_counts_in_a_bento(served_bento: Server) -> None:

@@ -38,7 +38,7 @@ def unwatched() -> object:
 
 def counting(worker: int = 1) -> Counting:
     """Return what counts for a worker, and has begun."""
-    made = Counting(worker, Endings(), None)
+    made = Counting(worker, Endings())
     made.begin()
     return made
 
@@ -119,7 +119,7 @@ def test_a_worker_that_begins_anew_counts_from_zero() -> None:
 
 def test_nothing_is_counted_while_nobody_looks() -> None:
     """A worker at which nobody looks counts neither requests nor tokens."""
-    worker = Counting(1, Endings(), None)
+    worker = Counting(1, Endings())
     worker.see(exchange(), streamed())
     paced = Pace(GenerationPlan(2, "stop", 0, 0.1), 100.0, 1, keep_gaps=False)
     paced.mark(100.0, 1)
@@ -228,7 +228,7 @@ class Worker:
     def __init__(self) -> None:
         part = SharedDocument(create("board"), boards.MAX_SNAPSHOT_BYTES)
         self.board = Board([part], SharedWord(None))
-        self.counting = Counting(1, Endings(), None)
+        self.counting = Counting(1, Endings())
         self.later: list[Callable[[], None]] = []
         self.teller = Teller(self.board, self.counting, 0.025, self._later)
 

@@ -228,3 +228,24 @@ def test_strict_takes_a_fault_for_an_answer() -> None:
 def test_strict_without_rules() -> None:
     """Where there are no rules with an answer, that is told."""
     assert "There are no such rules." in refused(Server()).body.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"every": 3}, [None, None, "a", None, None, "a", None]),
+        ({"every": 2, "after": 1}, [None, None, "a", None, "a", None, "a"]),
+        ({"every": 2, "times": 2}, [None, "a", None, "a", None, None, None]),
+    ],
+)
+def test_every_third_match(fields: Mapping[str, Any], expected: list[str | None]) -> None:
+    """A rule for every so many matches decides the last of each so many, from `after` on."""
+    assert Server({"answer": A, **fields}).says(7) == expected
+
+
+def test_rule_that_is_off_decides_nothing() -> None:
+    """A rule that is not enabled is kept, decides nothing, and keeps its count when it is back."""
+    off, on = (rules_of({"name": "r", "enabled": is_on, "answer": A}) for is_on in (False, True))
+    assert decided(off, subject()).choice is None
+    assert off.source == [{"name": "r", "enabled": False, "answer": [A]}]
+    assert on.rules[0].identity == rules_of({"name": "r", "answer": A}).rules[0].identity

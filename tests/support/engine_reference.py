@@ -55,6 +55,7 @@ class Reference:
         self.uses = 0
         self.preempted: list[Job] = []
         self.decoding: list[Job] = []
+        self.prefill_squares = 0
 
     def find(self, prefix: tuple[object, ...]) -> Block | None:
         """Return the block that holds the end of a prefix."""
@@ -115,7 +116,9 @@ class Reference:
     def prefill(self, job: Job, budget: int) -> int:
         """Prefill a chunk, whose full blocks can then be found."""
         chunk = min(job.context - job.prefilled, budget)
+        self.prefill_squares -= job.prefilled**2
         job.prefilled += chunk
+        self.prefill_squares += job.prefilled**2
         size = self.config.block_size
         for index in range(min(job.prefilled, len(job.prompt)) // size):
             prefix = job.prompt[: (index + 1) * size]
@@ -173,7 +176,7 @@ class Reference:
     def step(self, start_s: float) -> float | None:
         """Run a step and return its end; None if there is nothing to do."""
         self.leave()
-        self.decoding, self.preempted = [], []
+        self.decoding, self.preempted, self.prefill_squares = [], [], 0
         left = self.schedule_waiting(self.schedule_running())
         if not self.running:
             return None
@@ -181,7 +184,8 @@ class Reference:
         prefill = self.config.max_num_batched_tokens - left - len(self.decoding)
         context = sum(job.context for job in self.decoding)
         # Every one that runs is in the step: nobody is left without a token of the budget.
-        end_s = start_s + self.config.step_s(prefill, len(self.running), context)
+        step_s = self.config.step_s(prefill, len(self.running), context, self.prefill_squares)
+        end_s = start_s + step_s
         for job in [job for job in self.running if job.decodes]:
             job.generated += 1
             job.prefilled = job.context
@@ -194,11 +198,11 @@ class Reference:
 
     def run(self) -> None:
         """Run until nothing is left."""
-        now_s = float("-inf")
+        now_s, overhead_s = float("-inf"), self.config.request_overhead_ms / 1000
         while self.coming or self.waiting or self.running:
             if not self.running and not self.waiting:
-                now_s = max(now_s, self.coming[0].arrival_s)
-            while self.coming and self.coming[0].arrival_s <= now_s:
+                now_s = max(now_s, self.coming[0].arrival_s + overhead_s)
+            while self.coming and self.coming[0].arrival_s + overhead_s <= now_s:
                 self.waiting.append(self.coming.pop(0))
             end_s = self.step(now_s)
             if end_s is not None:

@@ -3,6 +3,7 @@
 A case for each row of these in the list of what was seen in the wild.
 """
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -181,3 +182,14 @@ def test_row_is_right(http: httpx.Client, row: Row) -> None:
     answer = http.request(row.method, row.path, json=row.body, headers=row.asked)
     assert answer.status_code == row.status, answer.text
     assert row.holds(answer), answer.text
+
+
+def test_keys_come_before_what_clients_number(http: httpx.Client) -> None:
+    """Attempts are counted by a key that is given, though the client numbers each of them 0.
+
+    DSPy and LiteLLM try again by themselves, around an SDK that numbers its own attempts.
+    """
+    key = {"X-FAULT-KEY": uuid.uuid4().hex, "x-stainless-retry-count": "0"}
+    asked = headers() | {"X-FAULT-STATUS": "503", "X-FAULT-ATTEMPTS": "2"} | key
+    tries = [http.post(CHAT_PATH, json=chat(), headers=asked).status_code for _ in range(4)]
+    assert tries == [503, 503, 200, 200]

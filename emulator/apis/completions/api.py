@@ -1,6 +1,6 @@
 """POST /v1/completions as one object."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar, cast
 
@@ -14,8 +14,11 @@ from emulator.apis.completions.refusals import refuse_completion
 from emulator.apis.completions.schema import CompletionRequest
 from emulator.apis.completions.scored_events import ScoredRenderer
 from emulator.apis.completions.scores import PromptScores
+from emulator.apis.completions.vllm_events import VLLMCompletionRenderer
+from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.engine.times import TokenTimes
 from emulator.reading.reader import Reading, Ready
+from emulator.rendering.renderer import Renderer
 from emulator.rules.subject import Conversation, TextConversation
 from emulator.serving.generation import Generation
 from emulator.transport.exchange import Exchange
@@ -25,6 +28,10 @@ _TOO_LONG = (
     "({prompt} in your prompt; {answer} for the completion). Please reduce your prompt; or "
     "completion length."
 )
+RENDERERS: Mapping[str, Callable[..., Renderer]] = {
+    "openai": CompletionRenderer,
+    "vllm": VLLMCompletionRenderer,
+}
 NAMES = ParamNames(context=ContextWords(_TOO_LONG, _TOO_LONG, param=None, code=None))
 
 
@@ -35,7 +42,13 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
     body = CompletionRequest
     id_prefix: ClassVar = "cmpl-"
 
-    def read(self, request: CompletionRequest, *, lenient: bool) -> Reading:
+    def read(
+        self,
+        request: CompletionRequest,
+        *,
+        lenient: bool,
+        dialect: Dialect = OPENAI,
+    ) -> Reading:
         """Return what a request asks.
 
         Raises:
@@ -56,7 +69,10 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             scored = partial(ScoredRenderer, n=ask.n, include_usage=request.include_usage)
             return Reading(ask, prompt, scored, PromptScores(request, prompt))
         plain = partial(
-            CompletionRenderer, echoes=echoes(request), include_usage=request.include_usage
+            RENDERERS[dialect.name],
+            echoes=echoes(request),
+            include_usage=request.include_usage,
+            **dialect.rendering,
         )
         return Reading(ask, prompt, plain)
 

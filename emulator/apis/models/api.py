@@ -5,18 +5,24 @@ import time
 from starlette.exceptions import HTTPException
 
 from emulator.apis.chat.answer import CompletionList
-from emulator.apis.models.schema import EngineModel, Health, Model, ModelList
+from emulator.apis.models.schema import EngineModel, Health, Model, ModelList, ServedModel
 from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import string_too_long
 from emulator.contract.errors import APIError
 from emulator.state import State
 from emulator.transport.exchange import Exchange
-from emulator.transport.sending import Reply, whole_reply
+from emulator.transport.sending import Reply, empty_reply, whole_reply
 
 MODELS_CREATED = 1_677_610_602
 
 
 def _model(name: str, state: State) -> Model:
+    """Return the entry of a model, in the server's dialect."""
+    own = state.dialect.model_entry(name)
+    return _openai_model(name, state) if own is None else ServedModel(**own)
+
+
+def _openai_model(name: str, state: State) -> Model:
     """Return the entry of a model, with the length of its context if an engine has one."""
     model = Model(id=name, created=MODELS_CREATED, owned_by="openai")
     if state.engine is None:
@@ -39,7 +45,7 @@ async def get_model(exchange: Exchange) -> Reply:
         HTTPException: There is no name.
     """
     settings, name = exchange.state.settings, exchange.scope["path_params"]["model"]
-    if not name:
+    if not name or exchange.state.dialect.lacks("/v1/models/{model}"):
         raise HTTPException(404)
     if len(name) > MAX_MODEL_LENGTH:
         raise string_too_long("model", MAX_MODEL_LENGTH, len(name))
@@ -47,11 +53,17 @@ async def get_model(exchange: Exchange) -> Reply:
         raise APIError(
             f"The model '{name}' does not exist", status=404, param="model", code="model_not_found"
         )
-    return whole_reply(exchange, _model(name, exchange.state))
+    return whole_reply(exchange, _openai_model(name, exchange.state))
 
 
 async def list_completions(exchange: Exchange) -> Reply:
-    """Answer GET /v1/chat/completions: the stored ones, of which there are none."""
+    """Answer GET /v1/chat/completions: the stored ones, of which there are none.
+
+    Raises:
+        HTTPException: The server has no list of them.
+    """
+    if exchange.state.dialect.lacks("GET /v1/chat/completions"):
+        raise HTTPException(405, headers={"allow": "POST"})
     return whole_reply(exchange, CompletionList())
 
 
@@ -62,7 +74,7 @@ async def find_response(exchange: Exchange) -> Reply:
         APIError: Always.
     """
     wanted = exchange.scope["path_params"]["id"]
-    raise APIError(f"Response with id '{wanted}' not found.", status=404)
+    raise exchange.state.dialect.no_response(wanted)
 
 
 class HealthCheck:
@@ -77,6 +89,8 @@ class HealthCheck:
         self._started_s = time.monotonic()
 
     async def health(self, exchange: Exchange) -> Reply:
-        """Answer with status, version and uptime in seconds."""
+        """Answer with status, version and uptime in seconds; or with nothing, as some do."""
+        if exchange.state.dialect.lacks("a body of /health"):
+            return empty_reply(exchange)
         uptime = round(time.monotonic() - self._started_s, 3)
         return whole_reply(exchange, Health(version=self._version, uptime=uptime))

@@ -1,6 +1,6 @@
 """The model list, and the server's health."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -20,11 +20,19 @@ class EngineModel(Model):
     max_model_len: int
 
 
+class ServedModel(EngineModel):
+    """One entry as vLLM tells it."""
+
+    root: str
+    parent: str | None
+    permission: list[dict[str, Any]]
+
+
 class ModelList(BaseModel):
     """The model list."""
 
     object: Literal["list"] = "list"
-    data: list[EngineModel | Model]
+    data: list[ServedModel | EngineModel | Model]
 
 
 class Health(BaseModel):

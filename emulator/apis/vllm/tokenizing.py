@@ -5,20 +5,21 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import MaxLen
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from emulator.apis.chat.prompt import CHATML, CHATML_TEXTS, prompt_ids
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.contract.bodies import RequestModel
+from emulator.contract.bodies import RequestModel, TokenId
 from emulator.contract.bounds import MAX_MODEL_LENGTH, MAX_PROMPT_TOKENS, Members, Text
-from emulator.contract.error_words import request_error
 from emulator.contract.errors import APIError
+from emulator.dialects.dialect import Dialect
+from emulator.dialects.table import max_model_len
 from emulator.reading.bodies import parse_json
 from emulator.reading.reader import NO_TEXT
+from emulator.state import State
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)
-TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class TokenizeRequest(RequestModel):
@@ -37,43 +38,44 @@ class DetokenizeRequest(RequestModel):
     tokens: Annotated[list[TokenId], Members(MAX_PROMPT_TOKENS)]
 
 
-def tokenize(body: bytes | bytearray, default_model: str, max_model_len: int) -> bytes:
+def tokenize(body: bytes | bytearray, state: State) -> bytes:
     """Return the tokens of a text or a chat, as JSON.
 
     Args:
         body: The request's.
-        default_model: The model of a request that names none.
-        max_model_len: What the answer tells of the longest prompt with its answer.
+        state: Has the model of a request that names none, and the length of its context.
 
     Raises:
         APIError: Not JSON, or not what the schema asks for.
     """
-    data = _object(body)
-    model = _model(data.get("model"), default_model)
+    dialect = state.dialect
+    data = _object(body, "/tokenize", dialect)
+    model = _model(data.get("model"), state.settings.models[0])
     if "messages" in data:
         fields = {key: data[key] for key in ("messages", "tools") if data.get(key) is not None}
-        chat = _validated(ChatCompletionRequest, {"model": model, **fields})
+        chat = _validated(ChatCompletionRequest, {"model": model, **fields}, dialect)
         tokens = [max(token, NO_TEXT) for token in prompt_ids(chat)]
     else:
-        tokens = encode(_validated(TokenizeRequest, data).prompt, model)
+        tokens = encode(_validated(TokenizeRequest, data, dialect).prompt, model)
     strs = [_text([token], model) for token in tokens] if data.get("return_token_strs") else None
     answer = {
         "count": len(tokens),
-        "max_model_len": max_model_len,
+        "max_model_len": max_model_len(state.settings, state.engine),
         "tokens": tokens,
         "token_strs": strs,
     }
     return json.dumps(answer, separators=(",", ":")).encode()
 
 
-def detokenize(body: bytes | bytearray, default_model: str) -> bytes:
+def detokenize(body: bytes | bytearray, state: State) -> bytes:
     """Return the text of tokens, as JSON.
 
     Raises:
         APIError: Not JSON, not what the schema asks for, or a token that does not exist.
     """
-    wanted = _validated(DetokenizeRequest, _object(body))
-    text = _text(wanted.tokens, _model(wanted.model, default_model))
+    dialect = state.dialect
+    wanted = _validated(DetokenizeRequest, _object(body, "/detokenize", dialect), dialect)
+    text = _text(wanted.tokens, _model(wanted.model, state.settings.models[0]))
     return json.dumps({"prompt": text}).encode()
 
 
@@ -81,18 +83,22 @@ def _model(model: object, default: str) -> str:
     return model if isinstance(model, str) and model else default
 
 
-def _object(body: bytes | bytearray) -> dict[str, Any]:
-    data = parse_json(body)
+def _object(body: bytes | bytearray, path: str, dialect: Dialect) -> dict[str, Any]:
+    try:
+        data = parse_json(body)
+    except APIError as error:
+        raise dialect.unreadable(body, error) from None
+    data = dialect.prepared(path, data)
     if not isinstance(data, dict):
         raise APIError("Invalid body: expected an object.")
     return data
 
 
-def _validated(model: type[AnyModel], data: Mapping[str, Any]) -> AnyModel:
+def _validated(model: type[AnyModel], data: Mapping[str, Any], dialect: Dialect) -> AnyModel:
     try:
         return model.model_validate(data, extra="ignore")
     except ValidationError as error:
-        raise request_error(error) from None
+        raise dialect.invalid(error, data) from None
 
 
 def _text(tokens: Sequence[int], model: str) -> str:

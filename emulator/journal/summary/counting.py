@@ -4,6 +4,7 @@ import marshal
 import os
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -99,13 +100,15 @@ class Counting:
     Args:
         worker: The number of this worker.
         endings: Know what is under way.
-        engine: The engine of this worker, if it has one.
+        engines: The engines of this worker.
     """
 
-    def __init__(self, worker: int, endings: Endings, engine: EngineMetrics | None) -> None:
+    def __init__(
+        self, worker: int, endings: Endings, engines: Sequence[EngineMetrics] = ()
+    ) -> None:
         self._worker = worker
         self._endings = endings
-        self._engine = engine
+        self._engines = engines
         self.is_on = False
         self._now = Snapshot()
         self._limits: dict[tuple[str, str, str], tuple[float, int]] = {}
@@ -184,17 +187,20 @@ class Counting:
         now.under_way, now.streams = self._endings.under_way, len(WATCH.streams)
         fullest = sorted(self._limits.items(), key=lambda each: each[1][0], reverse=True)
         now.limits = [(*place, *found) for place, found in fullest[:FULLEST]]
-        if self._engine is not None:
-            self._look_at(self._engine)
+        if self._engines:
+            self._look_at(self._engines)
         return now
 
-    def _look_at(self, engine: EngineMetrics) -> None:
-        now, scheduler = self._now, engine.scheduler
+    def _look_at(self, engines: Sequence[EngineMetrics]) -> None:
+        now, schedulers = self._now, [engine.scheduler for engine in engines]
         now.has_engine = True
-        now.running, now.waiting = len(scheduler.running), len(scheduler.waiting)
-        now.held, now.blocks = scheduler.pool.held, scheduler.pool.blocks
-        now.counts["queries"], now.counts["hits"] = engine.queried, engine.hit
-        now.counts["preemptions"] = engine.preempted
+        now.running = sum(len(each.running) for each in schedulers)
+        now.waiting = sum(len(each.waiting) for each in schedulers)
+        now.held = sum(each.pool.held for each in schedulers)
+        now.blocks = sum(each.pool.blocks for each in schedulers)
+        now.counts["queries"] = sum(engine.queried for engine in engines)
+        now.counts["hits"] = sum(engine.hit for engine in engines)
+        now.counts["preemptions"] = sum(engine.preempted for engine in engines)
 
 
 def _count(buckets: list[int], bounds_s: tuple[float, ...], value_s: float | None) -> None:

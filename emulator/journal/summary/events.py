@@ -90,7 +90,7 @@ class Events:
             self.answer,
             Summary,
             is_open=True,
-            is_stream=True,
+            media_type="text/event-stream",
         )
 
     async def answer(self, call: Call) -> Reply:

@@ -15,8 +15,10 @@ const url = `${process.env.EMULATOR_URL}/v1`;
 const home = mkdtempSync(join(tmpdir(), 'codex-'));
 after(() => rmSync(home, { recursive: true, force: true }));
 
-// Commands are words of the corpus. Bash runs this for each that is no program, as all should be.
-const handler = { 'BASH_FUNC_command_not_found_handle%%': '() { echo "ran $*"; }' };
+// Commands are words of the corpus. Bash runs this for each that is no program, and for the two that are.
+const handler = Object.fromEntries(
+  ['command_not_found_handle', 'bridge', 'clear'].map((name) => [`BASH_FUNC_${name}%%`, '() { echo "ran $*"; }']),
+);
 
 // No plugins, updates or analytics: these alone would ask others.
 const common = `

@@ -146,7 +146,7 @@ for (const [name, model] of Object.entries(models)) {
   });
 
   test(`${name}: comments are read past`, async () => {
-    const headers = { 'X-TTFT-MS': '300', 'X-KEEPALIVE-MS': '100' };
+    const headers = { 'X-TTFT-MS': '400', 'X-KEEPALIVE-MS': '100' };
     const starts = [];
     const fetched = async (...asked) => {
       const answer = await fetch(...asked);

@@ -18,8 +18,10 @@ const baseURL = `${process.env.EMULATOR_URL}/v1`;
 const home = mkdtempSync(join(tmpdir(), 'opencode-'));
 after(() => rmSync(home, { recursive: true, force: true }));
 
-// Commands are words of the corpus. Bash runs this for each that is no program, as all should be.
-const handler = { 'BASH_FUNC_command_not_found_handle%%': '() { echo "ran $*"; }', SHELL: '/bin/bash' };
+// Commands are words of the corpus. Bash runs this for each that is no program, and for the two that are.
+const handler = Object.fromEntries(
+  ['command_not_found_handle', 'bridge', 'clear'].map((name) => [`BASH_FUNC_${name}%%`, '() { echo "ran $*"; }']),
+);
 
 // It would fetch models, plugins, language servers and itself.
 const quiet = {
@@ -46,7 +48,7 @@ const settings = (headers) => ({
   },
 });
 
-const environment = { ...process.env, ...quiet, ...handler, HOME: home, PWD: home };
+const environment = { ...process.env, ...quiet, ...handler, SHELL: '/bin/bash', HOME: home, PWD: home };
 for (const kind of ['CACHE', 'CONFIG', 'DATA', 'STATE']) delete environment[`XDG_${kind}_HOME`];
 
 async function run(config, ...args) {

@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -12,9 +13,10 @@ from openai import APIError, DefaultHttpxClient, OpenAI
 QUESTION = [{"role": "user", "content": "What is the weather?"}]
 CHAT = {"model": "gpt-4o", "messages": QUESTION, "seed": 1}
 RESPONSE = {"model": "gpt-4o", "input": "What is the weather?"}
-IDLE_S = float(os.environ.get("CLIENTS_IDLE_S", "6"))
+TIME = float(os.environ.get("CLIENTS_TIME", "0.1"))  # how much of its true time a pause takes
+CONNECTIONS, ROUNDS = 50, 4
 MID_STREAM = {"X-FAULT-KIND": "error", "X-FAULT-AFTER-TOKENS": "3"}
-COMMENTS = {"X-TTFT-MS": "300", "X-KEEPALIVE-MS": "100"}
+COMMENTS = {"X-TTFT-MS": "400", "X-KEEPALIVE-MS": "100"}
 
 client: Any = OpenAI()  # its overloads do not take a dict of parameters
 
@@ -78,16 +80,27 @@ def test_comments_are_read_past() -> None:
     assert first_bytes("chat/completions", CHAT | {"stream": True}, COMMENTS).startswith(":")
 
 
-def test_idle_connections_are_used_again() -> None:
-    """A pool's connection may be idle for longer than many servers wait."""
+def ask_in_a_round(patient: OpenAI) -> set[Any]:
+    """Ask through all of a pool's connections at once, and return their ends."""
+    asked: Any = patient.chat.completions.with_raw_response.create
+    wait = {"X-TTFT-MS": "1000"}  # so that most are under way at once
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        begun = [threads.submit(asked, **CHAT, extra_headers=wait) for _ in range(CONNECTIONS)]
+        streams = [each.result().http_response.extensions["network_stream"] for each in begun]
+    return {stream.get_extra_info("client_addr") for stream in streams}
+
+
+@pytest.mark.parametrize("pause_s", [5, 30, 65])
+def test_pools_see_no_reset(pause_s: float) -> None:
+    """Of 200 requests none fails, or finds that its pool's connections were closed."""
     limits = httpx2.Limits(keepalive_expiry=600)
-    patient: Any = OpenAI(max_retries=0, http_client=DefaultHttpxClient(limits=limits))
-    ports = []
-    for wait_s in (0.0, IDLE_S):
-        time.sleep(wait_s)
-        raw = patient.chat.completions.with_raw_response.create(**CHAT)
-        ports.append(raw.http_response.extensions["network_stream"].get_extra_info("client_addr"))
-    assert ports[0] == ports[1]
+    patient = OpenAI(max_retries=0, http_client=DefaultHttpxClient(limits=limits))
+    used = ask_in_a_round(patient)
+    for _ in range(ROUNDS - 1):
+        time.sleep(pause_s * TIME)
+        used |= ask_in_a_round(patient)
+    # A pool makes a connection where all that it has are busy, and so no more than these.
+    assert len(used) <= CONNECTIONS
 
 
 def test_responses_over_a_websocket() -> None:

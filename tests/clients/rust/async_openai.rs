@@ -233,7 +233,10 @@ async fn reads_past_comments() {
 
 #[tokio::test]
 async fn compacts() {
-    let request = from_value(json!({"model": "gpt-4o", "input": "hi"})).unwrap();
+    // Of the assistant alone: what a user said is kept, but this client's messages of an output
+    // have no role but the assistant's.
+    let input = json!([{"role": "assistant", "content": "hi"}]);
+    let request = from_value(json!({"model": "gpt-4o", "input": input})).unwrap();
     let answer = client().responses().compact(request).await.unwrap();
     assert_eq!(answer.object, "response.compaction");
 }

@@ -12,6 +12,7 @@ from emulator.contract.bodies import ModelRequest
 from emulator.contract.bounds import Text
 from emulator.contract.errors import ErrorBody
 from emulator.contract.usage import Usage
+from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.reading.reader import Reading
 from emulator.rendering.renderer import SLOT, AnswerStream, CountUsage, Header, Renderer
 from emulator.rendering.streams import stream_events
@@ -92,7 +93,7 @@ class LinesAPI(TextAPI[LinesRequest]):
     stream_type: ClassVar = "text/plain"
     whole_type: ClassVar = b"text/plain"
 
-    def read(self, request: LinesRequest, *, lenient: bool) -> Reading:  # noqa: ARG002
+    def read(self, request: LinesRequest, *, lenient: bool, dialect: Dialect = OPENAI) -> Reading:  # noqa: ARG002
         """Return what a request asks."""
         ask = Ask(request.model, stream=bool(request.stream))
         return Reading(ask, LinesPrompt(request), _renderer)

@@ -12,7 +12,7 @@ final class Emulator {
     static final String BASE_URL = System.getenv("EMULATOR_URL") + "/v1";
     static final String QUESTION = "What is the weather?";
     static final Map<String, String> MID_STREAM = Map.of("X-FAULT-KIND", "error", "X-FAULT-AFTER-TOKENS", "3");
-    static final Map<String, String> COMMENTS = Map.of("X-TTFT-MS", "300", "X-KEEPALIVE-MS", "100");
+    static final Map<String, String> COMMENTS = Map.of("X-TTFT-MS", "400", "X-KEEPALIVE-MS", "100");
 
     private Emulator() {}
 

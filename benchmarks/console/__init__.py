@@ -1,0 +1,1 @@
+"""What the page at ``/`` shows under load, and what it costs."""

@@ -1,0 +1,1 @@
+"""Chats as vLLM answers them."""

@@ -1,0 +1,1 @@
+"""Rules tried against one request, with no effect."""

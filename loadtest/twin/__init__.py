@@ -1,0 +1,1 @@
+"""Measuring a server, fitting an engine to it, and checking the one against the other."""

@@ -1,0 +1,1 @@
+"""The package: its command, its clients, the plugin for pytest, and the wheel."""

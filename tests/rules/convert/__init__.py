@@ -1,0 +1,1 @@
+"""Fixtures of aimock as rules."""
