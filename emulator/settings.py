@@ -50,7 +50,7 @@ def _split_on_commas(value: object) -> object:
     return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
 
 
-def _split_origins(value: object) -> object:
+def _split_or_none(value: object) -> object:
     return () if value in ("", "none") else _split_on_commas(value)
 
 
@@ -131,6 +131,10 @@ class Settings(BaseModel):
         "openai",
         description="whose errors, events and models are told: OpenAI's or vLLM's",
     )
+    vllm_flags: Annotated[
+        tuple[Literal["prompt-tokens-details", "request-id-headers"], ...],
+        BeforeValidator(_split_or_none),
+    ] = live((), description="what a vLLM with --enable-... of these tells, with dialect=vllm")
     reasoning_content: bool = live(
         False, description="stream the reasoning tokens as delta.reasoning_content"
     )
@@ -169,6 +173,12 @@ class Settings(BaseModel):
     fault_headers: bool = live(
         True, description="whether a request may ask for a failure with X-FAULT-* headers"
     )
+    journal: bool = Field(
+        True, description="keep what the last 4,096 requests were, for GET /emulator/requests"
+    )
+    journal_bodies: bool = Field(
+        False, description="keep the first 64 KB of their bodies too, which hold what was said"
+    )
     timer_slack_us: int = Field(
         0,
         ge=0,
@@ -190,7 +200,7 @@ class Settings(BaseModel):
         description="how long a connection may be idle between two requests, in s",
     )
     max_body_mb: float = Field(50, gt=0, description="largest request body, in MB of 10**6 bytes")
-    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_origins)] = live(
+    cors_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_split_or_none)] = live(
         ("*",),
         description="origins whose pages a browser lets read answers, separated by commas; or none",
     )
@@ -224,6 +234,12 @@ class Settings(BaseModel):
         for name in ("replicas", "routing"):
             if self.engine is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} needs the setting engine: without one there is no queue")
+        return self
+
+    @model_validator(mode="after")
+    def _bodies_have_a_journal(self) -> Self:
+        if self.journal_bodies and not self.journal:
+            raise ValueError("journal must not be false with journal_bodies=true")
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,8 @@ class Checked(NamedTuple):
 class Worker:
     """Everything that a worker needs to serve requests.
 
+    ``lookups`` tell of requests for anything but an API's answers, which metrics and log leave out.
+
     Args:
         live: The state that counts for the next request.
         endings: Is told how each request for an API ended.
@@ -83,7 +85,8 @@ class Worker:
                 alone=settings.workers == 1,
             )
         )
-        self._endings = endings
+        self.endings = endings
+        self.lookups = Endings()
 
     async def check(self, exchange: Exchange, ready: ReadyRequest) -> Checked:
         """Refuse what this server cannot do for a request; return what it is to do beside that.
@@ -152,7 +155,7 @@ class Worker:
             self.limiter.identify(exchange, exchange.fields.get(b"authorization"))
             return await handler(exchange)
 
-        return self.endpoint(identified)
+        return Endpoint(identified, self.live, self.limiter, self.lookups)
 
     def computing(self, computation: Computation) -> Endpoint:
         """Return the endpoint of a computation; OpenAI's own ask for a good key."""
@@ -161,8 +164,10 @@ class Worker:
             return await computation.answer(exchange, self.dispatcher, self.limiter)
 
         is_openai = computation.path.startswith("/v1/")
-        return self.guarded(answer) if is_openai else self.endpoint(answer)
+        if is_openai:
+            return self.guarded(answer)
+        return Endpoint(answer, self.live, self.limiter, self.lookups)
 
     def answering(self, api: API[Any], handler: Handler) -> Endpoint:
         """Return the endpoint of an API, whose requests are told to metrics and log."""
-        return Endpoint(handler, self.live, self.limiter, self._endings, api.envelope)
+        return Endpoint(handler, self.live, self.limiter, self.endings, api.envelope)

@@ -416,10 +416,12 @@ class WholeAnswer:
         left_s = (exchange.left_s or time.monotonic()) - exchange.start_s
         return Ending(
             kind=self.api.kind,
+            tokens_in=tokens or None,
             tokens=tokens,
             is_complete=is_complete,
             total_s=(ready.plan.total_s, left_s),
             whole_lag_s=left_s - ready.plan.total_s if is_complete else None,
+            worst_lag_s=left_s - ready.plan.total_s if is_complete else None,
             fault=self.fault,
             note=self.api.note(ready.request, tokens),
         )

@@ -29,7 +29,7 @@ class Driver:
         on_mark: Is told the text of each mark when its step is done.
     """
 
-    def __init__(self, truth: Truth, on_mark: Callable[[str], None]) -> None:
+    def __init__(self, truth: Truth, on_mark: Callable[[str], object]) -> None:
         self._truth = truth
         self._on_mark = on_mark
         self._known: Changes | None = None

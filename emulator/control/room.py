@@ -1,8 +1,6 @@
 """The control room of one worker, put together."""
 
-import logging
 from collections.abc import Callable, Sequence
-from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING
 
 from emulator.control.driver import Driver
@@ -16,8 +14,6 @@ from emulator.state import LiveState
 
 if TYPE_CHECKING:
     from emulator.control.redis_keeper import RedisKeeper
-
-logger = logging.getLogger("bentoml.openai_emulator")
 
 
 def prepare_store(store: str) -> None:
@@ -42,11 +38,6 @@ def prepare_store(store: str) -> None:
     prepare_sharing(kept)
 
 
-def tell_mark(text: str) -> None:
-    """Write a mark to the log."""
-    logger.info("mark text=%s", quoted(text))
-
-
 class ControlRoom:
     """What changes this server while it runs.
 
@@ -56,21 +47,28 @@ class ControlRoom:
         live: Gets the state that the changes make.
         version: The emulator's.
         fast_path: Tells by package whether answers go past it.
+        on_mark: Is told the text of each mark of a schedule.
+        matched: Tells how often each rule has matched.
     """
 
     paths = ("/emulator", "/emulator/{rest:path}")
 
     def __init__(
-        self, live: LiveState, version: str, fast_path: Callable[[], dict[str, bool]]
+        self,
+        live: LiveState,
+        version: str,
+        fast_path: Callable[[], dict[str, bool]],
+        on_mark: Callable[[str], object],
+        matched: Callable[[], dict[str, int]],
     ) -> None:
         store = live.start.settings.store
         self._keeper = None if store == MEMORY else _open_keeper(store)
         self.truth = Truth.opened(live, self._keeper)
         self.control = Control(
-            self.truth, StatusReader(self.truth, version, fast_path, self._keeper)
+            self.truth, StatusReader(self.truth, version, fast_path, self._keeper, matched)
         )
-        self._driver = Driver(self.truth, tell_mark)
-        ticks = [self._driver.tick]
+        self._driver = Driver(self.truth, on_mark)
+        self._ticks = ticks = [self._driver.tick]
         if self._keeper is not None:
             from emulator.control.redis_keeper import Follower  # noqa: PLC0415 - optional
 
@@ -82,6 +80,11 @@ class ControlRoom:
         """What can be asked; nothing where control is off."""
         is_off = self.truth.live.start.settings.control == "off"
         return () if is_off else self.control.table.operations
+
+    def add(self, operations: Sequence[Operation], ticks: Sequence[Callable[[], None]]) -> None:
+        """Answer operations of another room too, and call its ticks many times a second."""
+        self.control.add(operations)
+        self._ticks += ticks
 
     def start(self) -> None:
         """Begin to look for changes, as one of the workers that a change waits for."""

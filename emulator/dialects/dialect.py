@@ -1,13 +1,12 @@
 """What differs between servers that speak OpenAI's API: OpenAI's own ways, and what may differ."""
 
-import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
 from emulator.contract.error_words import request_error
-from emulator.contract.errors import APIError, ErrorBody, ErrorEnvelope
+from emulator.contract.errors import APIError, ErrorBody
 
 _LINES = b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n"
 
@@ -17,19 +16,32 @@ class Dialect:
 
     ``name`` is the setting's value and chooses the renderers of an API. With ``is_lenient``
     requests are taken that OpenAI refuses though each parameter is valid. ``version`` is what
-    GET /version tells, None for the emulator's own. ``lines_of_probes`` are the headers, as ready
-    lines, of answers without a body.
+    GET /version tells, None for the emulator's own. ``rendering`` are arguments of the renderers,
+    ``stream_headers`` the headers that streams alone have.
     """
 
     name: ClassVar = "openai"
     is_lenient: ClassVar = False
+    rendering: Mapping[str, Any] = {}
     version: ClassVar[str | None] = None
-    lines_of_probes: ClassVar = b""
-    _lacking: ClassVar[frozenset[str]] = frozenset()
+    stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    )
+    _lacking: ClassVar[frozenset[str]] = frozenset(("/v1/messages",))
 
-    def lines(self, elapsed_ms: float) -> bytes:
-        """Return the headers of every answer, as ready lines."""
-        return _LINES % (random.getrandbits(128), elapsed_ms)
+    def lines(
+        self,
+        request_id: int,
+        elapsed_ms: float,
+        scope: Mapping[str, Any],  # noqa: ARG002
+    ) -> bytes:
+        """Return the headers of every answer to a request, as ready lines."""
+        return _LINES % (request_id, elapsed_ms)
+
+    def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Return the headers of an answer without a body, as ready lines."""
+        return b""
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a request by its headers.
@@ -74,6 +86,10 @@ class Dialect:
     # Errors
     # ----------------------------------------------------------------------------------
 
+    def no_response(self, wanted: str) -> APIError:
+        """Return what tells that a response is not stored."""
+        return APIError(f"Response with id '{wanted}' not found.", status=404)
+
     def too_long(self, error: APIError, most: int, prompt: int, answer: int) -> APIError:  # noqa: ARG002
         """Return what refuses a prompt and an answer that the context has no room for."""
         return error
@@ -81,10 +97,6 @@ class Dialect:
     def error(self, body: ErrorBody, status: int, *, is_of_route: bool) -> bytes | None:  # noqa: ARG002
         """Return an error as the body of an answer; None for the API's own envelope."""
         return None
-
-    def event_error(self, body: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return f"data: {ErrorEnvelope(error=body).model_dump_json()}\n\n"
 
 
 OPENAI = Dialect()

@@ -15,4 +15,4 @@ def dialect_of(settings: Settings, engine: EngineConfig | None) -> Dialect:
     """Return the dialect of some settings, and of the engine that bounds prompts."""
     if settings.dialect == "openai":
         return OPENAI
-    return VLLM(settings.models, max_model_len(settings, engine))
+    return VLLM(settings.models, max_model_len(settings, engine), settings.vllm_flags)

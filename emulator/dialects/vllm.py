@@ -2,8 +2,9 @@
 
 import json
 import random
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -14,7 +15,14 @@ from emulator.dialects import vllm_words as words
 from emulator.dialects.dialect import Dialect
 from emulator.dialects.vllm_requests import SCHEMAS, as_openai, refuse, typed
 
+# The flags of vLLM that change what it answers, without their ``enable-``.
+PROMPT_DETAILS = "prompt-tokens-details"
+REQUEST_IDS = "request-id-headers"
 MAX_OWN_ID = 128  # characters of a client's request id
+# The ids that end with it, if it is one that stands in JSON and in a log as it is.
+_OWN_IDS = frozenset(("chatcmpl-", "cmpl-"))
+_PLAIN_ID = re.compile(rb"[\w.:-]{1,%d}" % MAX_OWN_ID)
+_VARY = b"vary: Origin\r\n"
 _STARTED = int(time.time())
 
 
@@ -24,12 +32,12 @@ class VLLM(Dialect):
     Args:
         models: The models that are served; the first is meant where a request names none.
         max_model_len: The most tokens of a prompt with its answer.
+        flags: What it was started with.
     """
 
     name: ClassVar = "vllm"
     is_lenient: ClassVar = True
     version: ClassVar[str | None] = "0.32.0"
-    lines_of_probes: ClassVar = b"vary: Origin\r\n"
     _lacking: ClassVar[frozenset[str]] = frozenset(
         (
             "/v1/embeddings",
@@ -40,13 +48,25 @@ class VLLM(Dialect):
         )
     )
 
-    def __init__(self, models: Sequence[str], max_model_len: int) -> None:
+    stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
+
+    def __init__(self, models: Sequence[str], max_model_len: int, flags: Collection[str]) -> None:
+        self.rendering = {"details": PROMPT_DETAILS in flags}
+        self._tells_request_ids = REQUEST_IDS in flags
         self._models = models
         self._max_model_len = max_model_len
 
-    def lines(self, elapsed_ms: float) -> bytes:  # noqa: ARG002
-        """Return what vLLM's middleware adds: of the request it tells nothing without a flag."""
-        return self.lines_of_probes
+    def lines(self, request_id: int, elapsed_ms: float, scope: Mapping[str, Any]) -> bytes:  # noqa: ARG002
+        """Return what vLLM's middleware adds; the request's id is told by a flag alone."""
+        if not self._tells_request_ids:
+            return _VARY
+        own = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        told = (own or b"%032x" % request_id)[:MAX_OWN_ID]
+        return b"%bx-request-id: %b\r\n" % (_VARY, told)
+
+    def lines_of_probes(self, scope: Mapping[str, Any]) -> bytes:
+        """Return the headers of an answer without a body: the same."""
+        return self.lines(random.getrandbits(128), 0, scope)
 
     def refuse_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse a body that does not say that it is JSON.
@@ -61,8 +81,8 @@ class VLLM(Dialect):
     def answer_id(self, prefix: str, fields: Mapping[bytes, bytes]) -> str | None:
         """Return an id of 16 digits, or the request's own id behind the prefix."""
         own = fields.get(b"x-request-id")
-        if own is not None:
-            return prefix + own[:MAX_OWN_ID].decode("latin-1")
+        if own is not None and prefix in _OWN_IDS and _PLAIN_ID.fullmatch(own):
+            return prefix + own.decode()
         return f"{prefix}{random.getrandbits(64):016x}"
 
     def model_entry(self, name: str) -> dict[str, Any]:
@@ -104,6 +124,8 @@ class VLLM(Dialect):
         """
         if not isinstance(data, dict):
             return data  # the schema refuses it
+        if path == "/v1/responses" and data.get("input") is None:
+            raise words.missing("input", data)
         is_text = path in SCHEMAS
         if is_text:
             data = typed(path, data)
@@ -113,6 +135,8 @@ class VLLM(Dialect):
             data = data | {"model": name}
         if isinstance(name, str) and name not in self._models:
             raise words.unknown_model(name, self._models)
+        if path == "/v1/responses" and data.get("previous_response_id"):
+            raise self.no_response(str(data["previous_response_id"]))
         if not is_text:
             return data
         refuse(path, data, self._max_model_len, data["model"])
@@ -121,6 +145,10 @@ class VLLM(Dialect):
     def invalid(self, error: ValidationError, data: object) -> APIError:
         """Return what refuses a body that the schema does not allow."""
         return words.refused_by(error, data)
+
+    def no_response(self, wanted: str) -> APIError:
+        """Return what tells that a response is not stored."""
+        return words.no_response(wanted)
 
     def too_long(self, error: APIError, most: int, prompt: int, answer: int) -> APIError:  # noqa: ARG002
         """Return what refuses a prompt and an answer that the context has no room for."""
@@ -145,10 +173,6 @@ class VLLM(Dialect):
         if status == 401:
             return _dumped({"error": "Unauthorized"})
         return to_json(words.error_body(body, status))
-
-    def event_error(self, body: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return f"data: {to_json(words.error_body(body, 500)).decode()}\n\n"
 
 
 def _dumped(answer: dict[str, str]) -> bytes:

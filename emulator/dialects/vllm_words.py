@@ -12,6 +12,7 @@ from emulator.contract.error_words import shown
 from emulator.contract.errors import APIError, ErrorBody
 
 MAX_ERRORS_TOLD = 16
+RESPONSE_ID = "response_id"  # of which errors have OpenAI's type
 BAD_REQUEST = "Bad Request"  # the type where pydantic refused
 # The types of vLLM's own errors; what OpenAI alone has is told by the status.
 _TYPES = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"}
@@ -43,6 +44,16 @@ def unknown_model(name: str, models: Sequence[str]) -> APIError:
         param="model",
         type="NotFoundError",
     )
+
+
+def no_response(wanted: str) -> APIError:
+    """Tell that a response is not stored."""
+    return APIError(f"Response with id '{shown(wanted)}' not found.", status=404, param=RESPONSE_ID)
+
+
+def missing(name: str, data: dict[str, Any]) -> APIError:
+    """Refuse a body without a field that it must have."""
+    return _one("missing", f"body.{name}", "Field required", _told(data))
 
 
 def invalid(details: Sequence[ErrorDetails], data: object) -> APIError:
@@ -84,7 +95,7 @@ def wrong_media_type() -> APIError:
 def error_body(body: ErrorBody, status: int) -> dict[str, Any]:
     """Return an error in vLLM's envelope."""
     kind = body.type
-    if kind not in _OWN_TYPES:
+    if kind not in _OWN_TYPES and body.param != RESPONSE_ID:
         kind = _TYPES.get(status) or HTTPStatus(status).phrase
     told = {"message": body.message, "type": kind, "param": body.param, "code": status}
     return {"error": told}
@@ -101,9 +112,12 @@ def _one(
 
 def _fault(details: ErrorDetails, data: object) -> dict[str, Any]:
     """Return one fault as vLLM tells it: where it is in the body, and how large the value is."""
+    steps = _steps(details, data)
+    if details["type"] == "unknown_variant" and isinstance(details["input"], Mapping):
+        steps.append(details["ctx"]["key"])
     fault: dict[str, Any] = {
         "type": details["type"],
-        "loc": ".".join(("body", *_steps(details, data))),
+        "loc": ".".join(("body", *steps)),
         "msg": details["msg"],
         "input": _told(details["input"]),
     }

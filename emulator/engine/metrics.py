@@ -12,6 +12,7 @@ from functools import partial
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from emulator.engine.config import EngineConfig
+from emulator.engine.request_metrics import ModelRequests, RequestMetrics
 from emulator.engine.runner import TimedSequence
 from emulator.engine.scheduler import Scheduler, Step
 from emulator.metrics import Tally
@@ -48,6 +49,8 @@ REQUEST_BUCKETS_S = (
 class EngineMetrics:
     """Counts the steps of an engine.
 
+    ``queried`` and ``hit`` are the tokens that were looked up in its cache, and found.
+
     Args:
         scheduler: The engine.
         tally: Adds up the increments.
@@ -64,7 +67,8 @@ class EngineMetrics:
         metrics: "Metrics",
         models: Iterable[str] = (),
     ) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
+        self.queried = self.hit = self.preempted = 0
         self._tally = tally
         self._engine = engine
         self._metrics = metrics
@@ -88,10 +92,13 @@ class EngineMetrics:
         """Count a step, after its tokens have been handed out."""
         add = self._tally.add
         for sequence in step.preempted:
+            self.preempted += 1
             add(self.of(sequence.model).preemptions)
         for sequence in step.admitted:
-            if not sequence.preemptions and self._scheduler.config.prefix_caching:
+            if not sequence.preemptions and self.scheduler.config.prefix_caching:
                 metrics = self.of(sequence.model)
+                self.queried += sequence.prompt_tokens
+                self.hit += sequence.cached_tokens
                 add(metrics.prefix_queries, sequence.prompt_tokens)
                 add(metrics.prefix_hits, sequence.cached_tokens)
         for sequence in step.prefilled:
@@ -102,12 +109,23 @@ class EngineMetrics:
         for model, count in self._count(decoded).items():
             # Sequences that decode got their previous token at the start of this step.
             self._tally.observe(self.of(model).itl, step.end_s - step.start_s, count)
+        self._see_step(step)
         for sequence in step.finished:
             metrics = self.of(sequence.model)
+            metrics.requests.see_finished(self._tally, sequence, step.end_s)
             add(metrics.finished(sequence.finish_reason))
             self._tally.observe(metrics.e2e, step.end_s - sequence.arrival_s)
             self._tally.observe(metrics.queue, (sequence.admitted_s or 0) - sequence.queued_s)
         self.touch()
+
+    def _see_step(self, step: Step[TimedSequence]) -> None:
+        """Count the tokens of a step: of answers, and of prompts that are computed with it."""
+        tokens = self._count(step.advanced)
+        for sequence in step.prefilled:
+            if len(sequence.due_s) == 1:
+                tokens[self.of(sequence.model).model] += sequence.prompt_tokens
+        for model, count in tokens.items():
+            self.of(model).requests.see_step(self._tally, count)
 
     def see_left(self, sequence: TimedSequence) -> None:
         """Count a sequence whose client has left."""
@@ -123,12 +141,13 @@ class EngineMetrics:
     def set_gauges(self) -> None:
         """Update the gauges."""
         self._gauges_due = False
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         running, waiting = self._count(scheduler.running), self._count(scheduler.waiting)
         usage = scheduler.pool.held / scheduler.pool.blocks
         for model, metrics in self._models.items():
             metrics.running.set(running[model])
             metrics.waiting.set(waiting[model])
+            metrics.requests.waiting.set(waiting[model])
             metrics.cache_usage.set(usage)
 
     def _see_prefilled(self, sequence: TimedSequence, end_s: float) -> None:
@@ -139,6 +158,7 @@ class EngineMetrics:
         self._tally.observe(metrics.ttft, end_s - sequence.arrival_s)
         if sequence.is_first_choice:
             self._tally.add(metrics.prompt_tokens, sequence.prompt_tokens)
+            metrics.requests.see_prompt(self._tally, sequence)
 
     def _count(self, sequences: Iterable[TimedSequence]) -> Count[str]:
         """Return the number of sequences by the label of their model."""
@@ -154,7 +174,10 @@ class EngineMetrics:
 class Metrics:
     """The metrics, without values for their labels; a registry has them once."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, max_model_len: int, registry: CollectorRegistry = REGISTRY) -> None:
+        self.requests = RequestMetrics(
+            registry, LABELS, REQUEST_BUCKETS_S, ITL_BUCKETS_S, max_model_len
+        )
         # "livesum" leaves out killed workers; it adds nothing up, as each engine has its own label.
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
         counter = partial(Counter, registry=registry)
@@ -238,6 +261,7 @@ class ModelMetrics:
         self._succeeded = {
             reason: metrics.success.labels(*labels, reason) for reason in ALL_REASONS
         }
+        self.requests = ModelRequests(metrics.requests, *labels)
         self.running = metrics.running.labels(*labels)
         self.waiting = metrics.waiting.labels(*labels)
         self.cache_usage = metrics.cache_usage.labels(*labels)

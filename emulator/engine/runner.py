@@ -13,6 +13,21 @@ logger = logging.getLogger("bentoml.openai_emulator")
 
 
 @dataclass(slots=True, eq=False)
+class Choices:
+    """The choices of one prompt.
+
+    Args:
+        n: How many they are.
+        left: How many have not ended.
+        longest: The most tokens of those that have.
+    """
+
+    n: int = 1
+    left: int = 1
+    longest: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class TimedSequence(EngineSequence):
     """A sequence whose tokens are awaited.
 
@@ -22,11 +37,15 @@ class TimedSequence(EngineSequence):
         model: The model that was asked for.
         finish_reason: How the answer ends.
         is_first_choice: Whether it is the first choice of its request.
+        max_tokens: The most tokens that its answer may have.
+        choices: Those that it is one of.
     """
 
     model: str = field(default="", kw_only=True)
     finish_reason: str = field(default="length", kw_only=True)
     is_first_choice: bool = field(default=True, kw_only=True)
+    max_tokens: int = field(default=0, kw_only=True)
+    choices: Choices = field(default_factory=Choices, kw_only=True)
     is_left: bool = field(default=False, init=False)
     due_s: "array[float]" = field(default_factory=lambda: array("d"), init=False)
     _wanted: int = field(default=0, init=False)

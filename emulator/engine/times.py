@@ -59,6 +59,12 @@ class TokenTimes:
         """The number of the prompts' tokens that were cached, once all are admitted."""
         return sum(s.cached_tokens for s in self.sequences if s.is_first_choice)
 
+    @property
+    def queue_s(self) -> float | None:
+        """How long the request waited until its first choice was admitted; None before that."""
+        first = self.sequences[0]
+        return None if first.admitted_s is None else first.admitted_s - first.arrival_s
+
     def mean_itl_s(self, hidden_tokens: int) -> float:
         """Return the mean time between the visible tokens so far, 0 for fewer than two."""
         gaps = len(self) - hidden_tokens - 1

@@ -1,6 +1,7 @@
 """The bodies of requests: taken within bounds, parsed and checked."""
 
 import asyncio
+import os
 import re
 from time import monotonic
 from typing import Literal, TypeGuard, TypeVar
@@ -40,6 +41,8 @@ MAX_JSON_NODES = 1_250_000
 # A larger body goes into a spool as it comes, which a helper reads.
 MAX_BYTES_KEPT = 1 << 20
 # What the bodies that have arrived in part, or wait for a helper, may take in a worker.
+# What the journal keeps of a body, where it keeps any.
+MAX_BYTES_KEPT = 65_536
 MAX_BYTES_HELD = 512_000_000
 
 _COUNTED_AT_ONCE = 1 << 17  # bytes
@@ -99,6 +102,15 @@ class ReceivedBody:
             close(self.content)
 
 
+def _beginning(body: ReceivedBody) -> bytes:
+    """Return the beginning of a body, for the journal; nothing of one that is encoded."""
+    if body.encoding is not None:
+        return b""
+    if isinstance(body.content, Spool):
+        return os.pread(body.content.fd, MAX_BYTES_KEPT, 0)
+    return bytes(body.content[:MAX_BYTES_KEPT])
+
+
 class BodyReader:
     """Takes the bodies of requests, each within the time and the size that a body may have.
 
@@ -129,11 +141,13 @@ class BodyReader:
             else:
                 async with asyncio.timeout(self._timeout_s):
                     await self._read(exchange, body, content or b"")
-            refuse_other_types(exchange.fields)
             exchange.state.dialect.refuse_head(exchange.fields)
+            refuse_other_types(exchange.fields)
             body.encoding = encoding_of(exchange.fields)
             body.decode()
             exchange.size = size = len(body.content)
+            if exchange.state.settings.journal_bodies:
+                exchange.body = _beginning(body)
             if MAX_BYTES_SURELY_LIGHT < size <= MAX_BYTES_READ_INLINE:
                 # Of many that come at once, as many are read in one go as take a millisecond.
                 await running_clock().turn()

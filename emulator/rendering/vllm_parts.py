@@ -13,7 +13,7 @@ from emulator.contract.usage import Usage
 from emulator.dialects.vllm_words import error_body
 from emulator.rendering.chunks import ChunkRenderer
 from emulator.rendering.ending_streams import ending_stream
-from emulator.rendering.renderer import EVENT_END, AnswerStream, CountUsage
+from emulator.rendering.renderer import EVENT_END, AnswerStream, CountUsage, Header
 
 FINGERPRINT = "vllm-0.32.0-af86afd1"
 Json = dict[str, Any]
@@ -21,8 +21,8 @@ Json = dict[str, Any]
 _OPEN = '"finish_reason":null'
 
 
-def whole_usage(usage: Usage) -> Json:
-    """Return the usage of a whole answer; details are told where there are any."""
+def whole_usage(usage: Usage, *, details: bool) -> Json:
+    """Return the usage of a whole answer, with `details` of the prompt."""
     cached = usage.prompt_tokens_details.cached_tokens
     thoughts = usage.completion_tokens_details.reasoning_tokens
     told = {"cached_tokens": cached, "created_cache_tokens": 0, "multimodal_tokens": None}
@@ -30,25 +30,25 @@ def whole_usage(usage: Usage) -> Json:
         "prompt_tokens": usage.prompt_tokens,
         "total_tokens": usage.total_tokens,
         "completion_tokens": usage.completion_tokens,
-        "prompt_tokens_details": told if cached else None,
+        "prompt_tokens_details": told if details else None,
         "completion_tokens_details": {"reasoning_tokens": thoughts} if thoughts else None,
     }
 
 
-def last_usage(usage: Usage) -> Json:
+def last_usage(usage: Usage, *, details: bool) -> Json:
     """Return the usage at the end of a stream, which leaves out what is null."""
     return {
         name: {key: each for key, each in value.items() if each is not None}
         if isinstance(value, dict)
         else value
-        for name, value in whole_usage(usage).items()
+        for name, value in whole_usage(usage, details=details).items()
         if value is not None
     }
 
 
 def running_usage(usage: Usage) -> Json:
     """Return the usage so far."""
-    told = whole_usage(usage)
+    told = whole_usage(usage, details=False)
     return {name: value for name, value in told.items() if name != "prompt_tokens_details"}
 
 
@@ -61,9 +61,31 @@ def all_ids(answer: Answer) -> list[int] | None:
 
 
 class VLLMRenderer(ChunkRenderer):
-    """What vLLM's renderers of chunks share; they are told the usage by `ChunkRenderer`'s flag."""
+    """What vLLM's renderers of chunks share.
+
+    Args:
+        header: What every chunk says.
+        include_usage: Whether a stream ends with its usage.
+        details: Whether the usage tells how many tokens of the prompt were cached.
+        prompt_ids: The token ids of each prompt as JSON, where they are told.
+    """
 
     _continuous = False
+
+    def __init__(
+        self,
+        header: Header,
+        *,
+        include_usage: bool,
+        details: bool,
+        prompt_ids: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(header, include_usage=include_usage, prompt_ids=prompt_ids)
+        self._details = details
+
+    def roles(self, answers: Sequence[Answer]) -> str:  # noqa: ARG002
+        """Return what begins a stream, with its first token."""
+        return ""
 
     def stream(
         self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
@@ -91,8 +113,14 @@ class VLLMRenderer(ChunkRenderer):
 
     def usage_chunk(self, usage: Usage) -> str:
         """Return the chunk without choices that tells the usage."""
-        chunk = {**self._start(), "choices": [], "usage": last_usage(usage)}
+        chunk = {**self._start(), "choices": [], "usage": last_usage(usage, details=self._details)}
         return self._event({**chunk, "system_fingerprint": FINGERPRINT})
+
+    def end(self, finish: str, usage: Usage | None, report: str) -> str:
+        """Return what follows the last token, of which the report is a chunk if it stands alone."""
+        if report and not finish and usage is None:
+            finish = self._event({**self._start(), "choices": []})
+        return super().end(finish, usage, report)
 
     def error(self, error: ErrorBody, report: str) -> str:  # noqa: ARG002 - it has no place
         """Return the event of a failure in mid-stream."""

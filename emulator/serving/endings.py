@@ -21,10 +21,15 @@ Subscriber: TypeAlias = Callable[[Exchange, Ending | None], None]
 
 
 class Endings:
-    """Tells each subscriber once of each request."""
+    """Tells each subscriber once of each request; ``under_way`` have not ended yet."""
 
     def __init__(self, *subscribers: Subscriber) -> None:
-        self._subscribers = subscribers
+        self._subscribers = [*subscribers]
+        self.under_way = 0
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Tell one more."""
+        self._subscribers.append(subscriber)
 
     def tell(self, exchange: Exchange) -> None:
         """Tell how a request ended."""

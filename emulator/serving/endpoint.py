@@ -51,6 +51,7 @@ class Endpoint:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Answer one request; return the status."""
         exchange = Exchange(scope, receive, self._live.current, self._envelope)
+        self._endings.under_way += 1
         try:
             try:
                 reply = await self._handler(exchange)
@@ -59,6 +60,7 @@ class Endpoint:
                 reply = await self._failed(exchange, error)
             await reply(scope, receive, send)
         finally:
+            self._endings.under_way -= 1
             exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
             if exchange.delivery is not None:
                 exchange.delivery.release()

@@ -15,7 +15,7 @@ from emulator.engine.config import EngineConfig
 from emulator.engine.metrics import EngineMetrics, Metrics
 from emulator.engine.prompts import EnginePrompt
 from emulator.engine.routing import DEFAULT_POLICY, Router
-from emulator.engine.runner import EngineRunner, TimedSequence
+from emulator.engine.runner import Choices, EngineRunner, TimedSequence
 from emulator.engine.scheduler import OverloadError, Scheduler
 from emulator.engine.times import TokenTimes
 from emulator.metrics import TALLY
@@ -59,7 +59,7 @@ class EngineTiming:
 
     def __init__(self, config: EngineConfig, settings: Settings, worker: int) -> None:
         replicas = settings.replicas or 1
-        metrics = Metrics()
+        metrics = Metrics(config.max_model_len)
         self._forgotten = 0
         self._replicas = [
             _replica(config, number, metrics, settings.models[0])
@@ -72,6 +72,11 @@ class EngineTiming:
     def config(self) -> EngineConfig:
         """The engine, with the times and bounds that count for its next step."""
         return self._schedulers[0].config
+
+    @property
+    def metrics(self) -> Sequence[EngineMetrics]:
+        """What each engine has counted."""
+        return [replica.metrics for replica in self._replicas]
 
     @property
     def load(self) -> int:
@@ -120,11 +125,12 @@ class EngineTiming:
         """
         arrival_s = exchange.arrival_s or exchange.start_s
         sequences: list[TimedSequence] = []
-        each = len(ready.answers) // len(prompts)
+        each, limit = len(ready.answers) // len(prompts), ready.ask.token_limit
         for index, answer in enumerate(ready.answers):
             prompt = prompts[index // each]
             if index % each == 0:
                 keys = prompt.keys
+                choices = Choices(each, each)
                 if each > 1 and not keys:
                     keys = private_keys(prompt.tokens, self.config.block_size)
             sequences.append(
@@ -136,6 +142,8 @@ class EngineTiming:
                     model=ready.ask.model,
                     finish_reason=answer.finish_reason,
                     is_first_choice=index % each == 0,
+                    max_tokens=limit or self.config.max_model_len - prompt.tokens,
+                    choices=choices,
                 )
             )
         self._refuse_too_long(exchange.state.dialect, ready.ask, sequences)

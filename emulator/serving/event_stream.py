@@ -63,8 +63,7 @@ class EventStream(Reply):
             200,
             [
                 (b"content-type", content_type.encode()),
-                (b"cache-control", b"no-cache"),
-                (b"x-accel-buffering", b"no"),
+                *exchange.state.dialect.stream_headers,
                 *headers,
             ],
         )

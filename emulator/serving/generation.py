@@ -19,6 +19,7 @@ from emulator.rendering.streams import STEP_US, rendering_us
 from emulator.timing.clock import sleep_until
 from emulator.timing.pace import Pace
 from emulator.timing.plan import GenerationPlan
+from emulator.timing.watch import WATCH
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
 from tokenizer import TokenGenerator
@@ -90,7 +91,13 @@ class Generation:
         self.wants_report = bool(asked and asked.emulation.emulation_report)
         self.start_s = self.exchange.start_s
         batch_size = self.plan.sse_batch_size
-        self.pace = Pace(self.plan, self.start_s, batch_size, keep_gaps=self.wants_report)
+        self.pace = Pace(
+            self.plan,
+            self.start_s,
+            batch_size,
+            keep_gaps=self.wants_report,
+            keep_left=self.exchange.state.settings.journal and self.ask.stream,
+        )
 
     # ----------------------------------------------------------------------------------
     # Usage
@@ -190,6 +197,7 @@ class Generation:
         """
         count_usage = self.usage_so_far if self.ask.continuous_usage else None
         self.events = self.renderer.stream(self.answers, self.plan.sse_batch_size, count_usage)
+        WATCH.streams[self.pace] = len(self.answers)
         return self.events
 
     def announce(self) -> bytes:
@@ -243,6 +251,7 @@ class Generation:
 
     def release(self) -> None:
         """Take what has not come out of the engine, and give up a count that is under way."""
+        WATCH.streams.pop(self.pace, None)
         self.count.cancel()
         if self.times is not None:
             self.times.leave()
@@ -278,6 +287,7 @@ class Generation:
             kind="completion",
             id=self.id,
             is_stream=ask.stream,
+            tokens_in=self.count.known,
             finish_reasons=[answer.finish_reason for answer in self.answers],
             tokens=tokens,
             planned=plan.output_tokens,
@@ -290,6 +300,10 @@ class Generation:
             ttft_lag_s=pace.first_s - pace.first_due_s if pace.events else None,
             itl_lag_s=pace.itl_lag_s if pace.events > 1 else None,
             whole_lag_s=left_s - plan.total_s if is_whole and not self.fault else None,
+            worst_lag_s=pace.worst_lag_s if pace.events else None,
+            blocked_s=pace.blocked_s,
+            queue_s=None if self.times is None else self.times.queue_s,
+            pace=pace if ask.stream else None,
             fault=self.fault,
             note=self.note,
         )

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.timing.plan import Schedule, due_each
+from emulator.timing.watch import WATCH
 
 # The most events that are kept before they are settled, which bounds the time it takes.
 NOTES_KEPT = 128
+# The most instants that `keep_left` keeps.
+LEFT_KEPT = 512
 # Up to so many are settled one by one, as numpy would take longer.
 _FEW = 16
 # A write that takes longer has waited for the client: others take some 20 us.
@@ -34,12 +37,15 @@ class Pace:
         start_s: The start on ``time.monotonic()``, in seconds, to which other times are relative.
         tokens_per_event: Tokens in each event, which is due with the first of them.
         keep_gaps: Whether to keep every gap, for its percentiles.
+        keep_left: Whether to keep in ``left_s`` when each of the first events left, on
+            ``time.monotonic()``; not a number for one whose text was held back.
     """
 
     schedule: Schedule
     start_s: float
     tokens_per_event: int
     keep_gaps: InitVar[bool] = field(kw_only=True)
+    keep_left: InitVar[bool] = field(kw_only=True, default=False)
     note: Callable[[float], None] = field(init=False)
     blocked_s: float = field(default=0.0, init=False)
     events: int = field(default=0, init=False)
@@ -51,16 +57,18 @@ class Pace:
     itl_lag_s: float = field(default=0.0, init=False)
     worst_lag_s: float = field(default=0.0, init=False)
     gaps_s: "array[float] | None" = field(init=False)
+    left_s: "array[float] | None" = field(init=False)
     _first: int = field(default=0, init=False)
     _last: int = field(default=0, init=False)
     _last_due_s: float = field(default=0.0, init=False)
     _taken_s: float = field(default=0.0, init=False)
     _noted_s: "array[float]" = field(default_factory=lambda: array("d"), init=False)
 
-    def __post_init__(self, keep_gaps: bool) -> None:
+    def __post_init__(self, keep_gaps: bool, keep_left: bool) -> None:
         self.note = self._noted_s.append
         self.first_due_s = self.schedule.due_s(0)
         self.gaps_s = array("d") if keep_gaps else None
+        self.left_s = array("d") if keep_left else None
 
     def mark(self, now_s: float, events: int, left: Sequence[int] | None = None) -> None:
         """Note and settle `events` events that left together at `now_s`, on ``time.monotonic()``.
@@ -68,7 +76,11 @@ class Pace:
         Where text is held back, ``left`` has the indices of those that did leave.
         """
         self.settle()
+        if self.left_s is not None and len(self.left_s) < LEFT_KEPT:
+            self._keep_left(now_s, events, left)
         left = range(events) if left is None else left
+        if WATCH.is_on:
+            WATCH.see(self, [now_s] * events, self.passed, self._taken_s)
         if left:
             self._take_in(now_s, now_s, self.passed + left[0], self.passed + left[-1], len(left))
             if self.gaps_s is not None:
@@ -81,6 +93,10 @@ class Pace:
         if len(noted_s) < at_least:
             return
         self.passed = upto = first + len(noted_s)
+        if WATCH.is_on:
+            WATCH.see(self, noted_s, first, self._taken_s)
+        if self.left_s is not None and first < LEFT_KEPT:
+            self.left_s.extend(noted_s if upto <= LEFT_KEPT else noted_s[: LEFT_KEPT - first])
         if len(noted_s) <= _FEW:
             for event, now_s in enumerate(noted_s, start=first):
                 self._take_in(now_s, now_s, event, event, 1)
@@ -88,6 +104,14 @@ class Pace:
             self._take_in(noted_s[0], noted_s[-1], first, upto - 1, len(noted_s))
             self._look_within(np.array(noted_s) - self.start_s, range(first, upto))
         del noted_s[:]
+
+    def _keep_left(self, now_s: float, events: int, left: Sequence[int] | None) -> None:
+        if self.left_s is None:
+            return
+        kept = array("d", [now_s if left is None else math.nan]) * events
+        for index in left or ():
+            kept[index] = now_s
+        self.left_s.extend(kept[: LEFT_KEPT - len(self.left_s)])
 
     def _take_in(self, from_s: float, to_s: float, first: int, last: int, count: int) -> None:
         """Update the figures with a run of events, given when its first and its last one left."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from emulator.timing.pace import Pace
 from emulator.timing.plan import FinishReason
 
 
@@ -16,6 +17,7 @@ class Ending:
         id: The answer's id; empty where it has none.
         is_stream: Whether it was a stream of events.
         finish_reasons: Of each choice.
+        tokens_in: The tokens of the prompt, where they are counted.
         tokens: The tokens of each choice that came; of embeddings, those of the inputs.
         planned: The tokens of each choice that were planned.
         all_tokens: The tokens of all choices that came, reasoning included.
@@ -27,6 +29,10 @@ class Ending:
         ttft_lag_s: How late the first token of a stream left.
         itl_lag_s: By how much a gap of a stream was longer than asked, its largest.
         whole_lag_s: How late an answer that is not streamed left.
+        worst_lag_s: How late the latest token left, waiting for the client aside.
+        blocked_s: How long writes waited for the client.
+        queue_s: How long it waited in the queue of an engine, if one made its times.
+        pace: What was measured of a stream.
         fault: The failure on purpose, and after how many tokens: ``reset@12``.
         note: More for the log line.
     """
@@ -34,6 +40,7 @@ class Ending:
     kind: str
     id: str = ""
     is_stream: bool = False
+    tokens_in: int | None = None
     finish_reasons: Sequence[FinishReason] = ()
     tokens: int
     planned: int = 0
@@ -46,6 +53,10 @@ class Ending:
     ttft_lag_s: float | None = None
     itl_lag_s: float | None = None
     whole_lag_s: float | None = None
+    worst_lag_s: float | None = None
+    blocked_s: float = 0.0
+    queue_s: float | None = None
+    pace: Pace | None = None
     fault: str = ""
     note: str = ""
 

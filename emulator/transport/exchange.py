@@ -37,12 +37,15 @@ class Exchange:
         model: The model that is asked for, as soon as it is known.
         asked: The X-* headers, as soon as they are read.
         size: The bytes of the body.
+        body: The beginning of the body, where the journal keeps it.
         arrival_s: When the last part of the body came, where it came in parts.
+        limits_left: Of each limit that it was counted against the kind, what is left, and all.
         limit_lines: The x-ratelimit-* headers, as ready lines.
         rules: The names of the rules that decided something.
         told_lines: More headers of the answer, as ready lines.
         status: The status that the client got; 499 if it went away before its end.
         code: The error's code or type, if there is one.
+        request_id: The number in the answer's x-request-id, once that is drawn.
         left_s: When an answer that is not streamed left, on ``time.monotonic()``.
         delivery: The answer, once it is decided on.
     """
@@ -56,12 +59,15 @@ class Exchange:
     model: str = ""
     asked: Asked | None = None
     size: int = 0
+    body: bytes = b""
     arrival_s: float = 0.0
+    limits_left: Sequence[tuple[str, int, int]] = ()
     limit_lines: bytes = b""
     rules: Sequence[str] = ()
     told_lines: bytes = b""
     status: int = 0
     code: str = ""
+    request_id: int = 0
     left_s: float = 0.0
     delivery: Delivery | None = None
     _fields: dict[bytes, bytes] | None = None

@@ -1,6 +1,7 @@
 """Answers on their way out: JSON and event streams with the server's headers."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -25,7 +26,9 @@ def own_lines(exchange: Exchange) -> bytes:
     more = exchange.limit_lines + exchange.told_lines
     if exchange.rules and exchange.state.settings.rules_header:
         more += b"x-emulation-rules: %b\r\n" % ", ".join(exchange.rules).encode("latin-1")
-    return exchange.state.dialect.lines((monotonic() - exchange.start_s) * 1000) + more
+    exchange.request_id = random.getrandbits(128)
+    elapsed_ms = (monotonic() - exchange.start_s) * 1000
+    return exchange.state.dialect.lines(exchange.request_id, elapsed_ms, exchange.scope) + more
 
 
 def own_headers(exchange: Exchange) -> RawHeaders:
@@ -95,7 +98,7 @@ def whole_reply(
 
 def empty_reply(exchange: Exchange, status: int = 200) -> Reply:
     """Return a status without a body, with the dialect's headers."""
-    lines = exchange.state.dialect.lines_of_probes
+    lines = exchange.state.dialect.lines_of_probes(exchange.scope)
     return Reply(status, [(b"content-length", b"0"), *split_lines(lines)])
 
 

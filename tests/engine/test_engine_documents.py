@@ -20,7 +20,9 @@ from tests.support.server import REPOSITORY
 def metric_names() -> set[str]:
     """Return the names of the engine's metrics, as /metrics has them."""
     registry = CollectorRegistry()
-    EngineMetrics(Scheduler[TimedSequence](ROUND), Tally(), "0", Metrics(registry))
+    EngineMetrics(
+        Scheduler[TimedSequence](ROUND), Tally(), "0", Metrics(ROUND.max_model_len, registry)
+    )
     return {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in registry.collect()

@@ -221,7 +221,9 @@ def test_the_work_of_a_step() -> None:
     async def main() -> float:
         scheduler = Scheduler[TimedSequence](config)
         tally = Tally()
-        told = EngineMetrics(scheduler, tally, "0", Metrics(CollectorRegistry()))
+        told = EngineMetrics(
+            scheduler, tally, "0", Metrics(config.max_model_len, CollectorRegistry())
+        )
         runner = EngineRunner(scheduler, wait_until, observe=told.see)
         sequences = [TimedSequence(1, steps + 1, model="m") for _ in range(2000)]
         runner.submit(sequences)
@@ -307,7 +309,11 @@ class Told:
     def __post_init__(self) -> None:
         scheduler = Scheduler[TimedSequence](self.config)
         self.metrics = EngineMetrics(
-            scheduler, self.tally, "0", Metrics(self.registry), self.models
+            scheduler,
+            self.tally,
+            "0",
+            Metrics(self.config.max_model_len, self.registry),
+            self.models,
         )
         self.runner = EngineRunner(scheduler, wait_until, observe=self.metrics.see)
 

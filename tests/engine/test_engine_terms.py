@@ -171,7 +171,9 @@ def test_the_work_of_a_step_with_all_terms() -> None:
     async def main() -> float:
         scheduler = Scheduler[TimedSequence](config)
         tally = Tally()
-        told = EngineMetrics(scheduler, tally, "0", Metrics(CollectorRegistry()))
+        told = EngineMetrics(
+            scheduler, tally, "0", Metrics(config.max_model_len, CollectorRegistry())
+        )
         runner = EngineRunner(scheduler, wait_until, observe=told.see)
         rng = random.Random(9)
         runner.submit(

@@ -466,7 +466,12 @@ def test_table_of_settings_is_the_codes() -> None:
     for setting, default, _ in table(page("docs/settings.md").text, "setting", "default"):
         of_row = names(setting)
         shown |= zip(of_row, default.split(", ", len(of_row) - 1), strict=True)
-    in_words = {"models": "the ten of the list", "workers": "one a core", "cors_origins": "any"}
+    in_words = {
+        "models": "the ten of the list",
+        "workers": "one a core",
+        "cors_origins": "any",
+        "vllm_flags": "none",
+    }
     assert shown == {
         name: in_words.get(name, as_text(field.default))
         for name, field in Settings.model_fields.items()

@@ -74,7 +74,7 @@ def test_other_number_of_requests_is_told(emulator: Emulator) -> None:
         ask(scope, "gpt-3.5-turbo")
         with pytest.raises(AssertionError) as caught:
             scope.assert_requests(2, model="gpt-4", within_s=0)
-        with pytest.raises(AssertionError, match="expected 1 request with scope=.*, but 2 came"):
+        with pytest.raises(AssertionError, match=r"expected 1 request with scope=.*, but 2 came"):
             scope.assert_requests(1)
     told = str(caught.value)
     assert told.startswith("expected 2 requests with model='gpt-4', scope=")
@@ -117,10 +117,20 @@ def test_long_table_is_cut() -> None:
 NO_TIME = {"asked_ms": None, "actual_ms": None}
 ROW: dict[str, Any] = {
     **{each.name: "" for each in fields(journal.JournalRow)},
-    **{"method": "POST", "path": "/v1/responses", "model": "gpt-4", "status": 429},
-    **{"code": "rate_limited", "finish_reason": "stop", "tokens_out": 3, "stream": True},
-    **{"client_left": True, "fault": "reset@2", "rules": ["a", "b"]},
-    **{"ttft": NO_TIME, "itl": NO_TIME, "total": {"asked_ms": 1, "actual_ms": 12.34}},
+    "method": "POST",
+    "path": "/v1/responses",
+    "model": "gpt-4",
+    "status": 429,
+    "code": "rate_limited",
+    "finish_reason": "stop",
+    "tokens_out": 3,
+    "stream": True,
+    "client_left": True,
+    "fault": "reset@2",
+    "rules": ["a", "b"],
+    "ttft": NO_TIME,
+    "itl": NO_TIME,
+    "total": {"asked_ms": 1, "actual_ms": 12.34},
     "of_a_later_version": 1,
 }
 

@@ -1,6 +1,6 @@
 """POST /v1/chat/completions as one object."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -13,10 +13,13 @@ from emulator.apis.chat.request import ChatCompletionRequest
 from emulator.apis.chat.vllm.events import VLLMChatRenderer
 from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.reading.reader import Reading
-from emulator.rendering.chunks import ChunkRenderer
+from emulator.rendering.renderer import Renderer
 from emulator.rules.subject import Conversation
 
-RENDERERS: Mapping[str, type[ChunkRenderer]] = {"openai": ChatRenderer, "vllm": VLLMChatRenderer}
+RENDERERS: Mapping[str, Callable[..., Renderer]] = {
+    "openai": ChatRenderer,
+    "vllm": VLLMChatRenderer,
+}
 
 
 class ChatAPI(TextAPI[ChatCompletionRequest]):
@@ -41,7 +44,8 @@ class ChatAPI(TextAPI[ChatCompletionRequest]):
         prompt = ChatPrompt(request)
         if not lenient:
             refuse_chat(request, prompt.texts)
-        renderer = partial(RENDERERS[dialect.name], include_usage=request.include_usage)
+        make = RENDERERS[dialect.name]
+        renderer = partial(make, include_usage=request.include_usage, **dialect.rendering)
         return Reading(chat_ask(request), prompt, renderer)
 
     def conversation(self, request: ChatCompletionRequest) -> Conversation:

@@ -69,7 +69,10 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             scored = partial(ScoredRenderer, n=ask.n, include_usage=request.include_usage)
             return Reading(ask, prompt, scored, PromptScores(request, prompt))
         plain = partial(
-            RENDERERS[dialect.name], echoes=echoes(request), include_usage=request.include_usage
+            RENDERERS[dialect.name],
+            echoes=echoes(request),
+            include_usage=request.include_usage,
+            **dialect.rendering,
         )
         return Reading(ask, prompt, plain)
 

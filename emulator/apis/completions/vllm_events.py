@@ -23,6 +23,7 @@ class VLLMCompletionRenderer(VLLMRenderer):
         header: What every chunk says.
         echoes: For each choice the prompt that comes before its text.
         include_usage: Whether a stream ends with its usage.
+        details: Whether the usage tells how many tokens of the prompt were cached.
         prompt_ids: The token ids of each prompt as JSON, where they are told.
     """
 
@@ -34,9 +35,12 @@ class VLLMCompletionRenderer(VLLMRenderer):
         echoes: Sequence[str],
         *,
         include_usage: bool,
+        details: bool,
         prompt_ids: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(header, include_usage=include_usage, prompt_ids=prompt_ids)
+        super().__init__(
+            header, include_usage=include_usage, details=details, prompt_ids=prompt_ids
+        )
         self._echoes = echoes
 
     def whole(self, answers: Sequence[Answer], usage: Usage) -> bytes | bytearray:
@@ -46,7 +50,7 @@ class VLLMCompletionRenderer(VLLMRenderer):
             "choices": [self._whole_choice(answer, len(answers)) for answer in answers],
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": whole_usage(usage),
+            "usage": whole_usage(usage, details=self._details),
             "kv_transfer_params": None,
             "ec_transfer_params": None,
             "metrics": None,

@@ -1,12 +1,11 @@
 """GET endpoints that look up: models, health, and what is never stored."""
 
 import time
-from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from emulator.apis.chat.answer import CompletionList
-from emulator.apis.models.schema import EngineModel, Health, Model, ModelList
+from emulator.apis.models.schema import EngineModel, Health, Model, ModelList, ServedModel
 from emulator.contract.bounds import MAX_MODEL_LENGTH
 from emulator.contract.error_words import string_too_long
 from emulator.contract.errors import APIError
@@ -17,10 +16,10 @@ from emulator.transport.sending import Reply, empty_reply, whole_reply
 MODELS_CREATED = 1_677_610_602
 
 
-def _model(name: str, state: State) -> Model | dict[str, Any]:
+def _model(name: str, state: State) -> Model:
     """Return the entry of a model, in the server's dialect."""
     own = state.dialect.model_entry(name)
-    return _openai_model(name, state) if own is None else own
+    return _openai_model(name, state) if own is None else ServedModel(**own)
 
 
 def _openai_model(name: str, state: State) -> Model:
@@ -75,7 +74,7 @@ async def find_response(exchange: Exchange) -> Reply:
         APIError: Always.
     """
     wanted = exchange.scope["path_params"]["id"]
-    raise APIError(f"Response with id '{wanted}' not found.", status=404)
+    raise exchange.state.dialect.no_response(wanted)
 
 
 class HealthCheck:

@@ -20,11 +20,19 @@ class EngineModel(Model):
     max_model_len: int
 
 
+class ServedModel(EngineModel):
+    """One entry as vLLM tells it."""
+
+    root: str
+    parent: str | None
+    permission: list[dict[str, Any]]
+
+
 class ModelList(BaseModel):
     """The model list."""
 
     object: Literal["list"] = "list"
-    data: list[EngineModel | Model | dict[str, Any]]
+    data: list[ServedModel | EngineModel | Model]
 
 
 class Health(BaseModel):

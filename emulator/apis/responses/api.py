@@ -1,5 +1,6 @@
 """POST /v1/responses, /v1/responses/compact and /v1/responses/input_tokens as objects."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -18,10 +19,16 @@ from emulator.apis.responses.schema.request import (
     InputTokensRequest,
     ResponsesRequest,
 )
+from emulator.apis.responses.vllm.events import VLLMResponsesRenderer
 from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.reading.reader import Reader, Reading
 from emulator.rules.subject import Conversation
 from emulator.state import State
+
+RENDERERS: Mapping[str, type[ResponsesRenderer]] = {
+    "openai": ResponsesRenderer,
+    "vllm": VLLMResponsesRenderer,
+}
 
 
 class ResponsesAPI(TextAPI[ResponsesRequest]):
@@ -37,7 +44,7 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
         request: ResponsesRequest,
         *,
         lenient: bool,
-        dialect: Dialect = OPENAI,  # noqa: ARG002
+        dialect: Dialect = OPENAI,
     ) -> Reading:
         """Return what a request asks.
 
@@ -48,7 +55,7 @@ class ResponsesAPI(TextAPI[ResponsesRequest]):
         if not lenient:
             refuse_unstored(request)
             refuse_response(request, chat, param)
-        renderer = partial(ResponsesRenderer, echo=Echoed.of(request))
+        renderer = partial(RENDERERS[dialect.name], echo=Echoed.of(request))
         return Reading(response_ask(request, chat, param), ChatPrompt(chat), renderer)
 
     def conversation(self, request: ResponsesRequest) -> Conversation:

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from emulator.answers.answer import Answer, Call, Segment
 from emulator.answers.logprobs import Likelihood
 from emulator.contract.usage import Usage
+from emulator.rendering.ending_streams import NO_PROMPT_IDS
 from emulator.rendering.frames import with_logprobs
 from emulator.rendering.likelihoods import likelihood_json
 from emulator.rendering.renderer import SLOT
@@ -30,7 +31,7 @@ class VLLMChatRenderer(VLLMRenderer):
             "choices": [_choice(answer) for answer in answers],
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
-            "usage": whole_usage(usage),
+            "usage": whole_usage(usage, details=self._details),
             "prompt_logprobs": None,
             "prompt_token_ids": None,
             "prompt_text": None,
@@ -44,21 +45,13 @@ class VLLMChatRenderer(VLLMRenderer):
             body = f"{start}{null.removesuffix('null')}{self._prompt_ids[0]}{end}"
         return with_logprobs(body, self, answers)
 
+    def roles(self, answers: Sequence[Answer]) -> str:
+        """Return the role of each choice."""
+        return "".join(map(self._role, answers))
+
     def preamble(self, answer: Answer, segment: Segment) -> str:
-        """Return the role in front of a choice's first token, and the name in front of a call."""
-        events = ""
-        if segment is answer.segments[0]:
-            delta = {"role": "assistant", "content": ""}
-            choice = {"index": answer.index, "delta": delta, "logprobs": None}
-            events = self._chunk(
-                choice | {"finish_reason": None}, prompt_token_ids=None, prompt_text=None
-            )
-            if self._prompt_ids is not None:
-                told = f'"prompt_token_ids":{self._prompt_ids[0]}'
-                events = events.replace('"prompt_token_ids":null', told)
-        if segment.call:
-            events += self._delta(answer, _named(segment.call))
-        return events
+        """Return the name in front of a call."""
+        return self._delta(answer, _named(segment.call)) if segment.call else ""
 
     def token(self, answer: Answer, segment: Segment) -> str:
         """Return the event of one token, with `SLOT` for its text."""
@@ -82,6 +75,18 @@ class VLLMChatRenderer(VLLMRenderer):
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice by itself."""
         return self.ended(self._delta(answer, {}), answer)
+
+    def _role(self, answer: Answer) -> str:
+        choice = {
+            "index": answer.index,
+            "delta": {"role": "assistant", "content": ""},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+        event = self._chunk(choice, prompt_token_ids=None, prompt_text=None)
+        if self._prompt_ids is None:
+            return event
+        return event.replace(NO_PROMPT_IDS, f'"prompt_token_ids":{self._prompt_ids[0]}')
 
     def _delta(self, answer: Answer, delta: Json) -> str:
         return self._chunk(

@@ -1,0 +1,1 @@
+"""Responses as vLLM answers them."""

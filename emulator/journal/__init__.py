@@ -1,0 +1,1 @@
+"""What came and what became of it: rows of requests, marks, and a summary of each second."""

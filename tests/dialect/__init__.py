@@ -1,0 +1,1 @@
+"""Tests of the dialects: what another server than OpenAI's answers."""

@@ -1,0 +1,1 @@
+"""Tests of the journal: rows, marks, and the summary of each second."""
