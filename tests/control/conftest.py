@@ -61,7 +61,7 @@ def controlled(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
     """Yield a server of two workers that nobody else changes."""
     with running_server(*args(workers=2)) as server:
         controller = Controller(server)
-        assert eventually(lambda: controller.status["workers"]["count"] == 2, 20)
+        assert eventually(lambda: controller.status["workers"]["count"] == 2)
         yield server
 
 

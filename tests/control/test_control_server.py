@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from tests.control.conftest import JSON, Controller
+from tests.support.reference import least
 from tests.support.server import PLAIN, eventually
 from tests.support.wire import CHAT_PATH, Answer, Post, chat, post_together
 
@@ -39,14 +41,20 @@ def test_a_change_holds_for_what_begins_after_it_and_nothing_before(control: Con
     base = control.status["revision"]
     later: list[Answer] = []
 
+    def begun() -> float:
+        """Return how many completions have begun, over or not."""
+        metrics = control.server.metrics()
+        names = ("openai_emulator_active_streams", "openai_emulator_completions_total")
+        return sum(map(metrics.total, names))
+
     def change() -> None:
-        time.sleep(0.2)
+        assert eventually(lambda: begun() - begun_before == len(posts))
         told = control.patch(itl_ms=5)
         assert (told["revision"], told["applied"]) == (base + 1, "2 of 2")
         later.extend(post_together(control.server.address, posts))
 
     posts = [Post(chat(stream=True), TOLD)] * 100
-    log_start = len(control.server.log())
+    log_start, begun_before = len(control.server.log()), begun()
     before = post_together(control.server.address, posts, meanwhile=change)
 
     assert {(a.headers["x-emulation-revision"], asked_itl(a)) for a in before} == {(f"{base}", 20)}
@@ -61,15 +69,20 @@ def test_a_change_holds_for_what_begins_after_it_and_nothing_before(control: Con
 
 def test_each_change_answers_when_all_workers_have_it(control: Controller) -> None:
     """Answers come soon, say that both workers have it, and revisions rise by one."""
-    first = control.status["revision"]
-    took_s = []
-    for number in range(1, 31):
-        start_s = time.monotonic()
-        told = control.patch(itl_ms=number)
-        took_s.append(time.monotonic() - start_s)
-        assert (told["revision"], told["applied"]) == (first + number, "2 of 2")
-        assert told["settings"]["itl_ms"] == number
-    assert sorted(took_s)[15] < 0.1
+
+    def median_s() -> float:
+        """Make 30 changes; return the median of how long they took."""
+        first = control.status["revision"]
+        took_s = []
+        for number in range(1, 31):
+            start_s = time.monotonic()
+            told = control.patch(itl_ms=number)
+            took_s.append(time.monotonic() - start_s)
+            assert (told["revision"], told["applied"]) == (first + number, "2 of 2")
+            assert told["settings"]["itl_ms"] == number
+        return statistics.median(took_s)
+
+    assert least(median_s, below=0.1) < 0.1
 
 
 def test_metric_tells_the_revision(control: Controller) -> None:
@@ -105,7 +118,7 @@ def test_a_successor_of_a_killed_worker_has_the_state(control: Controller) -> No
     assert told["applied"] == "1 of 1"
     control.put_rules({"name": "busy", "match": {"model": "busy"}, "fault": {"status": 503}})
 
-    assert eventually(lambda: control.status["workers"]["count"] == 2, 30)
+    assert eventually(lambda: control.status["workers"]["count"] == 2)
     status = control.status
     assert status["workers"]["applied"] == "2 of 2"
     assert pids[0] not in status["workers"]["pids"]
@@ -159,9 +172,19 @@ def test_rules_are_swapped_and_changed_one_by_one(control: Controller) -> None:
 
 def test_a_rule_ends_by_itself(control: Controller) -> None:
     """A rule with ttl_s is gone when its time is over, on both workers."""
-    control.put_rules({"name": "short", "match": {}, "fault": {"status": 503}, "ttl_s": 0.4})
-    assert posted(control).status_code == 503
-    assert eventually(lambda: control.done("GET", "/rules")["rules"] == [], 5)
+
+    def holds(ttl_s: float) -> bool:
+        """Tell whether the rule holds for a request that is answered before its end."""
+        start_s = time.monotonic()
+        control.put_rules({"name": "short", "match": {}, "fault": {"status": 503}, "ttl_s": ttl_s})
+        status = posted(control, headers=TOLD).status_code
+        assert status == 503 or time.monotonic() - start_s > ttl_s
+        return bool(status == 503)
+
+    ttl_s = 0.4
+    while not holds(ttl_s):  # a busy machine took longer than the rule lasts
+        ttl_s *= 2
+    assert eventually(lambda: control.done("GET", "/rules")["rules"] == [])
     assert {posted(control, headers=TOLD).status_code for _ in range(10)} == {200}
 
 
@@ -257,8 +280,10 @@ def test_a_schedule_runs_by_itself(control: Controller) -> None:
         seen.append(control.done("GET", "/settings")["settings"]["ttft_ms"])
         return bool(state["steps_done"] == 3 and seen[-1] == 3)
 
-    assert eventually(is_over, 10)
-    assert sorted({*seen} - {100}) == [1, 2, 3]
+    assert eventually(is_over)
+    on_the_ramp = [ttft_ms for ttft_ms in seen if ttft_ms != 100]
+    assert on_the_ramp == sorted(on_the_ramp)
+    assert {*on_the_ramp} <= {1, 2, 3}
     assert control.done("GET", "/settings")["changed"] == {"itl_ms": 1, "ttft_ms": 3}
     marks = re.findall(r'mark text="(\w+)"', control.server.log()[log_start:])
     assert marks == ["begin", "on", "off"]

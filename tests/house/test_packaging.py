@@ -90,7 +90,7 @@ def built(folder: Path) -> Iterator[Built]:
             **NO_NETWORK,
             "BENTOML_HOME": str(home),
             "EMULATOR_TTFT_MS": "300",
-            "EMULATOR_ITL_MS": "1000",
+            "EMULATOR_ITL_MS": "10000",
             "EMULATOR_KEEP_ALIVE_S": "1",
             "PYTHONPYCACHEPREFIX": str(bytecode),  # what it compiles is not of the bento
         },
@@ -198,7 +198,7 @@ def test_argument_counts_in_a_bento(served_bento: Server) -> None:
     start_s = time.monotonic()
     asked = {"X-TTFT-MS": "0", "X-OUTPUT-LENGTH": "11"}
     assert post(served_bento.address, chat(), asked).status == 200
-    assert 0.1 <= time.monotonic() - start_s < 9  # 10 s by the environment
+    assert 0.1 <= time.monotonic() - start_s < 90  # 100 s by the environment
 
 
 def test_variable_counts_in_a_bento(served_bento: Server) -> None:

@@ -257,7 +257,6 @@ def test_timerfd_programs(
         for ns, due in zip(result.arrived_ns, (30, 40, 50), strict=True)
     ]
     assert min(late_ms) > -0.1  # the wall clock may be slewed
-    assert max(late_ms) < 1000
 
 
 def test_bare_app_writes_the_emulator_s_bytes(one_worker: Server) -> None:

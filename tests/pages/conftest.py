@@ -27,7 +27,7 @@ def watched(local_only: None) -> Iterator[Server]:  # noqa: ARG001 - skips
     """Yield a server of two workers that only these tests change."""
     with running_server(*args(workers=2)) as server:
         controller = Controller(server)
-        assert eventually(lambda: controller.status["workers"]["count"] == 2, 20)
+        assert eventually(lambda: controller.status["workers"]["count"] == 2)
         yield server
 
 

@@ -68,7 +68,7 @@ def test_slider_changes_streams(tab: Tab, watched: Server, control: Controller) 
     assert told["total_ms"]["asked"] == 600
     page.get_by_text("itl_ms = 300").wait_for()
     page.get_by_role("button", name="Undo itl_ms").click()
-    assert eventually(lambda: control.status["settings"]["itl_ms"] == 50, 20)
+    assert eventually(lambda: control.status["settings"]["itl_ms"] == 50)
 
 
 def test_every_third_request_of_a_model_fails(
@@ -118,9 +118,9 @@ def test_schedule_begins_and_ends(tab: Tab, watched: Server, control: Controller
     assert page.get_by_role("img", name="sine of itl_ms").is_visible()
     page.get_by_role("button", name="Begin").click()
     page.get_by_text("It has begun.").wait_for()
-    assert eventually(lambda: control.status["settings"]["itl_ms"] != 50, 20)
+    assert eventually(lambda: control.status["settings"]["itl_ms"] != 50)
     page.get_by_role("button", name="End it").click()
-    assert eventually(lambda: control.status["schedule"]["schedule"] is None, 20)
+    assert eventually(lambda: control.status["schedule"]["schedule"] is None)
 
 
 def test_reset_goes_back(tab: Tab, watched: Server, control: Controller) -> None:
@@ -131,7 +131,7 @@ def test_reset_goes_back(tab: Tab, watched: Server, control: Controller) -> None
     page.get_by_text("2 that differ go back").wait_for()
     page.get_by_role("checkbox", name="rules", exact=True).uncheck()
     page.get_by_role("button", name="Go back to the start").click()
-    assert eventually(lambda: control.status["changed"] == {}, 20)
+    assert eventually(lambda: control.status["changed"] == {})
     assert [rule["name"] for rule in control.status["rules"]] == ["kept"]
 
 

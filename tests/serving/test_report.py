@@ -1,12 +1,13 @@
 """X-EMULATION-REPORT: the times asked and actual, with the end of the answer."""
 
 import json
+import math
 import time
 from typing import Any
 
 import pytest
 
-from tests.support.reference import least
+from tests.support.reference import least, watched_machine
 from tests.support.server import PLAIN, Server
 from tests.support.simulated.client import Simulated
 from tests.support.wire import CHAT_PATH, DONE, Answer, Post, chat, headers, post, stream, unread
@@ -94,21 +95,22 @@ def test_legacy_completions(one_worker: Server) -> None:
 
 
 def test_agrees_with_the_client(one_worker: Server) -> None:
-    """What the report says is what the client saw, and at most 3 ms less, in the best of a few.
+    """What the report says is what the client saw, and at most 3 ms less, but for the machine.
 
     The way to the client and other work on the machine add to what the client sees.
     """
 
     def way_ms() -> float:
         """Return by how much the client saw the first and the last token later than reported."""
-        answer = stream(one_worker.address, {**headers(30, 5, 10), **REPORT})
+        with watched_machine() as machine:
+            answer = stream(one_worker.address, {**headers(30, 5, 10), **REPORT})
         report = report_of(answer)
         ways_ms: list[float] = [
             answer.times_s[0] * 1000 - report["ttft_ms"]["actual"],
             answer.events[-1].arrival_s * 1000 - report["total_ms"]["actual"],
         ]
         assert min(ways_ms) >= 0
-        return max(ways_ms)
+        return max(ways_ms) - machine.worst_s * 1000
 
     assert least(way_ms, below=3) < 3
 
@@ -172,7 +174,8 @@ def test_slow_client(one_worker: Server) -> None:
             while not end.endswith(b"0\r\n\r\n"):
                 end = end[-1000:] + connection.recv(1 << 20)
         report = json.loads(end[end.index(b'{"ttft_ms"') :].partition(b"}\n\n")[0])
-        assert report["blocked_ms"] > 300
+        if report["blocked_ms"] < 300:
+            return math.inf  # the server was too busy to fill the buffers in that second
         assert report["itl_ms"]["max"] > 300
         return float(report["worst_lag_ms"] / report["blocked_ms"])
 
