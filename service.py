@@ -29,12 +29,11 @@ from emulator.apis.models import api as lookups
 from emulator.apis.responses.websocket import ResponsesSocket, refuse_offer
 from emulator.apis.table import APIS
 from emulator.apis.vllm.api import VLLMProbes
-from emulator.control.room import ControlRoom, prepare_store
-from emulator.journal.room import JournalRoom, prepare_journal
+from emulator.control.room import ControlRoom
+from emulator.journal.room import JournalRoom
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
 from emulator.pages.site import site
-from emulator.rules.counting import create_counts
 from emulator.serving.endings import Endings, add_to_metrics, write_log_line
 from emulator.settings import ConfigError
 from emulator.state import LiveState, read_state
@@ -96,9 +95,14 @@ class OpenAIEmulator:
     def __init__(self) -> None:
         self.worker = Worker(STATE, ENDINGS, __version__)
         self.journal = JournalRoom(STATE, self.worker)
-        mark = self.journal.marks.add
-        self.room = ControlRoom(STATE, __version__, lambda: fast_path.is_on, mark)
-        self.room.add(self.journal.operations, [])
+        self.room = ControlRoom(
+            STATE,
+            __version__,
+            lambda: fast_path.is_on,
+            self.journal.marks.add,
+            self.journal.matches,
+        )
+        self.room.add(self.journal.operations, self.journal.ticks)
         self.room.truth.listen(self.worker.adopt)
         application.router.routes.extend(self.routes())
 
@@ -159,7 +163,7 @@ class OpenAIEmulator:
             Route("/load", worker.endpoint(vllm.load), methods=["GET"]),
             Route("/ping", worker.endpoint(vllm.ping), methods=["GET", "POST"]),
             *(Route(path, self.worker.endpoint(control)) for path in self.room.paths),
-            *site(__version__, self.room, worker.apis),
+            *site(__version__, self.room, worker.apis, self.journal),
         ]
 
     async def __is_ready__(self) -> bool:
@@ -179,11 +183,8 @@ class OpenAIEmulator:
     @staticmethod
     def prepare_shared() -> None:
         """Create what the workers share, or stop `bentoml serve` if their store is not there."""
-        process.tell_warnings(STATE.current)
         try:
-            create_counts()
-            prepare_journal(SETTINGS)
-            prepare_store(SETTINGS.store)
+            process.prepare_shared(STATE.current)
         except ConfigError as error:
             raise BentoMLConfigException(f"The setting 'store': {error}") from None
 
@@ -193,6 +194,7 @@ class OpenAIEmulator:
         await process.settle(SETTINGS.timer_slack_us)
         self.worker.helpers.start()
         self.room.start()
+        self.journal.start()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:

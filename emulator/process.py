@@ -5,7 +5,10 @@ import logging
 import sys
 
 from emulator import metrics
+from emulator.control.room import prepare_store
+from emulator.journal.room import prepare_journal
 from emulator.log_lines import keep_lines_printable
+from emulator.rules.counting import create_counts
 from emulator.state import State
 from emulator.timing.clock import running_clock
 
@@ -18,10 +21,18 @@ COLLECT_AFTER = (700, 2, 1000)
 SWITCH_INTERVAL_S = 0.0005
 
 
-def tell_warnings(state: State) -> None:
-    """Write to the log what may be no mistake of the operator's, but looks like one."""
+def prepare_shared(state: State) -> None:
+    """Create what the workers share, before any of them starts, and write rules' warnings.
+
+    Raises:
+        ConfigError: The store cannot be reached.
+    """
+    # What may be no mistake of the operator's, but looks like one.
     for warning in () if state.rules is None else state.rules.warnings:
         logger.warning("rules: %s", warning)
+    create_counts()
+    prepare_journal(state.settings)
+    prepare_store(state.settings.store)
 
 
 async def settle(timer_slack_us: int) -> None:

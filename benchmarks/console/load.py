@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any
 
 MODELS = {"gpt-4": (300, 50), "gpt-4o-mini": (120, 12), "o3": (900, 30)}
@@ -33,7 +34,7 @@ def send(url: str, method: str, path: str, body: object) -> bytes:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         return bytes(error.read())
-    except OSError:
+    except (OSError, HTTPException):
         return b""  # cut on purpose
 
 

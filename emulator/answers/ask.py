@@ -84,6 +84,9 @@ class ParamNames:
 DEFAULT_NAMES = ParamNames()
 
 
+NO_IDS: frozenset[int] = frozenset()
+
+
 @dataclass(slots=True)  # to freeze it would take each request 1 us
 class Ask:
     """What a request asks of its answers.
@@ -101,6 +104,8 @@ class Ask:
         ignore_eos: Whether an answer is as long as its limit; None leaves it to the settings.
         effort: How hard to think.
         stops: Stop sequences.
+        stop_ids: Token ids that end an answer like them.
+        keeps_stop: Whether what ends an answer stays in it.
         logprobs: Alternatives of each token's log probability; None for no log probabilities.
         offered: Tools that may be called, in the order in which they are; empty if none may be.
         must_call: Whether a tool has to be called.
@@ -132,6 +137,8 @@ class Ask:
     ignore_eos: bool | None = None
     effort: str | None = None
     stops: tuple[str, ...] = ()
+    stop_ids: frozenset[int] = NO_IDS
+    keeps_stop: bool = False
     logprobs: int | None = None
     offered: tuple[OfferedCall, ...] = ()
     must_call: bool = False
@@ -169,9 +176,11 @@ class Ask:
 
     def light(self) -> "Ask":
         """Return it without schemas and texts, which nobody needs once answers are composed."""
-        if not self.offered and self.schema is None and self.script is None:
+        if not (self.offered or self.stop_ids) and self.schema is None and self.script is None:
             return self
-        return replace(self, offered=(), schema=None, schema_texts=(), script=None)
+        light = replace(self, offered=(), schema=None, schema_texts=(), script=None)
+        light.stop_ids = NO_IDS
+        return light
 
 
 def too_many_tokens(ask: Ask, source: str) -> APIError:

@@ -18,7 +18,7 @@ from emulator.answers.logprobs import (
     bytes_of_parts,
 )
 from emulator.answers.script import Script, ScriptedChoice
-from emulator.answers.stops import hold_back
+from emulator.answers.stops import end_at, hold_back
 from emulator.contract.bounds import MAX_LOGPROBS, MAX_TOKENS_OF_ALL_CHOICES
 from emulator.contract.errors import APIError
 from emulator.contract.headers import EmulationHeaders
@@ -352,11 +352,18 @@ class Composer:
         self._spend_logprobs(logprobs, len(tokens))
         thoughts = self._reasoning_segments(index)
         offset = self._reasoning
-        if not self._ask.stops:
+        ask, stop_id = self._ask, None
+        if ask.stop_ids:
+            tokens, stop_id = self._ended_by_id(tokens)
+        if not ask.stops and stop_id is None:
             segments = [*thoughts, self._text_segment(tokens, logprobs)]
             plain = Answer(index, segments, finish, offset + len(tokens), None, logprobs)
             return self._thoughtful(plain)
-        held = hold_back(tokens, self._ask.stops, lambda text: split_tokens(text, self._ask.model))
+        split = partial(split_tokens, model=ask.model)
+        held = hold_back(tokens, ask.stops, split, keeps=ask.keeps_stop)
+        if held.stop is None and stop_id is not None:
+            held.stop = stop_id
+            held.slots += not ask.keeps_stop  # the token that is left out
         stopping = Answer(
             index,
             [*thoughts, self._text_segment(held.tokens, logprobs)],
@@ -367,6 +374,16 @@ class Composer:
             stop_reason=held.stop,
         )
         return self._thoughtful(stopping)
+
+    def _ended_by_id(self, tokens: Sequence[str]) -> tuple[Sequence[str], int | None]:
+        """Return the tokens up to the first with an id that ends a text, and that id."""
+        ask = self._ask
+        ids = token_ids(tokens, ask.model)
+        end = end_at(ids, ask.stop_ids, ask.min_tokens)
+        if end is None:
+            return tokens, None
+        kept = tokens[: end + 1] if ask.keeps_stop else tokens[:end]
+        return kept, next(each for each in ids[end] if each in ask.stop_ids)
 
     def _thoughtful(self, answer: Answer) -> Answer:
         """Note how much was thought before an answer, and sum it up if that was asked for."""
@@ -386,8 +403,8 @@ def is_quick(ask: Ask, plan: GenerationPlan, asked_calls: int) -> bool:
     Texts do that are no longer than `MAX_TOKENS_QUICK`, or `MAX_TOKENS_PLAIN` if nothing more is
     to be done with them. JSON and tool calls never do: the time that a schema takes is not known.
     """
-    if ask.token_ids:
-        return False  # the prompt's take as long as it is
+    if ask.token_ids or ask.stop_ids:
+        return False  # the prompt's take as long as it is, and so may those that end a text
     tokens = (plan.output_tokens + plan.reasoning_tokens) * ask.choices
     if ask.script is not None and ask.script.parts:
         return tokens <= (MAX_TOKENS_QUICK if ask.stops else MAX_TOKENS_PLAIN)

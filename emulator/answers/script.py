@@ -109,7 +109,7 @@ class ScriptedChoice:
     token_slots: list[int] = field(default_factory=list)
     calls: int = 0
     end: FinishReason | None = None
-    stop: str | None = None
+    stop: str | int | None = None
 
     def write(
         self, script: Script, call_id: Callable[[], str], stops: Sequence[str], model: str

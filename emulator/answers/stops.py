@@ -1,6 +1,6 @@
 """Stop sequences: where they end a text, and what of it they hold back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 
@@ -9,13 +9,13 @@ class HeldText:
     """What of a text leaves under the watch of its stop sequences.
 
     ``token_slots[k]`` is the slot in which token ``k`` leaves, ``slots`` how many tokens were made;
-    ``stop`` is the stop sequence that ended it.
+    ``stop`` is the stop sequence, or the token id, that ended it.
     """
 
     tokens: list[str]
     token_slots: list[int]
     slots: int
-    stop: str | None = None
+    stop: str | int | None = None
 
     @property
     def stopped(self) -> bool:
@@ -24,9 +24,15 @@ class HeldText:
 
 
 def hold_back(
-    tokens: Sequence[str], stops: Sequence[str], split: Callable[[str], list[str]]
+    tokens: Sequence[str],
+    stops: Sequence[str],
+    split: Callable[[str], list[str]],
+    *,
+    keeps: bool = False,
 ) -> HeldText:
     """End a text before the first complete stop sequence, and hold back what could become one.
+
+    With `keeps` it ends after that sequence.
 
     As on a real server, text that may be the start of a stop sequence leaves when it is known not
     to be, or with the end of the answer. What a stop leaves of a word is `split` anew, into no more
@@ -37,7 +43,9 @@ def hold_back(
     """
     text = "".join(tokens)
     slots, found, safe = _watch(tokens, [stop[: len(text) + 1] for stop in stops])
-    cut = None if found is None else found[0]
+    cut = None
+    if found is not None:
+        cut = found[0] + len(found[1]) if keeps else found[0]
     kept = list(tokens[:slots]) if cut is None else _cut(tokens[:slots], cut, split)
     leaves: list[int] = []
     end = slot = 0
@@ -50,6 +58,15 @@ def hold_back(
             slot += 1
         leaves.append(slot)
     return HeldText(kept, leaves, slots, None if found is None else found[1])
+
+
+def end_at(ids: Sequence[Sequence[int]], stops: Set[int], least: int) -> int | None:
+    """Return at which token a text ends: the first with an id that stops it, None if none has.
+
+    The first `least` tokens do not.
+    """
+    places = range(least, len(ids))
+    return next((place for place in places if not stops.isdisjoint(ids[place])), None)
 
 
 def _cut(tokens: Sequence[str], cut: int, split: Callable[[str], list[str]]) -> list[str]:
@@ -100,7 +117,7 @@ def _watch(
             if complete:
                 longest = max(complete, key=len)
                 return slot + 1, (end - len(longest), longest), [*safe, 0]
-        safe.append(end - max(watch.matched for watch in watches))
+        safe.append(end - max((watch.matched for watch in watches), default=0))
     return len(tokens), None, safe
 
 

@@ -54,6 +54,8 @@ def ask_of(
         min_tokens=body.min_tokens or 0,
         ignore_eos=body.ignore_eos,
         stops=body.stops,
+        stop_ids=frozenset(body.stop_token_ids or ()),
+        keeps_stop=bool(body.include_stop_str_in_output),
         include_usage=streams and body.include_usage,
         continuous_usage=streams and body.continuous_usage,
         token_ids=bool(body.return_token_ids),

@@ -7,6 +7,7 @@ from emulator.apis.chat.api import ChatAPI
 from emulator.apis.completions.api import CompletionsAPI
 from emulator.apis.computations import Computation
 from emulator.apis.embeddings.api import EmbeddingsAPI
+from emulator.apis.messages.api import MessagesAPI
 from emulator.apis.moderations.api import ModerationsAPI
 from emulator.apis.responses.api import CompactAPI, InputTokensAPI, ResponsesAPI
 from emulator.apis.vllm.api import DetokenizeAPI, TokenizeAPI
@@ -17,6 +18,7 @@ APIS: list[type[API[Any]]] = [
     CompletionsAPI,
     ResponsesAPI,
     CompactAPI,
+    MessagesAPI,
     EmbeddingsAPI,
     ModerationsAPI,
 ]

@@ -12,6 +12,7 @@ from emulator.contract.bounds import (
     MAX_CHOICES,
     MAX_GUIDED_CHOICES,
     MAX_LOGIT_BIASES,
+    MAX_STOP_TOKEN_IDS,
     AnyObject,
     Label,
     Members,
@@ -77,6 +78,9 @@ LogitBias = Annotated[
 ]
 
 
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
 class StreamOptions(RequestModel):
     """What a stream carries beside its text."""
 
@@ -122,6 +126,7 @@ class ModelRequest(RequestModel):
 # What vLLM has and OpenAI does not, of chats and legacy completions.
 VLLM_PARAMETERS = (
     *("ignore_eos", "min_tokens", "structured_outputs", "return_token_ids", "prompt_logprobs"),
+    *("stop_token_ids", "include_stop_str_in_output"),
     *("guided_json", "guided_regex", "guided_choice", "guided_grammar"),
 )
 
@@ -149,6 +154,8 @@ class GenerationRequest(ModelRequest):
     guided_choice: GuidedChoice | None = None
     guided_grammar: Text | None = None
     return_token_ids: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Members(MAX_STOP_TOKEN_IDS)] | None = None
+    include_stop_str_in_output: bool | None = None
     prompt_logprobs: int | None = None
 
     @model_validator(mode="after")

@@ -50,6 +50,7 @@ MAX_PARTS = 2048  # of one message
 MAX_PROMPTS = 2048
 
 MAX_PROMPT_TOKENS = 2**20  # token ids of all prompts
+MAX_STOP_TOKEN_IDS = 2**18  # more than a vocabulary has
 
 MAX_TOOLS = 128
 

@@ -94,5 +94,6 @@ class ControlStatus(BaseModel):
     fixed: dict[str, Any]
     changed: dict[str, Any]
     rules: list[dict[str, Any]]
+    matched: dict[str, int] = Field(description="how often each of the first 200 rules matched")
     schedule: ScheduleInForce
     fast_path: dict[str, bool] = Field(description="by package: whether answers go past it")

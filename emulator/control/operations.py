@@ -13,6 +13,7 @@ from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply
 
 PREFIX = "/emulator"
+JSON_TYPE = "application/json"
 NAME = "{name}"
 
 
@@ -63,6 +64,7 @@ class Operation:
         body: That of the request's body, if it has one.
         query: The parameters of its query, with what each says.
         is_open: Whether anybody may ask it.
+        media_type: What its answer is.
     """
 
     method: str
@@ -73,6 +75,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     is_open: bool = False
+    media_type: str = JSON_TYPE
 
 
 class Table:

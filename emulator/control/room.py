@@ -48,6 +48,7 @@ class ControlRoom:
         version: The emulator's.
         fast_path: Tells by package whether answers go past it.
         on_mark: Is told the text of each mark of a schedule.
+        matched: Tells how often each rule has matched.
     """
 
     paths = ("/emulator", "/emulator/{rest:path}")
@@ -58,12 +59,13 @@ class ControlRoom:
         version: str,
         fast_path: Callable[[], dict[str, bool]],
         on_mark: Callable[[str], object],
+        matched: Callable[[], dict[str, int]],
     ) -> None:
         store = live.start.settings.store
         self._keeper = None if store == MEMORY else _open_keeper(store)
         self.truth = Truth.opened(live, self._keeper)
         self.control = Control(
-            self.truth, StatusReader(self.truth, version, fast_path, self._keeper)
+            self.truth, StatusReader(self.truth, version, fast_path, self._keeper, matched)
         )
         self._driver = Driver(self.truth, on_mark)
         self._ticks = ticks = [self._driver.tick]

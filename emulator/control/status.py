@@ -36,6 +36,7 @@ class StatusReader:
         version: The emulator's.
         fast_path: Tells by package whether answers go past it.
         store: What several servers share, if they do.
+        matched: Tells how often each rule has matched.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class StatusReader:
         version: str,
         fast_path: Callable[[], dict[str, bool]],
         store: SharedStore | None = None,
+        matched: Callable[[], dict[str, int]] = dict,
     ) -> None:
         self._truth = truth
         self._version = version
         self._fast_path = fast_path
         self._store = store
+        self._matched = matched
         self._started_s = time.monotonic()
 
     def settings(self, changes: Changes) -> SettingsInForce:
@@ -108,6 +111,7 @@ class StatusReader:
             fixed=settings.fixed,
             changed=settings.changed,
             rules=self.rules(changes).rules,
+            matched=self._matched(),
             schedule=self.schedule(changes),
             fast_path=self._fast_path(),
         )

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationError
 
 from emulator.contract.error_words import request_error
-from emulator.contract.errors import APIError, ErrorBody, ErrorEnvelope
+from emulator.contract.errors import APIError, ErrorBody
 
 _LINES = b"x-request-id: req_%032x\r\nopenai-processing-ms: %d\r\nopenai-version: 2020-10-01\r\n"
 
@@ -28,7 +28,7 @@ class Dialect:
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),
     )
-    _lacking: ClassVar[frozenset[str]] = frozenset()
+    _lacking: ClassVar[frozenset[str]] = frozenset(("/v1/messages",))
 
     def lines(
         self,
@@ -97,10 +97,6 @@ class Dialect:
     def error(self, body: ErrorBody, status: int, *, is_of_route: bool) -> bytes | None:  # noqa: ARG002
         """Return an error as the body of an answer; None for the API's own envelope."""
         return None
-
-    def event_error(self, body: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return f"data: {ErrorEnvelope(error=body).model_dump_json()}\n\n"
 
 
 OPENAI = Dialect()

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -18,6 +19,9 @@ from emulator.dialects.vllm_requests import SCHEMAS, as_openai, refuse, typed
 PROMPT_DETAILS = "prompt-tokens-details"
 REQUEST_IDS = "request-id-headers"
 MAX_OWN_ID = 128  # characters of a client's request id
+# The ids that end with it, if it is one that stands in JSON and in a log as it is.
+_OWN_IDS = frozenset(("chatcmpl-", "cmpl-"))
+_PLAIN_ID = re.compile(rb"[\w.:-]{1,%d}" % MAX_OWN_ID)
 _VARY = b"vary: Origin\r\n"
 _STARTED = int(time.time())
 
@@ -77,8 +81,8 @@ class VLLM(Dialect):
     def answer_id(self, prefix: str, fields: Mapping[bytes, bytes]) -> str | None:
         """Return an id of 16 digits, or the request's own id behind the prefix."""
         own = fields.get(b"x-request-id")
-        if own is not None:
-            return prefix + own[:MAX_OWN_ID].decode("latin-1")
+        if own is not None and prefix in _OWN_IDS and _PLAIN_ID.fullmatch(own):
+            return prefix + own.decode()
         return f"{prefix}{random.getrandbits(64):016x}"
 
     def model_entry(self, name: str) -> dict[str, Any]:
@@ -169,10 +173,6 @@ class VLLM(Dialect):
         if status == 401:
             return _dumped({"error": "Unauthorized"})
         return to_json(words.error_body(body, status))
-
-    def event_error(self, body: ErrorBody) -> str:
-        """Return the event of a failure in mid-stream."""
-        return f"data: {to_json(words.error_body(body, 500)).decode()}\n\n"
 
 
 def _dumped(answer: dict[str, str]) -> bytes:

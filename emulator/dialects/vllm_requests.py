@@ -11,6 +11,8 @@ from emulator.dialects.vllm_words import bad_request, invalid, unnamed
 from tokenizer import encoding_for
 
 MAX_LOGPROBS = 20
+MAX_TOLD = 16  # token ids in a message
+MAX_DIGITS = 32
 Body: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Body], APIError | None]
 _ROLES = frozenset(("developer", "system", "user", "assistant", "tool", "function"))
@@ -267,7 +269,8 @@ def _vocabulary(data: Body, model: str) -> APIError | None:
     if not biases and not isinstance(prompt, list):
         return None
     size = encoding_for(model).n_vocab
-    wrong = [int(key) for key in biases or () if key.isdecimal() and int(key[:32]) >= size]
+    given = (int(key[:MAX_DIGITS]) for key in biases or () if key.isdecimal())
+    wrong = [token for token in given if token >= size][:MAX_TOLD]
     if wrong:
         return bad_request(
             f"token_id(s) {wrong} in logit_bias contain out-of-vocab token ids. Vocabulary size: "

@@ -49,6 +49,8 @@ REQUEST_BUCKETS_S = (
 class EngineMetrics:
     """Counts the steps of an engine.
 
+    ``queried`` and ``hit`` are the tokens that were looked up in its cache, and found.
+
     Args:
         scheduler: The engine.
         tally: Adds up the increments.
@@ -65,7 +67,8 @@ class EngineMetrics:
         metrics: "Metrics",
         models: Iterable[str] = (),
     ) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
+        self.queried = self.hit = self.preempted = 0
         self._tally = tally
         self._engine = engine
         self._metrics = metrics
@@ -89,10 +92,13 @@ class EngineMetrics:
         """Count a step, after its tokens have been handed out."""
         add = self._tally.add
         for sequence in step.preempted:
+            self.preempted += 1
             add(self.of(sequence.model).preemptions)
         for sequence in step.admitted:
-            if not sequence.preemptions and self._scheduler.config.prefix_caching:
+            if not sequence.preemptions and self.scheduler.config.prefix_caching:
                 metrics = self.of(sequence.model)
+                self.queried += sequence.prompt_tokens
+                self.hit += sequence.cached_tokens
                 add(metrics.prefix_queries, sequence.prompt_tokens)
                 add(metrics.prefix_hits, sequence.cached_tokens)
         for sequence in step.prefilled:
@@ -135,7 +141,7 @@ class EngineMetrics:
     def set_gauges(self) -> None:
         """Update the gauges."""
         self._gauges_due = False
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         running, waiting = self._count(scheduler.running), self._count(scheduler.waiting)
         usage = scheduler.pool.held / scheduler.pool.blocks
         for model, metrics in self._models.items():

@@ -12,7 +12,7 @@ from emulator.journal.bodies import JournalEntry, JournalPage, Mark, NewMark
 from emulator.journal.journal import Found, Journal
 from emulator.journal.marks import Marks
 from emulator.journal.reading import QUERY, Wanted, cursor, read
-from emulator.journal.rows import instants, row_of, told
+from emulator.journal.rows import instants, journal_row, told
 from emulator.limits.resets import NO_RESETS, Resets
 from emulator.reading.bodies import parse_json
 from emulator.state import LiveState
@@ -118,7 +118,7 @@ def _page(journal: Journal, wanted: Wanted, resets: Resets, marks: Sequence[Mark
                 if len(rows) == wanted.limit:
                     break
     # One by one, so that other threads get their turn in between.
-    shown = ",".join([row_of(found.record, found.worker).model_dump_json() for found in rows])
+    shown = ",".join([journal_row(found.record, found.worker).model_dump_json() for found in rows])
     told_marks = ",".join([mark.model_dump_json() for mark in marks])
     return f'{{"requests":[{shown}],"next":"{cursor(positions)}","marks":[{told_marks}]}}'.encode()
 

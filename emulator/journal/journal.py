@@ -13,11 +13,12 @@ from emulator.journal.ring import (
     BODIES_ARENA_BYTES,
     ROWS,
     Ring,
+    Row,
     Sizes,
     TooLongError,
     reserve,
 )
-from emulator.journal.rows import Record, record_of, request_id, shortened
+from emulator.journal.rows import More, Record, request_id, row_of, shortened
 from emulator.limits.keys import key_of
 from emulator.limits.resets import NO_RESETS, Resets
 from emulator.shared_memory.files import create
@@ -50,6 +51,11 @@ def prepare_rings(workers: int | None, *, bodies: bool) -> None:
     path = create(RINGS_VARIABLE.lower())
     reserve(path, count, sizes_of(bodies=bodies))
     os.environ[RINGS_VARIABLE], os.environ[COUNT_VARIABLE] = path, str(count)
+
+
+def rings_prepared() -> int:
+    """Return for how many workers there is room."""
+    return int(os.environ.get(COUNT_VARIABLE, "1"))
 
 
 class Found(NamedTuple):
@@ -103,7 +109,7 @@ class Journal:
             bodies: Whether bodies are kept.
         """
         path, sizes = os.environ.get(RINGS_VARIABLE), sizes_of(bodies=bodies)
-        count = int(os.environ.get(COUNT_VARIABLE, "0"))
+        count = rings_prepared()
         if path is None or worker > count:
             if path is not None:
                 logger.warning("journal=private: there are more workers than %s", count)
@@ -112,28 +118,28 @@ class Journal:
 
     def write(self, exchange: Exchange, ending: Ending | None) -> None:
         """Note how a request ended."""
-        record = record_of(exchange, ending)
+        row = row_of(exchange, ending)
         pace = None if ending is None else ending.pace
         if (pace is not None and pace.left_s) or exchange.body:
-            record = self._with_more(record, pace, body_without_key(exchange))
+            row = self._with_more(row, pace, exchange)
         try:
-            self._own.write(record)
+            self._own.write(row)
         except TooLongError:
-            self._own.write(shortened(record))
+            self._own.write(shortened(row))
 
-    def _with_more(self, record: Record, pace: Pace | None, body: bytes) -> Record:
+    def _with_more(self, row: Row, pace: Pace | None, exchange: Exchange) -> Row:
         """Keep the instants of a request's tokens, and its body."""
-        left, kept, regular, events = b"", b"", None, 0
+        left, due, regular, events = b"", b"", None, 0
+        body = body_without_key(exchange) if exchange.body else b""
         if pace is not None and pace.left_s:
-            events, schedule = len(pace.left_s), pace.schedule
+            events, schedule, step = len(pace.left_s), pace.schedule, pace.tokens_per_event
             left = pace.left_s.tobytes()
-            step = pace.tokens_per_event
             if isinstance(schedule, GenerationPlan) and schedule.offsets is None:
                 regular = schedule.due_s(0), schedule.itl_s * step
             else:
-                kept = array("d", [schedule.due_s(i * step) for i in range(events)]).tobytes()
-        at = self._own.keep(left + kept + body)
-        return record._replace(kept_at=at, events=events, regular=regular, body_bytes=len(body))
+                due = array("d", [schedule.due_s(i * step) for i in range(events)]).tobytes()
+        more = More(self._own.keep(left + due + body), events, regular, len(body))
+        return (*row, *more)
 
     # ----------------------------------------------------------------------------------
     # Reading
@@ -157,7 +163,7 @@ class Journal:
 
     def _of(self, ring: int, first: int) -> Iterator[Found]:
         for number, row in self.rings[ring].rows(first):
-            record = Record._make(row)
+            record = Record(*row)
             yield Found(record.ended_at, ring, number, record)
 
     def latest(self, resets: Resets = NO_RESETS) -> list[Found]:

@@ -15,12 +15,15 @@ from typing import Any
 
 ROWS = 4096
 SLOT_BYTES = 1024
-ARENA_BYTES = 16 * 2**20
-BODIES_ARENA_BYTES = 64 * 2**20
+ARENA_BYTES = 16_777_216
+BODIES_ARENA_BYTES = 67_108_864
 _HEAD_BYTES = mmap.PAGESIZE
 _WORDS = 2  # of a slot: the number, and how many bytes follow
 _WORD = 8
 ROOM = SLOT_BYTES - _WORDS * _WORD
+
+# Later ones look for values that are there twice, which takes longer than to write them.
+_MARSHAL_VERSION = 2
 
 Row = tuple[Any, ...]
 
@@ -66,6 +69,7 @@ class Ring:
 
     def __init__(self, path: str | Path | None, number: int = 0, sizes: Sizes = Sizes()) -> None:
         self._sizes = sizes
+        self._rows = sizes.rows
         if path is None:
             memory = mmap.mmap(-1, sizes.whole)
         else:
@@ -110,24 +114,25 @@ class Ring:
         return content if begins + self._sizes.arena >= self._head[1] else None
 
     def write(self, row: Row) -> None:
-        """Write a record of plain values.
+        """Write a record of plain values; marshal knows no named tuples.
 
         Raises:
             TooLongError: It does not fit; nothing was written.
         """
-        content = marshal.dumps(tuple(row))  # of a named tuple it knows nothing
+        content = marshal.dumps(row, _MARSHAL_VERSION)
         size = len(content)
         if size > ROOM:
             raise TooLongError(f"expected at most {ROOM} bytes, but got {size}")
-        number = self._head[0]
-        at = _HEAD_BYTES + number % self._sizes.rows * SLOT_BYTES
-        words, word = self._words, at // _WORD
+        words = self._words
+        number = words[0]
+        at = _HEAD_BYTES + number % self._rows * SLOT_BYTES
+        word = at // _WORD
         words[word] = 2 * number + 1
         words[word + 1] = size
         at += _WORDS * _WORD
         self._memory[at : at + size] = content
         words[word] = 2 * number + 2
-        self._head[0] = number + 1
+        words[0] = number + 1
 
     def read(self, number: int) -> Row | None:
         """Return a record by its number, from 0; None if it is not whole, or not there any more."""

@@ -2,11 +2,13 @@
 
 import math
 import random
-import time
 from array import array
+from time import monotonic
+from time import time as now
 from typing import Any, NamedTuple
 
 from emulator.journal.bodies import JournalRow, Times, TokenInstant
+from emulator.journal.ring import Row
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST
@@ -14,13 +16,29 @@ from emulator.transport.sending import CLIENT_CLOSED_REQUEST
 # Clients can make these long; names of files, rules and models of ours are shorter.
 MAX_TEXT = 128
 MAX_SCOPE = 64
+MAX_METHOD = 16
 MAX_RULES = 16
 MAX_RULE_NAME = 64
 # What is left of each text of a record that is too long for its slot.
 MAX_SHORT_TEXT = 16
 
 _SCOPE_KEY = b"sk-scope-"
-_NO_ENDING = Ending(kind="", tokens=0, is_complete=False, total_s=(0.0, 0.0))
+
+
+class More(NamedTuple):
+    """Where the instants and the body of a request are kept.
+
+    Args:
+        kept_at: Where both are.
+        events: How many instants there are.
+        regular: The first due time and the distance of the others; None where they are kept.
+        body_bytes: How many bytes of the body are kept after the instants.
+    """
+
+    kept_at: int = 0
+    events: int = 0
+    regular: tuple[float, float] | None = None
+    body_bytes: int = 0
 
 
 class Record(NamedTuple):
@@ -33,10 +51,7 @@ class Record(NamedTuple):
         took_s: How long after that it ended.
         decided: The fields of X-* headers that something said.
         places: What said them, where it was no header, as ``X-TTFT-MS=rules.slow.ttft_ms``.
-        kept_at: Where the instants and the body are.
-        events: How many instants there are.
-        regular: The first due time and the distance of the others; None where they are kept.
-        body_bytes: How many bytes of the body are kept after the instants.
+        kept_at: This and what follows are those of `More`.
     """
 
     id: int
@@ -49,31 +64,34 @@ class Record(NamedTuple):
     method: str
     path: str
     model: str
-    stream: bool | None
     status: int
     code: str
-    answer_id: str
-    finish_reason: str
-    tokens_in: int | None
-    tokens_out: int
-    ttft_due_s: float | None
-    ttft_s: float | None
-    itl_due_s: float | None
-    itl_s: float | None
-    total_due_s: float | None
-    total_s: float
-    worst_lag_s: float | None
-    blocked_s: float
-    fault: str
     rules: tuple[str, ...]
     decided: tuple[str, ...]
     places: tuple[str, ...]
-    queue_s: float | None
     bytes_in: int
+    stream: bool | None = None
+    answer_id: str = ""
+    finish_reason: str = ""
+    tokens_in: int | None = None
+    tokens_out: int = 0
+    ttft_due_s: float | None = None
+    ttft_s: float | None = None
+    itl_due_s: float | None = None
+    itl_s: float | None = None
+    total_due_s: float | None = None
+    total_s: float | None = None
+    worst_lag_s: float | None = None
+    blocked_s: float = 0.0
+    fault: str = ""
+    queue_s: float | None = None
     kept_at: int = 0
     events: int = 0
     regular: tuple[float, float] | None = None
     body_bytes: int = 0
+
+
+_NO_ENDING = tuple(Record._field_defaults.values())[: -len(More._fields)]
 
 
 def scope_of(exchange: Exchange) -> str:
@@ -85,69 +103,75 @@ def scope_of(exchange: Exchange) -> str:
     given = fields.get(b"authorization")
     if given is not None and _SCOPE_KEY in given:
         return given.partition(_SCOPE_KEY)[2].decode("latin-1").strip()[:MAX_SCOPE]
+    if asked is not None:
+        return ""
     given = fields.get(b"x-emulation-scope")
     return "" if given is None else given.decode("latin-1")[:MAX_SCOPE]
 
 
-def record_of(exchange: Exchange, ending: Ending | None) -> Record:
-    """Return what is kept of a request that has ended."""
-    caller, asked, rules = exchange.caller, exchange.asked, exchange.rules
-    took_s = exchange.elapsed_s
-    is_known = ending is not None
-    told = _NO_ENDING if ending is None else ending
-    ttft_due_s, ttft_s = told.ttft_s
-    itl_due_s, itl_s = told.itl_s
-    total_due_s, total_s = told.total_s
-    is_text = told.kind == "completion"
+def row_of(exchange: Exchange, ending: Ending | None) -> Row:
+    """Return what is kept of a request that has ended: the values of a `Record`, but for `more`.
+
+    It is a plain tuple: this is done for each request, and to make a named one takes as long again.
+    """
+    caller, asked, rules, scope = exchange.caller, exchange.asked, exchange.rules, exchange.scope
+    now_s, start_s = monotonic(), exchange.start_s
     decided: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     if asked is not None:
-        decided = tuple(asked.emulation.model_fields_set)
+        decided = tuple(asked.emulation.__pydantic_fields_set__)
         if asked.places:
             places = tuple([f"{name}={place[:MAX_TEXT]}" for name, place in asked.places.items()])
-    return Record(
+    begins = (
         exchange.request_id or random.getrandbits(128),
-        time.time(),
-        exchange.start_s,
-        took_s,
+        now(),
+        start_s,
+        now_s - start_s,
         exchange.state.version,
         scope_of(exchange),
-        (caller.name or "")[:MAX_TEXT] if caller is not None else "",
-        exchange.method[:MAX_SCOPE],
-        exchange.path[:MAX_TEXT],
+        "" if caller is None or caller.name is None else caller.name[:MAX_TEXT],
+        scope["method"][:MAX_METHOD],
+        scope["path"][:MAX_TEXT],
         exchange.model[:MAX_TEXT],
-        told.is_stream if is_known else None,
         exchange.status,
         exchange.code[:MAX_TEXT],
-        told.id[:MAX_TEXT],
-        told.finish_reasons[0] if told.finish_reasons else "",
-        told.tokens_in,
-        told.all_tokens if is_text else 0,
-        ttft_due_s if is_text else None,
-        ttft_s,
-        itl_due_s if is_text else None,
-        itl_s,
-        total_due_s if is_known else None,
-        total_s if is_known else took_s,
-        told.worst_lag_s,
-        told.blocked_s,
-        told.fault,
         tuple([name[:MAX_RULE_NAME] for name in rules[:MAX_RULES]]) if rules else (),
         decided,
         places,
-        told.queue_s,
         exchange.size,
+    )
+    if ending is None:
+        return begins + _NO_ENDING
+    ttft_due_s, ttft_s = ending.ttft_s
+    itl_due_s, itl_s = ending.itl_s
+    total_due_s, total_s = ending.total_s
+    is_text = ending.kind == "completion"
+    return (
+        *begins,
+        ending.is_stream,
+        ending.id[:MAX_TEXT],
+        ending.finish_reasons[0] if ending.finish_reasons else "",
+        ending.tokens_in,
+        ending.all_tokens,
+        float(ttft_due_s) if is_text else None,
+        ttft_s,
+        float(itl_due_s) if is_text else None,
+        itl_s,
+        float(total_due_s),  # drawn times are numpy's, which marshal does not know
+        total_s,
+        ending.worst_lag_s,
+        ending.blocked_s,
+        ending.fault,
+        ending.queue_s,
     )
 
 
-def shortened(record: Record) -> Record:
-    """Return a record with its texts cut, which fits into a slot whatever it holds."""
-    cut = {
-        name: value[:MAX_SHORT_TEXT]
-        for name, value in record._asdict().items()
-        if isinstance(value, str) and name != "answer_id"
-    }
-    return record._replace(**cut, rules=(), decided=(), places=())  # type: ignore[arg-type]
+def shortened(row: Row) -> Row:
+    """Return a row with its texts cut, which fits into a slot whatever it holds."""
+    cut = Record(*row)._asdict() | {"rules": (), "decided": (), "places": ()}
+    return tuple(
+        value[:MAX_SHORT_TEXT] if isinstance(value, str) else value for value in cut.values()
+    )
 
 
 # --------------------------------------------------------------------------------------
@@ -182,7 +206,9 @@ def told(record: Record, worker: int) -> dict[str, Any]:
         "tokens_out": record.tokens_out,
         "ttft": Times(asked_ms=_ms(record.ttft_due_s), actual_ms=_ms(record.ttft_s)),
         "itl": Times(asked_ms=_ms(record.itl_due_s), actual_ms=_ms(record.itl_s)),
-        "total": Times(asked_ms=_ms(record.total_due_s), actual_ms=_ms(record.total_s)),
+        "total": Times(
+            asked_ms=_ms(record.total_due_s), actual_ms=_ms(record.total_s or record.took_s)
+        ),
         "worst_lag_ms": _ms(record.worst_lag_s),
         "blocked_ms": _ms(record.blocked_s),
         "fault": record.fault,
@@ -194,7 +220,7 @@ def told(record: Record, worker: int) -> dict[str, Any]:
     }
 
 
-def row_of(record: Record, worker: int) -> JournalRow:
+def journal_row(record: Record, worker: int) -> JournalRow:
     """Return a record as the API tells it."""
     return JournalRow(**told(record, worker))
 

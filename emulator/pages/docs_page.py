@@ -188,6 +188,8 @@ def _controlling(operations: Sequence[Operation]) -> dict[str, dict[str, Any]]:
             if each.body is None
             else _posted(each.summary, each.body, each.answer)
         )
+        content = found["responses"]["200"]["content"]
+        content[each.media_type] = content.pop("application/json")
         parameters = [_path_parameter("name")] if NAME in each.path else []
         parameters += [
             {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}

@@ -48,33 +48,49 @@ def ending_stream(
 
 
 class _EndingPlainStream(PlainStream):
-    """One plain text, which its last token may end."""
+    """One plain text, which its last token may end.
+
+    ``events`` may be lowered for a while by what cuts the stream; the last one is always the same.
+    """
 
     def __init__(self, renderer: EndingRenderer, answer: Answer, tokens_per_event: int) -> None:
         super().__init__(renderer, answer, tokens_per_event)
         self._preamble = renderer.roles([answer]) + self._preamble
-        self._ends = ends_with_token(answer)
         token = renderer.token(answer, answer.segments[0])
         self._last_tail = TokenEvent(renderer.ended(token, answer), renderer.no_logprobs).tail
+        self._last = self.events if ends_with_token(answer) else None
+        self._is_whole = True
+        self._has_ended = False
+
+    def stop_before(self, token: int) -> None:
+        """Hold back a token, and those after it, until `go_on`."""
+        super().stop_before(token)
+        self._is_whole = token >= len(self._tokens)
+
+    def go_on(self) -> None:
+        """Hold nothing back any more."""
+        super().go_on()
+        self._is_whole = True
 
     def render(self, first: int, upto: int, _: object) -> str:
         """Return the events from `first` to before `upto`."""
         events = super().render(first, upto, None)
-        return self._ended(events) if self._ends and upto == self.events else events
+        return self._ended(events) if upto == self._last and self._is_whole else events
 
     def ahead(self, first: int) -> list[bytes]:
         """Return some events from `first` on, each ready to leave."""
         events = super().ahead(first)
-        if first and self._ends and first + len(events) == self.events:
+        if first and first + len(events) == self._last and self._is_whole:
             events[-1] = self._ended(events[-1].decode()).encode()
         return events
 
     def _ended(self, events: str) -> str:
+        self._has_ended = True
         return events.removesuffix(self._tail) + self._last_tail
 
     def end(self) -> str:
         """Return what comes after the last token, if that has not told the end."""
-        return "" if self._ends else super().end()
+        return "" if self._has_ended else super().end()
 
 
 class _EndingCursor(Cursor):

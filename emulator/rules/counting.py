@@ -85,6 +85,11 @@ def open_counts(url: str, *, alone: bool) -> Counts:
         from emulator.rules.redis_counts import RedisCounts  # noqa: PLC0415 - optional
 
         return RedisCounts(url)
+    return near_counts(alone=alone)
+
+
+def near_counts(*, alone: bool) -> "SharedCounts":
+    """Return a worker's way to the counts of this server."""
     path = os.environ.get(TABLE_VARIABLE) or create("openai_emulator_counts")
     return SharedCounts(path, alone=alone)
 
@@ -105,9 +110,16 @@ class SharedCounts:
 
     def add(self, name: str, scope: str = "", since: int = 0) -> int:
         """Count something; return how often it was counted before."""
-        text = f"{since} {scope} {name}".encode("utf-8", "replace")
-        digest = hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
-        return self._counts.update(digest, _one_more)
+        return self._counts.update(_digest(name, scope, since), _one_more)
+
+    def read(self, name: str, scope: str = "", since: int = 0) -> int:
+        """Return how often something was counted."""
+        return self._counts.read(_digest(name, scope, since))[1]
+
+
+def _digest(name: str, scope: str, since: int) -> bytes:
+    text = f"{since} {scope} {name}".encode("utf-8", "replace")
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 def _one_more(count: _Count) -> tuple[_Count, int]:

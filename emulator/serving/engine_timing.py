@@ -74,6 +74,11 @@ class EngineTiming:
         return self._schedulers[0].config
 
     @property
+    def metrics(self) -> Sequence[EngineMetrics]:
+        """What each engine has counted."""
+        return [replica.metrics for replica in self._replicas]
+
+    @property
     def load(self) -> int:
         """The sequences that run, and those that wait."""
         return sum(len(each.running) + len(each.waiting) for each in self._schedulers)

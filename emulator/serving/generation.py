@@ -19,6 +19,7 @@ from emulator.rendering.streams import STEP_US, rendering_us
 from emulator.timing.clock import sleep_until
 from emulator.timing.pace import Pace
 from emulator.timing.plan import GenerationPlan
+from emulator.timing.watch import WATCH
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
 from tokenizer import TokenGenerator
@@ -196,6 +197,7 @@ class Generation:
         """
         count_usage = self.usage_so_far if self.ask.continuous_usage else None
         self.events = self.renderer.stream(self.answers, self.plan.sse_batch_size, count_usage)
+        WATCH.streams[self.pace] = len(self.answers)
         return self.events
 
     def announce(self) -> bytes:
@@ -249,6 +251,7 @@ class Generation:
 
     def release(self) -> None:
         """Take what has not come out of the engine, and give up a count that is under way."""
+        WATCH.streams.pop(self.pace, None)
         self.count.cancel()
         if self.times is not None:
             self.times.leave()

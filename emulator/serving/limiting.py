@@ -108,6 +108,11 @@ class Limiter:
         exchange.limit_lines = header_lines(account.limits, verdict)
         if verdict is None:
             return
+        exchange.limits_left = [
+            (bucket.kind, left, bucket.limit)
+            for bucket, left in zip(account.limits, verdict.left, strict=True)
+            if bucket is not None and left is not None
+        ]
         if account.name is not None:
             self._tell(account.name, account.model, verdict, exchange.state.settings.models)
         if verdict.refused is not None:

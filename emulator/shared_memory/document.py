@@ -37,12 +37,14 @@ class SharedDocument:
     Args:
         path: A file, as from `files.create`.
         room: The most bytes of a document; only what was written takes memory.
+        part: Which of the documents of the file it is, from 0.
+        parts: How many documents the file has.
 
     Raises:
         OSError: The file cannot be opened.
     """
 
-    def __init__(self, path: str | Path, room: int) -> None:
+    def __init__(self, path: str | Path, room: int, part: int = 0, parts: int = 1) -> None:
         self._room = room
         self._place_bytes = -(-(_HEAD.size + room) // mmap.PAGESIZE) * mmap.PAGESIZE
         size = mmap.PAGESIZE + 2 * self._place_bytes
@@ -52,8 +54,8 @@ class SharedDocument:
             self._memory = mmap.mmap(-1, size)
         else:
             self._file = os.open(path, os.O_RDWR)
-            os.ftruncate(self._file, size)
-            self._memory = mmap.mmap(self._file, size)
+            os.ftruncate(self._file, parts * size)
+            self._memory = mmap.mmap(self._file, size, offset=part * size)
         self.number = memoryview(self._memory)[:_HEADER_BYTES].cast("Q")
 
     def read(self) -> tuple[int, bytes]:

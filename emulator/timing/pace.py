@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.timing.plan import Schedule, due_each
+from emulator.timing.watch import WATCH
 
 # The most events that are kept before they are settled, which bounds the time it takes.
 NOTES_KEPT = 128
@@ -78,6 +79,8 @@ class Pace:
         if self.left_s is not None and len(self.left_s) < LEFT_KEPT:
             self._keep_left(now_s, events, left)
         left = range(events) if left is None else left
+        if WATCH.is_on:
+            WATCH.see(self, [now_s] * events, self.passed, self._taken_s)
         if left:
             self._take_in(now_s, now_s, self.passed + left[0], self.passed + left[-1], len(left))
             if self.gaps_s is not None:
@@ -90,6 +93,8 @@ class Pace:
         if len(noted_s) < at_least:
             return
         self.passed = upto = first + len(noted_s)
+        if WATCH.is_on:
+            WATCH.see(self, noted_s, first, self._taken_s)
         if self.left_s is not None and first < LEFT_KEPT:
             self.left_s.extend(noted_s if upto <= LEFT_KEPT else noted_s[: LEFT_KEPT - first])
         if len(noted_s) <= _FEW:

@@ -39,6 +39,7 @@ class Exchange:
         size: The bytes of the body.
         body: The beginning of the body, where the journal keeps it.
         arrival_s: When the last part of the body came, where it came in parts.
+        limits_left: Of each limit that it was counted against the kind, what is left, and all.
         limit_lines: The x-ratelimit-* headers, as ready lines.
         rules: The names of the rules that decided something.
         told_lines: More headers of the answer, as ready lines.
@@ -60,6 +61,7 @@ class Exchange:
     size: int = 0
     body: bytes = b""
     arrival_s: float = 0.0
+    limits_left: Sequence[tuple[str, int, int]] = ()
     limit_lines: bytes = b""
     rules: Sequence[str] = ()
     told_lines: bytes = b""

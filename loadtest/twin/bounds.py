@@ -1,18 +1,15 @@
 """The bounds of an engine: what a server told, or what a sweep shows of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from emulator.engine.config import EngineConfig
-from loadtest.twin.comparison import compare, over_points
-from loadtest.twin.simulated import simulate
-from loadtest.twin.sweep import Point, Sweep, TwinError
+from loadtest.twin.sweep import Arrivals, Point, Sweep, TwinError
 
 USUAL_SEQUENCES = 256
 USUAL_BLOCK_SIZE = 16
-BUDGETS = (2048, 512, 1024, 4096, 8192, 16_384)  # vLLM's default on small cards first
+BUDGETS = (512, 1024, 2048, 4096, 8192, 16_384, 1_048_576)
 ROOM = 4  # times the tokens that were there at once, where nobody tells the size of the cache
 CACHED = 0.7  # of the first TTFT: below it a repeated prompt was found in a cache
 MAX_TOKENS_AN_EVENT = 1.2
@@ -73,7 +70,7 @@ def find_bounds(sweep: Sweep) -> Found:
     bounds: Bounds = {
         "source": "a fit",
         "max_num_seqs": sequences,
-        "max_num_batched_tokens": known.max_num_batched_tokens or BUDGETS[0],
+        "max_num_batched_tokens": known.max_num_batched_tokens or BUDGETS[-1],
         "kv_blocks": blocks,
         "block_size": block_size,
         "prefix_caching": caching,
@@ -121,12 +118,20 @@ def _caching(points: Sequence[Point]) -> tuple[bool, str]:
     return False, "prefix_caching is a guess: no prompt was repeated"
 
 
-def likeliest_budget(points: Sequence[Point], config_of: Callable[[int], EngineConfig]) -> int:
-    """Return the bound on a step's tokens whose engine errs least."""
+def budgets(points: Sequence[Point]) -> list[int]:
+    """Return the bounds on a step's tokens that a sweep can tell apart."""
+    most = max(
+        min(point.load.clients if point.load.rate is None else 1, len(point.requests))
+        * max(request.prompt_tokens for request in point.requests)
+        for point in points
+    )
+    most = max([most, *(_burst(point) for point in points)])
+    smaller = [budget for budget in BUDGETS if budget < most]
+    return [*smaller, min(budget for budget in BUDGETS if budget not in smaller)]
 
-    def error(budget: int) -> float:
-        config = config_of(budget)
-        compared = compare(points, [simulate(config, point) for point in points])
-        return sum(over_points(compared, 50).values())
 
-    return min(BUDGETS, key=error)
+def _burst(point: Point) -> int:
+    """Return the tokens of the prompts that came at once."""
+    if point.load.arrivals is not Arrivals.BURST:
+        return 0
+    return sum(request.prompt_tokens for request in point.requests)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from geventhttpclient import HTTPClient
@@ -19,7 +19,6 @@ from loadtest.twin.sweep import Known, Request, TwinError
 MAX_CONNECTIONS = 65_536
 MAX_BODY_BYTES = 8_000_000
 SILENCE_S = 120.0
-SILENT = 429, 503  # statuses of a server that is full
 _PROBE_TOKENS = 64
 _COUNT_TRIES = 4
 
@@ -79,6 +78,13 @@ class Client:
             connection_timeout=10.0,
             network_timeout=SILENCE_S,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close all connections."""
+        self._http.close()
 
     # ------------------------------------------------------------------------------
     # One streamed answer
@@ -198,9 +204,18 @@ class Client:
         try:
             response = self._send("GET", "/metrics")
             body = response.read(MAX_BODY_BYTES)
+            if response.status_code != 200:
+                return {}
             families = list(text_string_to_metric_families(bytes(body).decode()))
         except (OSError, HTTPParseError, ValueError):
             return {}
+        busy = sum(
+            s.value for f in families if f.name == "vllm:num_requests_running" for s in f.samples
+        )
+        if busy:
+            self.log(
+                f"{busy:.0f} requests of others run on the server: what they cost is measured too"
+            )
         for family in families:
             if family.name == "vllm:cache_config_info" and family.samples:
                 labels = family.samples[0].labels

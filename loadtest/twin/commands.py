@@ -79,15 +79,18 @@ def check_server(options: argparse.Namespace, config: EngineConfig) -> list[Comp
     from loadtest.twin.client import Client  # noqa: PLC0415 - brings gevent
     from loadtest.twin.loads import run, unseen  # noqa: PLC0415
 
-    real = Client(options.url, options.model, options.api_key, tell)
-    real.probe()
+    workload = Workload(sum(options.lengths) // len(options.lengths), options.output_tokens)
+    rate = POISSON_SHARE * capacity(config, workload)
+    loads = unseen(options.lengths, options.clients, options.output_tokens, rate)
     points, twins = [], []
-    with running_emulator(options.engine) as url:
-        twin = Client(url, options.model, log=tell)
+    with (
+        Client(options.url, options.model, options.api_key, tell) as real,
+        running_emulator(options.engine) as url,
+        Client(url, options.model, log=tell) as twin,
+    ):
+        real.probe()
         twin.probe()
-        workload = Workload(sum(options.lengths) // len(options.lengths), options.output_tokens)
-        rate = POISSON_SHARE * capacity(config, workload)
-        for load in unseen(options.lengths, options.clients, options.output_tokens, rate):
+        for load in loads:
             tell(str(load))
             points.append(run(real, load))
             twins.append(run(twin, load))
@@ -143,17 +146,15 @@ def measure(options: argparse.Namespace) -> None:
     from loadtest.twin.client import Client  # noqa: PLC0415 - brings gevent
     from loadtest.twin.loads import Design, Measurement  # noqa: PLC0415
 
-    client = Client(options.url, options.model, options.api_key, tell)
-    known = client.probe()
     told = {
         name: value
         for name in ("max_num_seqs", "max_num_batched_tokens", "kv_blocks", "block_size")
         if (value := getattr(options, name)) is not None
     }
     design = Design(options.lengths, options.clients, options.output_tokens)
-    sweep = Measurement(client, options.to, design, options.minutes).run(
-        known.model_copy(update=told)
-    )
+    with Client(options.url, options.model, options.api_key, tell) as client:
+        known = client.probe().model_copy(update=told)
+        sweep = Measurement(client, options.to, design, options.minutes).run(known)
     tell(f"{len(sweep.points)} loads are in {options.to}: python -m twin fit {options.to}")
 
 

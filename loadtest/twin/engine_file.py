@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from emulator.engine.config import EngineConfig
-from loadtest.twin.bounds import check_events, find_bounds, likeliest_budget
+from loadtest.twin.bounds import budgets, check_events, find_bounds
 from loadtest.twin.comparison import MAX_ERROR, MEASURES, Compared, over_points
 from loadtest.twin.fitting import Fitted, Fitter, Say, Terms
 from loadtest.twin.sweep import Sweep, TwinError
 
 UNSURE = 0.10  # of a parameter: a wider interval does not determine it
 WIDTH = 96
+BUDGET = "max_num_batched_tokens"
+OVERHEAD = "request_overhead_ms"
 TIME_DIGITS = 5
 
 
@@ -37,18 +39,14 @@ def fit_sweep(sweep: Sweep, say: Say) -> Report:
     notes += found.notes
     bounds, points = found.bounds, sweep.points
     if not found.budget_is_known:
-        rough = Fitter(bounds, points)
-        linear = rough.fit(Terms(), range(len(points)))
-
-        def config_of(budget: int) -> EngineConfig:
-            config = rough.config(linear.values, Terms())
-            return config.model_copy(update={"max_num_batched_tokens": budget})
-
-        bounds = bounds | {"max_num_batched_tokens": likeliest_budget(rough.points, config_of)}
-        notes.append("max_num_batched_tokens is the power of two with the least error")
+        fits = [Fitter(bounds | {BUDGET: budget}, points) for budget in budgets(points)]
+        losses = [fitter.fit(Terms(), range(len(points))).loss for fitter in fits]
+        bounds = fits[losses.index(min(losses))].bounds
+        notes.append(f"{BUDGET} is the power of two whose engine errs least")
     fitter = Fitter(bounds, points)
     held_out = fitter.choose(say)
-    fitted = _certain(fitter, fitter.fit(held_out.terms, range(len(points)), held_out.fits[0]))
+    fitted = fitter.fit(held_out.terms, range(len(points)), held_out.fits[0])
+    fitted = _without_doubtful_overhead(fitted, notes)
     step_cv = round(fitter.spread(fitted), 4)
     compared = fitter.judge(held_out, step_cv)
     middle = over_points(compared, 50)
@@ -63,17 +61,20 @@ def fit_sweep(sweep: Sweep, say: Say) -> Report:
     )
 
 
-def _certain(fitter: Fitter, fitted: Fitted) -> Fitted:
-    """Return a fit without the further terms that may as well be 0."""
-    extra = tuple(name for name in fitted.terms.extra if not _may_be_zero(fitted, name))
-    if extra == fitted.terms.extra:
+def _without_doubtful_overhead(fitted: Fitted, notes: list[str]) -> Fitted:
+    """Return a fit with an overhead of 0 if it may as well be that.
+
+    The others were fitted beside it, and stay: what a busy client adds to TTFT is in none of them.
+    """
+    value, interval = fitted.values.get(OVERHEAD), fitted.sigmas.get(OVERHEAD)
+    if value is None or (interval is not None and value > interval):
         return fitted
-    return fitter.fit(replace(fitted.terms, extra=extra), range(len(fitter.points)), fitted)
-
-
-def _may_be_zero(fitted: Fitted, name: str) -> bool:
-    interval = fitted.sigmas[name]
-    return interval is None or fitted.values[name] <= interval
+    notes.append(f"{OVERHEAD} was fitted as {value:.2g}, which cannot be told from 0, and is 0")
+    terms = replace(
+        fitted.terms, extra=tuple(name for name in fitted.terms.extra if name != OVERHEAD)
+    )
+    values = {name: each for name, each in fitted.values.items() if name != OVERHEAD}
+    return replace(fitted, terms=terms, values=values)
 
 
 def parameter(fitted: Fitted, name: str) -> str:

@@ -21,10 +21,10 @@ ABOVE = "step_per_sequence_above_ms"
 NAMES = (*COLUMNS, ABOVE)
 BASE = NAMES[:4]
 TOLERANCE = 0.08  # log errors beyond it weigh less (Huber)
-PRECISE = 0.01  # a held-out error below which no further term is tried
+PRECISE = 0.01  # a held-out error below which no term pays
 PAYS = 0.95  # a term must bring the held-out error below this share of the one without it
 SURE = 0.03  # a relative error of the middle of a load's requests that takes half its weight
-SUMMED = 8  # gaps
+SUMMED = 4  # gaps
 ITERATIONS = 8
 FEWEST_TO_BEND = 8  # sequences
 STEP = 0.03  # of a parameter, for its derivative
@@ -153,24 +153,24 @@ class Fitter:
         return HeldOut(terms, fits, float(np.average(losses, weights=sizes)))
 
     def choose(self, say: Say) -> "HeldOut":
-        """Add the term that pays most, as long as one pays."""
-        best = self.held_out(Terms())
-        say(f"held-out error {best.error:.1%} with {best.terms}")
-        while best.error > PRECISE:
-            tried = [self.held_out(terms, best.fits) for terms in self._further(best.terms)]
-            better = min(tried, key=lambda one: one.loss, default=best)
-            if better.error > PAYS * best.error:
-                break
-            best = better
-            say(f"held-out error {best.error:.1%} with {best.terms}")
-        return best
+        """Return the fits with the terms that pay: of all of them, those that do not are left out.
 
-    def _further(self, terms: Terms) -> list[Terms]:
-        extra = [name for name in COLUMNS[4:] if name not in terms.extra]
-        found = [replace(terms, extra=(*terms.extra, name)) for name in extra]
-        if terms.bend is None:
-            found += [replace(terms, bend=bend) for bend in self._bends()]
-        return found
+        Not the other way round: of two terms that belong together neither may pay alone.
+        """
+        best = self.held_out(Terms(COLUMNS[4:]))
+        say(f"held-out error {best.error:.1%} with {best.terms}")
+        for bend in self._bends():
+            bent = self.held_out(replace(best.terms, bend=bend), best.fits)
+            if bent.error < PAYS * best.error and best.error > PRECISE:
+                best = bent
+                say(f"held-out error {best.error:.1%} with {best.terms}")
+        for name in best.terms.extra:
+            fewer = tuple(other for other in best.terms.extra if other != name)
+            without = self.held_out(replace(best.terms, extra=fewer), best.fits)
+            if without.error < max(best.error / PAYS, PRECISE):
+                best = without
+                say(f"held-out error {best.error:.1%} with {best.terms}")
+        return best
 
     def _bends(self) -> list[int]:
         """Return where a bend has points on both sides of it."""

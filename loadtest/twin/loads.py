@@ -31,6 +31,7 @@ from loadtest.twin.sweep import (
 )
 
 ANSWERS_A_CLIENT = 3
+MOST_TIMES = 3  # that one load is measured
 FEWEST_ANSWERS = 6
 POISSON_S = 12.0
 MOST_POISSON = 300  # requests
@@ -71,13 +72,13 @@ def _send(load: Load, lengths: Sequence[int], ask: Callable[[int], None], epoch_
     size = load.clients if load.arrivals is Arrivals.CLOSED else load.requests
     pool = Pool(size)
     rng = random.Random(load.requests)
-    at_s = epoch_s
+    at_s, asking = epoch_s, []
     for length in lengths:
         if load.arrivals is Arrivals.POISSON and load.rate:
             at_s += rng.expovariate(load.rate)
             gevent.sleep(max(at_s - time.perf_counter(), 0))
-        pool.spawn(ask, length)  # of a closed load: waits until a client is free
-    pool.join()
+        asking.append(pool.spawn(ask, length))  # a closed load waits here for a free client
+    gevent.joinall(asking, raise_error=True)
 
 
 @dataclass
@@ -151,6 +152,7 @@ class Design:
             for length in self.lengths
             for clients in self._clients()
             if self._seconds(state, load := self.closed(length, clients)) <= left_s
+            and self._done[load] < MOST_TIMES
         ]
         return max(candidates, key=lambda load: self._gain(state, load), default=None)
 

@@ -38,6 +38,7 @@ def rows(points: Sequence[Point], budget: int) -> tuple[Array, Array]:
     """
     lines = [line for point in points for line in _of(point, budget)]
     table = np.array(lines, dtype=float).reshape(len(lines), len(COLUMNS) + 1)
+    table = table[table[:, -1] > 0]  # events of one read share an instant
     return table[:, :-1], table[:, -1]
 
 
@@ -87,8 +88,7 @@ def regress(work: Array, took: Array) -> Array:
     Relative errors are minimized, those of outliers with less weight (Huber, by iteratively
     reweighted least squares). A column that would come out below 0 is left out.
     """
-    usable = took > 0
-    relative = work[usable] / took[usable, None]
+    relative = work / took[:, None]
     kept = np.flatnonzero(np.abs(relative).sum(axis=0) > 0)
     while len(kept):
         found = _robust(relative[:, kept])

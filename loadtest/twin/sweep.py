@@ -71,12 +71,12 @@ class Request(_Record):
     @classmethod
     def of(cls, start_s: float, times_s: Iterable[float], **counts: int) -> Self:
         """Return a request by the instants of its start and its events, in s."""
-        first, *rest = times = list(times_s)
+        times = list(times_s)
         return cls(
             start_ms=round(start_s * 1000, TIME_DIGITS),
-            ttft_ms=round((first - start_s) * 1000, TIME_DIGITS),
+            ttft_ms=round((times[0] - start_s) * 1000, TIME_DIGITS),
             gaps_ms=tuple(round((b - a) * 1000, TIME_DIGITS) for a, b in pairwise(times)),
-            **({"output_tokens": len(rest) + 1} | counts),
+            **counts,
         )
 
     @property

@@ -16,7 +16,7 @@ import httpx
 
 from openai_api_emulator.running.sharing import SharedFolder
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 LOG_TAIL_LINES = 40
 _TRIES = 3
 _LOOK_EVERY_S = 0.02

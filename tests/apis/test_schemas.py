@@ -392,6 +392,8 @@ def test_default_settings() -> None:
         "strict_parameters": False,
         "reasoning_lengths": {},
         "reasoning_content": False,
+        "dialect": "openai",
+        "vllm_flags": (),
         "traces": None,
         "rules": None,
         "unmatched": "corpus",

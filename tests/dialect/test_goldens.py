@@ -35,7 +35,6 @@ BOUNDS = Reason("what a client can make large has OpenAI's bound", "status 200 t
 NO_TOKEN = Reason("a token that no vocabulary has is refused", "status 200 there, 400 here")
 SCHEMA = Reason("the emulator names the parameter at fault", r"^\.error\.param: None there")
 BROWSER = Reason("pages of other origins may read answers", "header access-control-")
-ANTHROPIC = Reason("there is no Messages API", "status 200 there, 404 here")
 THOUGHTS = Reason(
     "a usage tells of reasoning where there was some, and log probabilities leave it out",
     r"completion_tokens_details|logprobs",
@@ -67,8 +66,6 @@ STILL = {
     "default/detokenize-out": NO_TOKEN,
     "default/err-image": PICTURES,
     "default/err-n-big": BOUNDS,
-    "default/messages": ANTHROPIC,
-    "default/messages-stream": ANTHROPIC,
     "default/origin": BROWSER,
     "default/resp-json": ENDS,
     "default/resp-tool": CALLS,

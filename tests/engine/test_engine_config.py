@@ -49,6 +49,7 @@ def test_a_file(tmp_path: Path) -> None:
         ("step_base: 3", "step_base: there is no such field; did you mean step_base_ms?"),
         ("step_base: 3", "There are source, step_base_ms, step_per_prefill_token_ms, "),
         ("step_base_ms: 0", "a step would take no time"),
+        ("max_model_len: 161", "max_model_len must be at most kv_blocks * block_size (160)"),
         ("batch_bend: 4", "batch_bend and step_per_sequence_above_ms must be given together"),
         ("step_cv: -0.1", "step_cv: Input should be greater than or equal to 0, but got -0.1"),
     ],

@@ -15,6 +15,7 @@ from emulator.emulation.header_fields import (
 )
 from tests.apis.completions.test_completions import REFUSED as LEGACY
 from tests.apis.test_refusals import REFUSED, RESPONSES
+from tests.clients.parts import PARTS, Part
 from tests.support.documents import names, page, table
 from tests.wild.test_chat import REFUSED as WILD
 
@@ -74,6 +75,30 @@ def test_table_of_absent_endpoints_is_the_codes() -> None:
     """The table has every endpoint that is not here, and what OpenAI has there."""
     rows = table(page("docs/compatibility.md").text, "path", "what OpenAI has there")
     assert [(names(path)[0].removesuffix("{id}"), what) for path, what in rows] == [*ABSENT.items()]
+
+
+def versions(part: Part) -> dict[str, str]:
+    """Return the versions that the files of a part name, by package."""
+    text = "".join((part.here / pin).read_text() for pin in part.pins if "lock" not in pin)
+    found = re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)
+    found += re.findall(r'"([\w@/.-]+)": "([\d.]+)"', text)
+    found += re.findall(r"(\S+) v([\d.]+)$", text, re.MULTILINE)
+    found += re.findall(r"<artifactId>([\w.-]+)</artifactId>\s*<version>([\d.]+)", text)
+    found += re.findall(r'^([\w-]+) = \{ version = "=([\d.]+)', text, re.MULTILINE)
+    return {name: version.rstrip(".") for name, version in found}
+
+
+def test_table_of_clients_is_the_parts() -> None:
+    """The table has every part, and each client in the version that the part has."""
+    rows = table(page("docs/compatibility.md").text, "part", "clients", "tried")
+    assert {names(part)[0] for part, *_ in rows} == set(PARTS)
+    for part, clients, *_ in rows:
+        pinned = versions(PARTS[names(part)[0]])
+        shown = re.findall(r"`([^`]+)` ([\d.]+\d)", clients)
+        assert shown
+        for name, version in shown:
+            (full,) = {name} & set(pinned) or {one for one in pinned if one.endswith(f"/{name}")}
+            assert (name, pinned[full]) == (name, version)
 
 
 def test_recipes_name_the_vocabulary() -> None:

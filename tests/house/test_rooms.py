@@ -46,6 +46,7 @@ ROOMS = (
     "emulator.apis.chat",
     "emulator.apis.completions",
     "emulator.apis.responses",
+    "emulator.apis.messages",
     "emulator.apis.embeddings",
     "emulator.apis.moderations",
     "emulator.apis.models",

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.server import clean_environment
 
 PLUGIN = ("-p", "openai_api_emulator.pytest_plugin")
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 def write(folder: Path, files: Mapping[str, str]) -> None:

@@ -175,8 +175,9 @@ def running_server(
     cwd: Path = REPOSITORY,
     env: Mapping[str, str] | None = None,
     ready: bool = True,
+    port: int | None = None,
 ) -> Iterator[Server]:
-    """Run ``bentoml serve`` on a free port while the body runs, and kill it after it.
+    """Run ``bentoml serve`` on a port (a free one) while the body runs, and kill it after it.
 
     The body begins when it is ready, or at once if `ready` is false.
 
@@ -185,7 +186,7 @@ def running_server(
     Raises:
         RuntimeError: The server ended, or was not ready in time; the message holds its log.
     """
-    port = free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "server.log"
         with log_file.open("wb") as log:

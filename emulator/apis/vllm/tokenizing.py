@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import MaxLen
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from emulator.apis.chat.prompt import CHATML, CHATML_TEXTS, prompt_ids
 from emulator.apis.chat.request import ChatCompletionRequest
-from emulator.contract.bodies import RequestModel
+from emulator.contract.bodies import RequestModel, TokenId
 from emulator.contract.bounds import MAX_MODEL_LENGTH, MAX_PROMPT_TOKENS, Members, Text
 from emulator.contract.errors import APIError
 from emulator.dialects.dialect import Dialect
@@ -20,7 +20,6 @@ from emulator.state import State
 from tokenizer import decode_tokens, encode, encoding_name
 
 AnyModel = TypeVar("AnyModel", bound=RequestModel)
-TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class TokenizeRequest(RequestModel):

@@ -21,18 +21,23 @@ function frame(title, className) {
   return { node, svg, legend };
 }
 
-function scale(svg, width, top, unit) {
-  for (const share of [0, 0.5, 1]) {
+/** How high a value is, 0 to 1; on a logarithmic axis from 0.01 on. */
+const shareOf = (value, top, isLog) => (isLog ? Math.max(0, Math.log10(value / 0.01) / Math.log10(top / 0.01)) : value / top);
+
+function scale(svg, width, top, unit, isLog = false) {
+  const decades = isLog ? Array.from({ length: Math.round(Math.log10(top / 0.01)) + 1 }, (_, index) => 0.01 * 10 ** index) : [];
+  for (const value of isLog ? decades : [0, top / 2, top]) {
+    const share = shareOf(value, top, isLog);
     svg.append(
       s("line", { class: "gridline", x1: LEFT, x2: width - RIGHT, y1: y(share), y2: y(share) }),
-      s("text", { class: "axis", x: LEFT - 6, y: y(share) + 4, "text-anchor": "end" }, number(top * share, 2)),
+      s("text", { class: "axis", x: LEFT - 6, y: y(share) + 4, "text-anchor": "end" }, number(value, 2)),
     );
   }
   svg.append(s("text", { class: "axis", x: LEFT, y: 9 }, unit));
 }
 
 /** Lines over time. draw(points, marks, from, to): each point has t and values, null where there is none. */
-export function lines(title, unit, names) {
+export function lines(title, unit, names, isLog = false) {
   const { node, svg, legend } = frame(title, "card");
   const values = names.map((name, index) => {
     const value = h("b", {}, "-");
@@ -45,10 +50,11 @@ export function lines(title, unit, names) {
   function draw(points, marks, from, to) {
     last = [points, marks, from, to];
     const width = svg.clientWidth || 390;
-    const top = ceiling(Math.max(0, ...points.flatMap((point) => point.values.map((value) => value ?? 0))));
+    const highest = Math.max(0, ...points.flatMap((point) => point.values.map((value) => value ?? 0)));
+    const top = isLog ? 10 ** Math.max(0, Math.ceil(Math.log10(highest || 1))) : ceiling(highest);
     svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     svg.replaceChildren();
-    scale(svg, width, top, unit);
+    scale(svg, width, top, unit, isLog);
     const at = (t) => x((t - from) / (to - from), width);
     const steps = width < 300 ? 2 : 5;
     for (let step = 0; step <= steps; step += 1) {
@@ -70,7 +76,7 @@ export function lines(title, unit, names) {
       let path = "", before = -Infinity;
       for (const { t, values: each } of points) {
         if (each[index] === null || each[index] === undefined || t < from) continue;
-        path += `${t - before > 3.5 * (points.step ?? 1) ? "M" : "L"}${at(t).toFixed(1)} ${y(each[index] / top).toFixed(1)}`;
+        path += `${t - before > 3.5 * (points.step ?? 1) ? "M" : "L"}${at(t).toFixed(1)} ${y(shareOf(each[index], top, isLog)).toFixed(1)}`;
         before = t;
       }
       if (path) svg.append(s("path", { class: `series c${index + 1}`, d: path, "vector-effect": "non-scaling-stroke" }));

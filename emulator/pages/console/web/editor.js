@@ -35,7 +35,8 @@ function placed(rule, path, value) {
   return isEmpty ? others : { ...rule, [name]: inner };
 }
 
-export function ruleEditor(app) {
+/** `onPut` is told what was put, once it is in force and the form is closed. */
+export function ruleEditor(app, onPut) {
   const name = h("input", { maxlength: 64 });
   const json = h("textarea", { spellcheck: "false", rows: 10, "aria-label": "The rule as JSON" });
   const said = saying();
@@ -112,7 +113,10 @@ export function ruleEditor(app) {
     if (!rule) return;
     const own = name.value.trim() || "my-rule";
     const answer = await attempt(said, () => app.status.change("PUT", `emulator/rules/${encodeURIComponent(own)}`, { ...rule, name: own }), `${own} is in force.`, mark);
-    if (answer) form.hidden = true;
+    if (!answer) return;
+    form.hidden = true;
+    onPut(said.textContent);
+    said.textContent = "";
   } },
   field("Name", name),
   Object.entries(LEGENDS).map(([group, legend]) => h("fieldset", {}, h("legend", {}, legend),
@@ -124,7 +128,7 @@ export function ruleEditor(app) {
   h("div", { class: "row" }, field("Try it against the request with the id", request), h("button", { type: "button", onclick: tryRule }, "Would it match?")), tried);
 
   function open(rule, id) {
-    const { name: own, matched, ...rest } = rule ?? { name: "", match: { model: "gpt-4*" }, every: 3, fault: { status: 503 } };
+    const { name: own, ...rest } = rule ?? { name: "", match: { model: "gpt-4*" }, every: 3, fault: { status: 503 } };
     form.hidden = false;
     name.value = own ?? "";
     request.value = id ?? "";

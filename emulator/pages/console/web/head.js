@@ -7,6 +7,7 @@ const verdictNode = document.getElementById("verdict");
 const facts = document.getElementById("facts");
 const changes = document.getElementById("changes");
 
+const told = (value) => (value === null ? "none" : typeof value === "string" ? value : JSON.stringify(value));
 const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
 
 export function head(app) {
@@ -32,7 +33,7 @@ export function head(app) {
     if (!now) return put(changes);
     const { schedule } = now;
     const items = [
-      ...Object.entries(settings.changed).map(([name, value]) => [`${name} = `, clip(JSON.stringify(value), 80), ` (was ${JSON.stringify(settings.start[name])})`.slice(0, 60)]),
+      ...Object.entries(settings.changed).map(([name, value]) => [`${name} = `, clip(told(value), 80), " (was ", clip(told(settings.start[name]), 40), ")"]),
       ...now.rules.map((rule) => ["rule ", clip(rule.name, 64), rule.enabled === false ? " (off)" : "", rule.ttl_s ? `, ${duration(rule.ttl_s)} left` : ""]),
     ];
     if (schedule.schedule) items.push([`schedule, next change in ${duration(schedule.next_s)}`]);

@@ -6,9 +6,9 @@ import { KEPT_S } from "./feed.js";
 
 const DEFAULT_MODELS = 6;
 
-// Of each chart: title, unit, names, the values of a point, and whether there is anything to draw.
+// Of each chart: title, unit, names, the values of a point, whether there is anything to draw, and whether it is logarithmic.
 const CHARTS = [
-  ["How late tokens left", "ms after they were due", ["p50", "p99"], (p) => [p.lagP50, p.lagP99]],
+  ["How late tokens left", "ms after they were due", ["p50", "p99"], (p) => [p.lagP50, p.lagP99], null, true],
   ["Requests", "per second", ["2xx", "429", "other 4xx", "5xx", "client left"], (p) => p.statuses],
   ["Tokens", "per second", ["tokens"], (p) => [p.tokens]],
   ["Streams", "at that instant", ["in flight", "waiting"], (p) => [p.inFlight, p.waiting]],
@@ -22,7 +22,7 @@ const CHARTS = [
 
 export function live(app) {
   const { feed } = app;
-  const charts = CHARTS.map(([title, unit, names, values, isUsed]) => ({ ...lines(title, unit, names), values, isUsed }));
+  const charts = CHARTS.map(([title, unit, names, values, isUsed, isLog]) => ({ ...lines(title, unit, names, isLog), values, isUsed }));
   const grid = h("div", { class: "grid" }, charts.map((chart) => chart.node));
   const models = h("div", { class: "grid" });
   const all = h("button", { type: "button", hidden: true, onclick: () => { most = Infinity; render(); } });

@@ -19,7 +19,7 @@ const quantiles = (found) => (found ? [ms(found.p50, 2), ms(found.p99, 2), ms(fo
 const CHARTS = [
   ["Requests", "per second, by their end", ["2xx", "4xx", "5xx", "client left"], (p) => p.statuses],
   ["Tokens", "per second", ["tokens"], (p) => [p.tokens]],
-  ["How late tokens left", "ms, the worst of each request", ["median", "highest"], (p) => p.lag],
+  ["How late tokens left", "ms, the worst of each request", ["median", "highest"], (p) => p.lag, true],
   ["Time to first token", "ms, median", ["actual", "asked"], (p) => p.ttft],
   ["Gap between tokens", "ms, median", ["actual", "asked"], (p) => p.itl],
 ];
@@ -36,8 +36,8 @@ main.append(
 const grid = h("div", { class: "grid" });
 main.append(h("h2", {}, "Over time"), grid);
 const points = (values) => Object.assign(data.points.map((point) => ({ t: point.t, values: values(point) })), { step: data.step_s });
-for (const [title, unit, names, values] of CHARTS) {
-  const chart = lines(title, unit, names);
+for (const [title, unit, names, values, isLog] of CHARTS) {
+  const chart = lines(title, unit, names, isLog);
   grid.append(chart.node);
   chart.draw(points(values), data.marks, data.from, data.to);
 }

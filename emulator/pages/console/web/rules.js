@@ -12,32 +12,30 @@ export function inWords(rule) {
   const often = [rule.every > 1 ? `every ${ordinal(rule.every)}` : "", rule.times ? `${rule.times} times` : "", rule.after ? `after ${rule.after}` : "", rule.probability !== undefined && rule.probability < 1 ? `${number(rule.probability * 100)} % of them` : "", rule.scope ? `scope ${rule.scope}` : ""].filter(Boolean);
   const fault = rule.fault && `fails: ${Object.entries(rule.fault).map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ")}`;
   const answer = rule.answer && `answers ${JSON.stringify(rule.answer)}`;
-  const known = new Set(["name", "match", "every", "times", "after", "probability", "scope", "fault", "answer", "at_end", "enabled", "ttl_s", "matched"]);
+  const known = new Set(["name", "match", "every", "times", "after", "probability", "scope", "fault", "answer", "at_end", "enabled", "ttl_s"]);
   const timing = Object.entries(rule).filter(([name]) => !known.has(name)).map(([name, value]) => `${name} ${value}`);
   return `${which.join(", ") || "every request"}${often.length ? ` (${often.join(", ")})` : ""}: ${[fault, ...timing, answer].filter(Boolean).join(", ")}`;
 }
 
-/** A rule as its body has it, without what the server tells of it. */
-export const bare = ({ matched, ...rule }) => rule;
-
 export function rules(app) {
   const list = h("ul", { class: "rules" });
   const said = saying();
-  const editor = ruleEditor(app);
+  const editor = ruleEditor(app, (text) => { said.className = "said soft"; said.textContent = text; });
+  const pills = new Map();
   let drawn = "";
 
   const path = (rule) => `emulator/rules/${encodeURIComponent(rule.name)}`;
-  const put_all = (next, done) => attempt(said, () => app.status.change("PUT", "emulator/rules", { rules: next.map(bare) }), done);
+  const putAll = (next, done) => attempt(said, () => app.status.change("PUT", "emulator/rules", { rules: next }), done);
 
   function entry(rule, index, all) {
     const isOn = rule.enabled !== false;
     const label = (text) => `${text} ${rule.name}`;
     const button = (text, onclick, more = {}) => h("button", { type: "button", "aria-label": label(text), onclick, ...more }, text);
-    const moved = (by) => { const next = [...all]; next.splice(index + by, 0, ...next.splice(index, 1)); return put_all(next, `${rule.name} moved.`); };
+    const moved = (by) => { const next = [...all]; next.splice(index + by, 0, ...next.splice(index, 1)); return putAll(next, `${rule.name} moved.`); };
     return h("li", { class: isOn ? "" : "off" },
       h("div", { class: "row" },
-        h("label", { class: "plain" }, h("input", { type: "checkbox", checked: isOn, "aria-label": label("Switch"), onchange: () => attempt(said, () => app.status.change("PUT", path(rule), { ...bare(rule), enabled: !isOn }), `${rule.name} is ${isOn ? "off" : "on"}.`) }), h("b", {}, clip(rule.name, 64))),
-        h("span", { class: "pill" }, `matched ${number(rule.matched ?? app.feed.last?.rules[rule.name] ?? 0, 0)}`),
+        h("label", { class: "plain" }, h("input", { type: "checkbox", checked: isOn, "aria-label": label("Switch"), onchange: () => attempt(said, () => app.status.change("PUT", path(rule), { ...rule, enabled: !isOn }), `${rule.name} is ${isOn ? "off" : "on"}.`) }), h("b", {}, clip(rule.name, 64))),
+        pills.get(rule.name),
         rule.ttl_s ? h("span", { class: "pill" }, `${duration(rule.ttl_s)} left`) : null),
       h("p", { class: "says" }, clip(inWords(rule), 400)),
       h("div", { class: "row" },
@@ -51,10 +49,19 @@ export function rules(app) {
     const all = app.status.now?.rules;
     if (!all || (list.contains(document.activeElement) && document.activeElement.matches("input"))) return;
     const text = JSON.stringify(all);
+    for (const { name } of all) if (!pills.has(name)) pills.set(name, h("span", { class: "pill" }));
+    count();
     if (text === drawn) return;
     drawn = text;
     put(list, all.length ? all.map(entry) : h("li", { class: "soft" }, "There is none: every request gets the settings."));
   }
+  /** Tell how often each has matched: as the feed says, or, where that is older, the status. */
+  function count() {
+    const { last, problem } = app.feed;
+    const matched = (last && !problem ? last.rules : app.status.now?.matched) ?? {};
+    for (const [name, pill] of pills) pill.textContent = `matched ${number(matched[name] ?? 0, 0)}`;
+  }
+  app.feed.addEventListener("change", count);
   app.status.addEventListener("change", render);
   const node = h("div", { class: "card" },
     h("div", { class: "row" }, h("h2", {}, "Rules"),

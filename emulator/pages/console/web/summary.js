@@ -38,7 +38,7 @@ export function pointOf(data) {
   return {
     t: data.at, uptime: data.uptime_s, revision: data.revision,
     statuses: [rate((s) => s < 300), rate((s) => s === 429), rate((s) => s >= 400 && s < 499 && s !== 429), rate((s) => s >= 500), data.clients_left / span],
-    inFlight: data.in_flight.streams, waiting: Math.max(0, data.in_flight.requests - data.in_flight.streams), tokens: data.tokens / span,
+    ended: Object.values(data.requests).reduce((sum, each) => sum + each, 0), inFlight: data.in_flight.streams, waiting: Math.max(0, data.in_flight.requests - data.in_flight.streams), tokens: data.tokens / span,
     timed: lag.timed, late: lag.late, lagP50: lag.p50_ms, lagP99: lag.p99_ms, blocked: data.blocked,
     ttft: medians(data.models, "ttft", data.bounds_ms.ttft), itl: medians(data.models, "itl", data.bounds_ms.itl),
     workers: data.workers, cpu: Math.max(0, ...data.workers.map((each) => each.cpu)), loopLag: Math.max(0, ...data.workers.map((each) => each.loop_lag_ms)),

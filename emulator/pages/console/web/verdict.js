@@ -4,6 +4,7 @@ import { ms, number } from "./dom.js";
 
 const OVER_S = 5;
 const MOST_LATE = 0.001;
+const MOST_BLOCKED = 0.02;
 const FULL = 90;
 
 /** Judge the last seconds. */
@@ -18,11 +19,13 @@ export function verdict(points) {
   const share = late / timed;
   const onTime = `${number(100 * (1 - share), 2)} % of tokens within 1 ms`;
   const detail = `Of when they were due, over the last 5 s: ${number(timed, 0)} tokens, p99 ${ms(worst, 2)} late.`;
+  if (blocked > MOST_BLOCKED * seen.reduce((sum, point) => sum + point.ended, 0)) {
+    return { mood: "bad", sentence: "Late: clients do not read", detail: `Writes to ${number(blocked, 0)} streams waited for their client. That aside: ${onTime}.` };
+  }
   if (share <= MOST_LATE) return { mood: "good", sentence: `On time: ${onTime}`, detail };
   const [fullest] = (points.at(-1)?.workers ?? []).toSorted((a, b) => b.cpu - a.cpu);
   if (fullest?.cpu >= FULL) {
     return { mood: "bad", sentence: `Late: the emulator's worker ${fullest.worker} is full (CPU ${number(fullest.cpu, 0)} %)`, detail: `Only ${onTime}. What you measure now holds the emulator's own limit. ${detail}` };
   }
-  if (blocked) return { mood: "bad", sentence: "Late: clients do not read", detail: `Writes to ${number(blocked, 0)} streams waited for the client. Only ${onTime}.` };
   return { mood: "bad", sentence: `Late: only ${onTime}`, detail: `No worker is full, so something else on this machine held it up. ${detail}` };
 }

@@ -1,0 +1,1 @@
+"""The summary of each second: what each worker counts, and the sum of all."""
