@@ -162,7 +162,7 @@ def test_bento_holds_the_vocabularies(bento: Path) -> None:
 def test_bento_holds_no_tests(bento: Path) -> None:
     """Neither tests nor the load test, the package nor tools' leftovers are in the bento."""
     held = [str(file.relative_to(bento / "src")) for file in (bento / "src").rglob("*")]
-    others = r"tests?($|/)|test_|conftest|locustfile|openai_api_emulator|\.|__pycache__|venv"
+    others = r"tests?($|/)|test_|conftest|locustfile|twin|openai_api_emulator|\.|__pycache__|venv"
     unwanted = re.compile(f"(^|/)({others})")
     assert [name for name in held if unwanted.search(name)] == []
 
