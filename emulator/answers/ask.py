@@ -1,4 +1,4 @@
-"""What one request asks its answers to say, in words that belong to no API.
+"""An answer's content as one request asks for it, independent of the API.
 
 Each API makes an `Ask` from its own body. Planning, composing, limits and sending know nothing else
 of a body.
@@ -40,7 +40,7 @@ class OfferedCall:
 
 @dataclass(frozen=True, slots=True)
 class ContextWords:
-    """What refuses a prompt and an answer that a model's context has no room for.
+    """The error's words for a prompt and an answer that do not fit into a model's context.
 
     The messages have places for ``most``, ``total``, ``prompt`` and ``answer``, in tokens.
 

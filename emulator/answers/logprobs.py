@@ -19,7 +19,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def in_bytes(token: bytes) -> str:
-    r"""Return what tells a token that is no whole characters, as OpenAI does.
+    r"""Return the name of a token that splits a character, as OpenAI writes it.
 
     >>> in_bytes(b" \xf0\x9f")
     ' \\xf0\\x9f'

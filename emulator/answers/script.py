@@ -21,7 +21,7 @@ class ScriptPart:
 
     Args:
         kind: Where they go.
-        tokens: They.
+        tokens: The tokens of the scripted text.
         name: The name of a tool that is called.
         call_kind: The kind of the call.
         id: The id of the call; empty for one of its own.
@@ -59,7 +59,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What stands around an answer in place of what is true; None where nothing does.
+    """Metadata that a rule sets for an answer; None leaves the emulator's own value.
 
     Args:
         id: Its id.
@@ -79,7 +79,7 @@ class Told:
 
 
 def script_tokens(text: str, model: str) -> Sequence[str]:
-    """Return the tokens of a text; those of short ones are remembered."""
+    """Return the tokens of a text; short texts are cached."""
     if len(text) <= MAX_LENGTH_REMEMBERED:
         return _remembered(text, model)
     return split_tokens(text, model)

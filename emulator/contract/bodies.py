@@ -101,7 +101,7 @@ GuidedChoice = Annotated[list[Text], Members(MAX_GUIDED_CHOICES, least=1)]
 
 
 class StructuredOutputs(RequestModel):
-    """What vLLM lets a text have to be: one of these kinds."""
+    """vLLM's constraints on a text, of which one may be set."""
 
     json_: SchemaOrText | None = Field(None, alias="json")
     json_object: bool | None = None

@@ -66,6 +66,6 @@ def typed(
 
 
 def other(*kinds: str) -> WithJsonSchema:
-    """Describe an object of one of these types, of which nothing else is looked at."""
+    """Describe an object by its type alone; its other fields are not checked."""
     properties = {"type": {"type": "string", "enum": [*kinds]}}
     return WithJsonSchema({"type": "object", "properties": properties, "required": ["type"]})

@@ -1,4 +1,4 @@
-"""What changes by itself: steps of the schedule, numbers that move, and rules that end."""
+"""The driver of changes over time: the schedule's steps, its waves, and rules that expire."""
 
 import asyncio
 import logging

@@ -61,7 +61,7 @@ def kept_at_start(url: str) -> bytes:
 
 
 class RedisKeeper:
-    """What all servers share that name the same Redis.
+    """The changes that all servers with the same Redis share.
 
     ``problem`` says why it cannot be reached, and is empty while it can.
     """
@@ -105,7 +105,7 @@ class RedisKeeper:
         return None if kept is None else Changes.unpacked(kept)
 
     async def later(self, own: Changes) -> Changes | None:
-        """Return what other servers have changed, if it is not what this one has.
+        """Return the other servers' changes, if they differ from this server's.
 
         What this server has is shared where nothing is kept, or something older: Redis has come
         back with less than it had.

@@ -255,7 +255,7 @@ class StreamToFail(_Wire):
         await self.kind.stream(self)
 
     async def next_events(self) -> Sequence[bytes]:
-        """Take what would leave next: a token's event last, before it those that lead it."""
+        """Take the next events: those before a token's event, and that event last."""
         events, pace = self._events, self._generation.pace
         while self._next < self._all_events:
             first, self._next = self._next, self._next + 1

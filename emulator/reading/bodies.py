@@ -52,7 +52,7 @@ AnyRequest = TypeVar("AnyRequest", bound=RequestModel)
 
 
 class ReceivedBody:
-    """The body of one request, and the room that it takes among those of others.
+    """The body of one request, and its share of the memory for all bodies.
 
     ``encoding`` is how it is encoded, None for plain JSON.
     """

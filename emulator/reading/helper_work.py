@@ -128,7 +128,7 @@ class HelperWork:
         return bytearray(plain)
 
     def fresh(self) -> None:
-        """Make what is random in this process unlike that in any other."""
+        """Seed this process's random numbers, so that no other process draws the same."""
         self.reader.corpora.rng.seed()
 
 

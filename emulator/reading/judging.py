@@ -50,7 +50,7 @@ class Judged:
         self._is_strict = settings.unmatched == "refuse" if strict is None else strict
 
     def judge(self, budget: Budget) -> tuple[Decision, Undecided | None]:
-        """Return what rules decide, and what is known for another decision after a count.
+        """Return the rules' decision, and the state for a second decision after counting.
 
         Raises:
             APIError: No rule has an answer, and one must.
@@ -60,13 +60,13 @@ class Judged:
         return self._rules.judge(self._subject, decided, budget, strict=self._is_strict)
 
     def asked(self, decision: Decision) -> Asked:
-        """Return what is asked beside the API, with what rules decide of it."""
+        """Return the X-* values of the request, with the timing that rules set."""
         if not decision.timing:
             return self._asked
         return self._asked.ruled(decision.timing, decision.sources)
 
     def script(self, decision: Decision, budget: Budget) -> tuple[Script | None, Told | None]:
-        """Return what the answer says, and what stands around it.
+        """Return the scripted text of the answer and its metadata.
 
         Raises:
             ScriptError: A template fails.

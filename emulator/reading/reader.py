@@ -101,7 +101,7 @@ class Reading(NamedTuple):
 
 
 class BodyOfTexts(Protocol):
-    """What the reader needs of an API: its requests' schema, and what it makes of one."""
+    """The API as the reader sees it: the schema of its requests, and the reading of one."""
 
     path: str
 
@@ -116,7 +116,7 @@ class BodyOfTexts(Protocol):
         lenient: bool,
         dialect: Dialect,
     ) -> Reading:
-        """Return what a request asks, with what writes its answers in a dialect.
+        """Return the reading of a request, with the renderer of its dialect.
 
         Raises:
             APIError: The API refuses it; a `lenient` one lets pass what other servers do.
@@ -360,7 +360,7 @@ def _decided(
 
 
 def _telling_ids(read: Read) -> MakeRenderer:
-    """Return what makes a renderer that tells the prompt's token ids.
+    """Return a factory of renderers that include the prompt's token ids.
 
     Raises:
         APIError: They are too many.

@@ -89,7 +89,7 @@ class _EndingPlainStream(PlainStream):
         return events.removesuffix(self._tail) + self._last_tail
 
     def end(self) -> str:
-        """Return what comes after the last token, if that has not told the end."""
+        """Return the events after the last token, if its own event did not tell the end."""
         return "" if self._has_ended else super().end()
 
 

@@ -86,7 +86,7 @@ class Renderer(Protocol):
 
 @runtime_checkable
 class FailedRenderer(Protocol):
-    """What writes an answer that itself says that it failed."""
+    """A renderer of answers that report their own failure."""
 
     def failed(self, error: ErrorBody, report: str) -> str:
         """Return the answer as JSON, with the report if asked for."""

@@ -137,7 +137,7 @@ class MixedStream:
         ]
 
     def departing(self, first: int, upto: int) -> list[int] | None:
-        """Return which of these events hold a token, counted from `first`; None for all.
+        """Return the indices of the events with a token, counted from `first`; None for all.
 
         Those of which every token is held back are empty, or hold no more than a choice's end.
         """

@@ -121,7 +121,7 @@ class VLLMRenderer(ChunkRenderer):
         return self._event({**chunk, "system_fingerprint": FINGERPRINT})
 
     def end(self, finish: str, usage: Usage | None, report: str) -> str:
-        """Return what follows the last token, of which the report is a chunk if it stands alone."""
+        """Return the events after the last token; a report alone is a chunk of its own."""
         if report and not finish and usage is None:
             finish = self._event({**self._start(), "choices": []})
         return super().end(finish, usage, report)

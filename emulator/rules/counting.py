@@ -42,7 +42,7 @@ class Counts(Protocol):
 async def counted(
     rules: Rules, undecided: Undecided, ask: Ask, counts: Counts, since: int = 0
 ) -> Decision:
-    """Return what rules decide of a request, and count those that have something to decide.
+    """Return the rules' decision for a request, and count each rule that takes part in it.
 
     Args:
         rules: The rules.

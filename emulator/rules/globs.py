@@ -16,10 +16,10 @@ class OverBudgetError(Exception):
 
 
 class Budget:
-    """So many seconds from now on.
+    """A time limit that starts now.
 
     Args:
-        seconds: They.
+        seconds: How long the work may take, in seconds.
         most_work: How many characters of all texts may be searched, where it is known beforehand.
     """
 

@@ -1,4 +1,4 @@
-"""What a rule may hold, as it stands in a file, and the plain data that is made of it."""
+"""The schema of a rule in a file, and the plain data that is made of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,7 +63,7 @@ class Entry(BaseModel):
 
 
 class Match(Entry):
-    """What requests a rule is for: all that is given has to match; texts are globs."""
+    """The conditions of a rule, all of which must match; texts are globs."""
 
     model: Glob | None = None
     path: Glob | None = None
@@ -159,7 +159,7 @@ class Scripted(Entry):
 
     @property
     def has_content(self) -> bool:
-        """Whether it says what an answer holds, not only what stands around that."""
+        """Whether the script sets the content of an answer, not only its metadata."""
         return not self.model_fields_set.isdisjoint(CONTENT)
 
 
@@ -216,7 +216,7 @@ class Rule:
 
     @property
     def is_for_all(self) -> bool:
-        """Whether it decides for every request."""
+        """Whether the rule has no condition, so that it matches every request."""
         return (
             self.match == Match()
             and not self.after

@@ -68,7 +68,7 @@ _RULES: TypeAdapter[tuple[_RuleEntry, ...]] = TypeAdapter(
 
 
 class RulesError(ValueError):
-    """Some data is no list of rules.
+    """Data is not a valid list of rules.
 
     Args:
         place: The keys and indices that lead to what is at fault.

@@ -32,7 +32,7 @@ class Rules:
     """The rules, the first first; they never change.
 
     Args:
-        rules: They.
+        rules: All rules, in their order.
         warnings: What may be no mistake, but looks like one.
         source: What a file that says the same would hold, with all names; it does not travel.
     """
@@ -51,7 +51,7 @@ class Rules:
 
     @cached_property
     def matcher(self) -> Matcher:
-        """What finds those that a request matches."""
+        """The index that finds the rules that a request matches."""
         return Matcher(self.rules)
 
     @cached_property
@@ -102,7 +102,7 @@ class Rules:
     def judge(
         self, subject: Subject, decided: frozenset[str], budget: Budget, *, strict: bool
     ) -> tuple[Decision, Undecided | None]:
-        """Return what they decide of a request, as far as that needs no count.
+        """Return the decision for a request, as far as it needs no count.
 
         Args:
             subject: The request.
@@ -136,7 +136,7 @@ class Rules:
     def script(
         self, decision: Decision, subject: Subject, budget: Budget
     ) -> tuple[Script | None, Told | None]:
-        """Return what an answer says, and what stands around it.
+        """Return the scripted text of an answer and its metadata.
 
         Raises:
             ScriptError: A template fails.

@@ -79,7 +79,7 @@ def _placed(answer: Scripted) -> Iterator[tuple[tuple[str | int, ...], _Said]]:
 def script_of(
     answer: Scripted, rule: str, number: int, subject: Subject, budget: Budget
 ) -> Script | None:
-    """Return what the choices of a request say; None if it says nothing that can be said.
+    """Return the scripted texts of a request's choices; None if the script has none.
 
     Args:
         answer: What the rule says.

@@ -87,7 +87,7 @@ class TextConversation:
 
 
 class Seen(NamedTuple):
-    """What rules look at beside a body: small plain data, which travels to a helper.
+    """The parts of a request beside its body that rules read: small plain data, sent to helpers.
 
     Args:
         path: The path of the URL.

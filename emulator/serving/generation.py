@@ -205,7 +205,7 @@ class Generation:
         return self.renderer.opening(self.answers).encode()
 
     def blocks(self, generator: TokenGenerator) -> AsyncGenerator[bytes]:
-        """Return what yields the stream up to its last token, in blocks that leave together."""
+        """Return an iterator over the stream up to its last token; each block is one write."""
         return generator.generate(self.events, self.plan, self.start_s, self.pace, self.times)
 
     async def end(self) -> bytes:
@@ -250,7 +250,7 @@ class Generation:
     # ----------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Take what has not come out of the engine, and give up a count that is under way."""
+        """Remove the remaining sequences from the engine, and cancel a count under way."""
         WATCH.streams.pop(self.pace, None)
         self.count.cancel()
         if self.times is not None:

@@ -20,7 +20,7 @@ MAX_PAIRS_TOLD = 100
 
 
 class Charged(Protocol):
-    """What limits ask of a request that is ready."""
+    """The parts of a ready request that limits charge for."""
 
     count: PromptCount
 
@@ -30,7 +30,7 @@ class Charged(Protocol):
 
     @property
     def planned_tokens(self) -> int:
-        """The tokens that it takes beside those of its prompt."""
+        """The tokens of the answer, which count beside the prompt's."""
 
 
 class Limiter:
@@ -121,7 +121,7 @@ class Limiter:
             raise _error(refusal)
 
     def _tell(self, name: str, model: str, verdict: Verdict, models: tuple[str, ...]) -> None:
-        """Set the gauges of what is left to a key with a name, of a model that is known."""
+        """Set the gauges of the remaining requests and tokens of a named key and a known model."""
         gauges = self._gauges.get((name, model))
         if gauges is None:
             if model not in models or len(self._gauges) >= MAX_PAIRS_TOLD:

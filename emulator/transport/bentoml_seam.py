@@ -75,7 +75,7 @@ def _given() -> dict[str, Any]:
 
 
 def _known_to_bentoml() -> dict[str, Any]:
-    """Return the arguments that BentoML has for the service: from a bento those of its build."""
+    """Return BentoML's arguments for the service: for a bento, the arguments of its build."""
     try:
         return vars(bentoml.use_arguments())
     except AttributeError:
@@ -181,7 +181,7 @@ class Surroundings:
             exceptions.add_exception_handler(HTTPException, _answering(answer_error))
 
     def lacking(self) -> list[str]:
-        """Return what is missing for a way past the middleware, or which must see each request."""
+        """Return why the way past the middleware is closed: missing names, or other middleware."""
         others = {type(layer).__name__ for layer in self._layers} - _REPLACEABLE
         if others:
             return [f"the middleware {name} has to see every request" for name in sorted(others)]

@@ -76,7 +76,7 @@ class Cors:
         )
 
     def telling(self, send: Send, origin: bytes) -> Send:
-        """Return what sends an answer that pages of `origin` may read."""
+        """Return a `send` that adds the headers by which pages of `origin` may read the answer."""
         told = [
             (b"access-control-allow-origin", origin),
             (b"access-control-expose-headers", ", ".join(EXPOSED).encode()),

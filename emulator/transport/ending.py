@@ -68,4 +68,4 @@ class Delivery(Protocol):
         """Return what is known of it by now."""
 
     def release(self) -> None:
-        """Let go of what it still holds: a place in an engine, a count that is under way."""
+        """Release the request's resources: its place in an engine, and a count under way."""

@@ -50,7 +50,7 @@ class Connection:
         return cls(cast("asyncio.Transport", transport), timeout_s)
 
     async def close(self) -> None:
-        """Send FIN after what was written, and RST if that does not leave in time."""
+        """Send FIN after the written data, and RST if the data does not leave in time."""
         self._transport.close()
         await self._until_gone()
 

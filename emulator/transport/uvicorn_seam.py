@@ -92,7 +92,7 @@ def install(protocol: type[Any], new_cycle: Callable[..., Any]) -> None:
 
 
 def configure(idle_s: float) -> list[str]:
-    """Bound what connections may take, in the configuration that a worker makes of uvicorn.
+    """Set the bounds of connections in a worker's uvicorn configuration.
 
     It makes it with BentoML's 5 s after it has imported the service. BentoML's own option wins.
 

@@ -80,7 +80,7 @@ class Tried(NamedTuple):
     """A request as rules see it.
 
     Args:
-        subject: It.
+        subject: The request to try.
         decided: By each field that the client has decided, where it says so.
         known: The conditions that can be told; None for all.
     """

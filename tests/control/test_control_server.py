@@ -177,7 +177,7 @@ def test_a_rule_ends_by_itself(control: Controller) -> None:
         """Tell whether the rule holds for a request that is answered before its end."""
         start_s = time.monotonic()
         control.put_rules({"name": "short", "match": {}, "fault": {"status": 503}, "ttl_s": ttl_s})
-        status = posted(control, headers=TOLD).status_code
+        status: int = posted(control, headers=TOLD).status_code
         assert status == 503 or time.monotonic() - start_s > ttl_s
         return bool(status == 503)
 

@@ -13,7 +13,7 @@ from emulator.transport.bounded_protocol import HEADERS_TIMEOUT_S
 from tests.support.raw import Ended, exchange, request
 from tests.support.server import REPOSITORY, Server, args, eventually, running_server
 from tests.support.servers.ahead import shared
-from tests.support.wire import CHAT_PATH, chat, headers, post, stream
+from tests.support.wire import CHAT_PATH, chat, headers, post
 
 BROKEN = """
 from emulator.apis.completions.api import CompletionsAPI
@@ -119,17 +119,11 @@ def test_every_path_answers_in_the_envelope(
 # --------------------------------------------------------------------------------------
 
 
-def test_page_at_the_root_tells_figures(one_worker: Server) -> None:
-    """The page links what is there, and tells of the streams so far."""
-    stream(one_worker.address, headers())
-    with httpx.Client(base_url=one_worker.url, trust_env=False) as client:
-        page = client.get("/")
-        links = [client.get(link).status_code for link in re.findall(r'<a href="(.*?)"', page.text)]
-    figures = dict(re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td></tr>", page.text))
-    assert links == [200] * 7
-    assert figures["streams open"] == "0"
-    assert int(figures["answers"].replace(",", "")) >= 1
-    assert re.fullmatch(r"up to [0-9.]+ ms|over 1 s", figures["p99 of how late a first token left"])
+def test_page_at_the_root_links_what_is_there(http: httpx.Client) -> None:
+    """Each link of the page leads to something."""
+    links = re.findall(r'<a href="(.*?)"', http.get("/").text)
+    assert {link: http.get(f"/{link}").status_code for link in links} == dict.fromkeys(links, 200)
+    assert {"docs", "metrics", "v1/models", "health"} <= {*links}
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

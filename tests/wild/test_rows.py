@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.documents import names, page, table
 from tests.support.server import REPOSITORY, clean_environment
 
@@ -21,6 +23,7 @@ def collected(files: set[str]) -> set[str]:
     return {*lines, *(line.partition("[")[0] for line in lines)}
 
 
+@pytest.mark.slow  # it collects most of the tests in another process
 def test_each_row_has_cases() -> None:
     """Every row of the table names cases, and each of them is there."""
     text = page("tests/wild/README.md").text

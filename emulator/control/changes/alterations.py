@@ -1,4 +1,4 @@
-"""What each endpoint, and the schedule, makes of the changes that hold. Pure."""
+"""Pure functions from the changes in force to the next ones, for each endpoint and the schedule."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, get_args

@@ -1,4 +1,4 @@
-"""What lies over the state of the start: the document that all workers and hosts share."""
+"""The document of changes to the initial state, which all workers and hosts share."""
 
 import struct
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What is refused here, in OpenAI's envelope: the path of a field, what was expected, what came."""
+"""Errors of control in OpenAI's envelope: a field's path, what was expected and what came."""
 
 import difflib
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -18,7 +18,7 @@ from emulator.yaml_files import fields_at
 
 
 def refused_at(place: Sequence[int | str], problem: str) -> APIError:
-    """Refuse what stands at a place; `problem` says what was expected and what came."""
+    """Refuse the value of a field; `problem` says what was expected and what came."""
     param = path_of(place)
     subject = f"Invalid '{param}'" if param else "Invalid body"
     return APIError(f"{subject}: {problem.rstrip('.')}.", param=param or None, code="invalid_value")
@@ -79,6 +79,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _broken_rule(where: Sequence[int | str], problem: str, fields: Container[str]) -> APIError:
-    """Refuse what contradicts itself; a message that begins with a field's name is about it."""
+    """Refuse a rule that contradicts itself; a message may begin with the field's name."""
     first = problem.partition(" ")[0]
     return refused_at((*where, first) if first in fields else where, problem)

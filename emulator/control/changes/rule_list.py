@@ -134,7 +134,7 @@ def check_name(name: object, place: Sequence[int | str]) -> None:
 
 
 def refuse_other_name(entry: Entry, name: str) -> None:
-    """Refuse a rule whose own name is not that of its path.
+    """Refuse a rule whose name differs from the name in the path.
 
     Raises:
         APIError: It has another.

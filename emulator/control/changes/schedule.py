@@ -1,4 +1,4 @@
-"""What is to change by itself: steps at given times, and numbers that move over time. Pure."""
+"""The schedule: steps at given times, and numbers that move over time. Pure."""
 
 import math
 from collections.abc import Iterator, Mapping

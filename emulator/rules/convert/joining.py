@@ -32,7 +32,7 @@ class Converted:
     """The rules that were made.
 
     Args:
-        rules: They.
+        rules: The rules to join.
         unsaid: What rules cannot say, each with its place and why.
     """
 
@@ -141,7 +141,7 @@ def _check(rules: Sequence[Json]) -> None:
 def _in_sequence(
     made: Sequence[tuple[int | None, dict[str, Any]]],
 ) -> list[tuple[int | None, dict[str, Any]]]:
-    """Return rules with those of one sequence in its order, at the places that these have."""
+    """Return the rules with each sequence in its order, within the positions it occupies."""
     places: dict[str, list[int]] = {}
     for place, (sequence, rule) in enumerate(made):
         if sequence is not None:
