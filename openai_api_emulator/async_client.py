@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx
 
 from openai_api_emulator import calls, journal
 from openai_api_emulator.calls import TIMEOUT_S, Answer, Call, Json
-from openai_api_emulator.journal import JournalEntry, JournalRow
+from openai_api_emulator.journal import Filters, JournalEntry, JournalRow, ScopeFilters
 from openai_api_emulator.scoping import ScopeBase
 
 
@@ -149,7 +149,7 @@ class AsyncEmulator:
         finally:
             await scope.close()
 
-    async def requests(self, **filters: object) -> Sequence[JournalRow]:
+    async def requests(self, **filters: Unpack[Filters]) -> Sequence[JournalRow]:
         """Return the requests that have ended, of the last 4,096, the newest last."""
         found: list[JournalRow] = []
         after: str | None = journal.OLDEST
@@ -168,7 +168,7 @@ class AsyncEmulator:
         return await self.send(journal.entry(request_id))
 
     async def assert_requests(
-        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: object
+        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: Unpack[Filters]
     ) -> Sequence[JournalRow]:
         """Check how many requests of the journal fit, and return them.
 
@@ -182,7 +182,7 @@ class AsyncEmulator:
             if len(rows) >= count:
                 break
         if len(rows) != count:
-            came = await self.requests(scope=filters.get("scope"))
+            came = await self.requests(**journal.of_scope(filters))
             raise AssertionError(journal.complaint(count, rows, came, filters))
         return rows
 
@@ -252,20 +252,20 @@ class AsyncScope(ScopeBase):
         finally:
             await self.rules.delete(name)
 
-    async def requests(self, **filters: object) -> Sequence[JournalRow]:
+    async def requests(self, **filters: Unpack[ScopeFilters]) -> Sequence[JournalRow]:
         """Return its requests of the journal, the newest last."""
         return await self.emulator.requests(**filters, scope=self.id)
 
     async def assert_requests(
-        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: object
+        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: Unpack[ScopeFilters]
     ) -> Sequence[JournalRow]:
         """Check how many of its requests fit, and return them.
 
         Raises:
             AssertionError: There are others; the message shows what came.
         """
-        given = {**filters, "scope": self.id}
-        return await self.emulator.assert_requests(count, within_s=within_s, **given)
+        emulator = self.emulator
+        return await emulator.assert_requests(count, within_s=within_s, **filters, scope=self.id)
 
     async def reset(self, *what: str) -> None:
         """Begin anew with its ``counts``, ``limits`` and ``journal``, or with those named."""

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx
 
 from openai_api_emulator import calls, journal
 from openai_api_emulator.calls import TIMEOUT_S, Answer, Call, Json
-from openai_api_emulator.journal import JournalEntry, JournalRow
+from openai_api_emulator.journal import Filters, JournalEntry, JournalRow, ScopeFilters
 from openai_api_emulator.parts import Rules, Schedule, Settings
 from openai_api_emulator.scoping import ScopeBase
 
@@ -90,12 +90,11 @@ class Emulator:
         finally:
             scope.close()
 
-    def requests(self, **filters: object) -> Sequence[JournalRow]:
+    def requests(self, **filters: Unpack[Filters]) -> Sequence[JournalRow]:
         """Return the requests that have ended, of the last 4,096, the newest last.
 
         Args:
-            filters: ``scope``, ``model``, ``status``, ``rule`` and ``path``, all of which have to
-                fit. Models and paths may end with ``*``; a status may be ``4xx``.
+            filters: ``model``, ``status``, ``rule``, ``path`` and ``scope``, as `Filters` has them.
         """
         found: list[JournalRow] = []
         after: str | None = journal.OLDEST
@@ -117,7 +116,7 @@ class Emulator:
         return self.send(journal.entry(request_id))
 
     def assert_requests(
-        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: object
+        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: Unpack[Filters]
     ) -> Sequence[JournalRow]:
         """Check how many requests of the journal fit, and return them.
 
@@ -136,7 +135,7 @@ class Emulator:
             if len(rows) >= count:
                 break
         if len(rows) != count:
-            came = self.requests(scope=filters.get("scope"))
+            came = self.requests(**journal.of_scope(filters))
             raise AssertionError(journal.complaint(count, rows, came, filters))
         return rows
 
@@ -220,12 +219,12 @@ class Scope(ScopeBase):
         finally:
             self.rules.delete(name)
 
-    def requests(self, **filters: object) -> Sequence[JournalRow]:
+    def requests(self, **filters: Unpack[ScopeFilters]) -> Sequence[JournalRow]:
         """Return its requests of the journal, the newest last; filters as those of `Emulator`."""
         return self.emulator.requests(**filters, scope=self.id)
 
     def assert_requests(
-        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: object
+        self, count: int, *, within_s: float = journal.WITHIN_S, **filters: Unpack[ScopeFilters]
     ) -> Sequence[JournalRow]:
         """Check how many of its requests fit, and return them, as `Emulator` does.
 

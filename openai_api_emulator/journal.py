@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 from urllib.parse import quote
 
 from openai_api_emulator.calls import Call
@@ -13,6 +13,24 @@ LOOK_EVERY_S = 0.02
 MOST_SHOWN = 20
 ROWS_OF_A_PAGE = 1000
 OLDEST = "0"
+
+
+class ScopeFilters(TypedDict, total=False):
+    """Which requests of a scope are wanted: all that is given has to fit.
+
+    A model and a path may end with ``*``; a status may be ``4xx``.
+    """
+
+    model: str
+    status: int | str
+    rule: str
+    path: str
+
+
+class Filters(ScopeFilters, total=False):
+    """Which requests are wanted."""
+
+    scope: str
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,11 @@ def pauses(within_s: float) -> Iterator[float]:
     yield 0
     while time.monotonic() < deadline_s:
         yield LOOK_EVERY_S
+
+
+def of_scope(filters: Filters) -> Filters:
+    """Return the filters that fit all requests of the scope that is named."""
+    return {"scope": filters["scope"]} if "scope" in filters else {}
 
 
 def complaint(

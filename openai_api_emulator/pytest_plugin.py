@@ -72,7 +72,8 @@ def openai_emulator(
     from openai_api_emulator.running.server import Server  # noqa: PLC0415 - the same
 
     folder = _folder_of_run(pytestconfig, tmp_path_factory)
-    with Server(folder=folder, **pytestconfig.stash[_SETTINGS]) as server:
+    settings = pytestconfig.stash[_SETTINGS]
+    with Server(folder=folder, cwd=pytestconfig.rootpath, **settings) as server:
         pytestconfig.stash[_SERVER] = server
         with Emulator(server.url) as emulator:
             yield emulator
@@ -111,7 +112,7 @@ def pytest_runtest_makereport(
     """Show what the emulator logged and saw while a test ran that has failed."""
     report = yield
     used = getattr(item, "funcargs", {})
-    if report.failed and report.when == "call" and "openai_emulator" in used:
+    if report.failed and "openai_emulator" in used:
         if "emulator" in used:
             report.sections.append(("requests of this test", _requests(used["emulator"])))
         server = item.config.stash.get(_SERVER, None)

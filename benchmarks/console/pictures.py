@@ -1,6 +1,6 @@
 """Pictures of the page for docs/console.md, taken in Chromium under a real load.
 
-python -m benchmarks.console.pictures [--into docs] [--seconds 90]
+python -m benchmarks.console.pictures [--into docs] [--seconds 90] [--all]
 """
 
 import argparse
@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=Path("docs"), help="the folder")
     parser.add_argument("--seconds", type=float, default=90, help="how long the load is on before")
+    parser.add_argument("--all", action="store_true", help="dark and narrow ones too, to look at")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
@@ -38,8 +39,8 @@ def main() -> None:
         with under_load(url):
             pages = {
                 (scheme, width): opened(browser, url, scheme, width)
-                for scheme in ("light", "dark")
-                for width in (1280, 400)
+                for scheme in (("light", "dark") if options.all else ("light",))
+                for width in ((1280, 400) if options.all else (1280,))
             }
             time.sleep(options.seconds / 3)
             send(url, "POST", "/emulator/marks", {"text": "faults on"})

@@ -79,7 +79,7 @@ def _cut(tokens: Sequence[str], cut: int, split: Callable[[str], list[str]]) -> 
         kept.append(token)
         end += len(token)
     after = "".join(tokens[len(kept) :])
-    if end == cut and (not kept or after[0].isascii()):
+    if end == cut and (not kept or not after or after[0].isascii()):
         return kept
     # A token before a character of several bytes may hold some of them.
     start = len(kept) if end < cut else len(kept) - 1

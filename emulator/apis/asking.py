@@ -13,6 +13,7 @@ def ask_of(
     body: GenerationRequest,
     *,
     schema: dict[str, Any] | None = None,
+    scores_prompt: bool = False,
     names: ParamNames = DEFAULT_NAMES,
     **more: Any,  # noqa: ANN401 - the fields of Ask
 ) -> Ask:
@@ -21,6 +22,7 @@ def ask_of(
     Args:
         body: The body.
         schema: What its format asks the text to satisfy.
+        scores_prompt: Whether log probabilities of the prompt can be told.
         names: The names of its parameters.
         more: The fields that its API fills in another way.
 
@@ -39,7 +41,7 @@ def ask_of(
             )
         schema = constraint.schema
         names = replace(names, format=constraint.param, schema=constraint.param)
-    if body.prompt_logprobs is not None:
+    if body.prompt_logprobs is not None and not scores_prompt:
         raise APIError(
             "Unsupported parameter: 'prompt_logprobs' is not supported by this emulator.",
             param="prompt_logprobs",

@@ -15,13 +15,15 @@ class Dialect:
     """OpenAI's ways; another dialect overrides what it does in another way.
 
     ``name`` is the setting's value and chooses the renderers of an API. With ``is_lenient``
-    requests are taken that OpenAI refuses though each parameter is valid. ``version`` is what
+    requests are taken that OpenAI refuses though each parameter is valid. With ``scores_prompts``
+    log probabilities of prompts are told. ``version`` is what
     GET /version tells, None for the emulator's own. ``rendering`` are arguments of the renderers,
     ``stream_headers`` the headers that streams alone have.
     """
 
     name: ClassVar = "openai"
     is_lenient: ClassVar = False
+    scores_prompts: ClassVar = False
     rendering: Mapping[str, Any] = {}
     version: ClassVar[str | None] = None
     stream_headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (

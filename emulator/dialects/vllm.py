@@ -37,6 +37,7 @@ class VLLM(Dialect):
 
     name: ClassVar = "vllm"
     is_lenient: ClassVar = True
+    scores_prompts: ClassVar = True
     version: ClassVar[str | None] = "0.32.0"
     _lacking: ClassVar[frozenset[str]] = frozenset(
         (

@@ -285,6 +285,23 @@ def _vocabulary(data: Body, model: str) -> APIError | None:
     return None
 
 
+def _prompt_logprobs(data: Body) -> APIError | None:
+    top = data.get("prompt_logprobs")
+    if top is None:
+        return None
+    if data.get("stream"):
+        return bad_request(
+            "`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs"
+        )
+    if top < 0:
+        message = f"`prompt_logprobs` must be a positive value, got {top}."
+        return bad_request(message, "prompt_logprobs", top)
+    if top > MAX_LOGPROBS:
+        message = f"Requested prompt logprobs of {top}, which is greater than max allowed: "
+        return bad_request(f"{message}{MAX_LOGPROBS}", "prompt_logprobs", top)
+    return None
+
+
 _CHAT_RULES: tuple[Rule, ...] = (_chat_form,)
 _COMPLETION_RULES: tuple[Rule, ...] = (_completion_form,)
-_RULES: tuple[Rule, ...] = (_structured, _choices, _randomness)
+_RULES: tuple[Rule, ...] = (_prompt_logprobs, _structured, _choices, _randomness)

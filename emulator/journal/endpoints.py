@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 from pydantic import BaseModel, ValidationError
 
@@ -104,14 +105,16 @@ def _page(journal: Journal, wanted: Wanted, resets: Resets, marks: Sequence[Mark
     """Return a page as JSON."""
     positions, rows = journal.end(), []
     if wanted.positions is None:
-        fit = [found for found in journal.latest(resets) if wanted.fits(found.record)]
-        rows = fit[-wanted.limit :]
+        fit = (found for found in journal.newest(resets) if wanted.fits(found.record))
+        rows = [*islice(fit, wanted.limit)][::-1]
         if rows:  # what ended meanwhile comes with the next page
             newest = {found.ring: found.number + 1 for found in rows}
             positions = [max(at, newest.get(ring, 0)) for ring, at in enumerate(positions)]
     else:
-        positions = [*wanted.positions]
-        for found in journal.after(wanted.positions, resets):
+        # A place that no ring has reached is from before the server's start.
+        reached = zip(wanted.positions, positions, strict=True)
+        positions = [given if given <= end else 0 for given, end in reached]
+        for found in journal.after([*positions], resets):
             positions[found.ring] = found.number + 1
             if wanted.fits(found.record):
                 rows.append(found)

@@ -4,7 +4,8 @@ import heapq
 import logging
 import os
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -156,19 +157,18 @@ class Journal:
             positions: By ring, the number of the first record.
             resets: Hide those that came before they were set back.
         """
-        each = [self._of(ring, first) for ring, first in enumerate(positions)]
-        for found in heapq.merge(*each, key=itemgetter(0)):
-            if found.record.revision >= resets.of(found.record.scope):
-                yield found
+        each = [_found(ring, self.rings[ring].rows(first)) for ring, first in enumerate(positions)]
+        return _told(heapq.merge(*each, key=itemgetter(0)), resets)
 
-    def _of(self, ring: int, first: int) -> Iterator[Found]:
-        for number, row in self.rings[ring].rows(first):
-            record = Record(*row)
-            yield Found(record.ended_at, ring, number, record)
+    def newest(self, resets: Resets = NO_RESETS) -> Iterator[Found]:
+        """Yield the last requests of the server, the newest first; as many as a ring keeps."""
+        each = [_found(number, ring.newest()) for number, ring in enumerate(self.rings)]
+        merged = heapq.merge(*each, key=itemgetter(0), reverse=True)
+        return _told(islice(merged, ROWS), resets)
 
     def latest(self, resets: Resets = NO_RESETS) -> list[Found]:
-        """Return the last requests of the server, as many as a ring keeps."""
-        return list(self.after([0] * len(self.rings), resets))[-ROWS:]
+        """Return the last requests of the server, the newest last; as many as a ring keeps."""
+        return [*self.newest(resets)][::-1]
 
     def find(self, name: str, resets: Resets = NO_RESETS) -> Found | None:
         """Return the last request of an x-request-id, or of an answer's id; None if none is left.
@@ -177,7 +177,7 @@ class Journal:
             name: The id.
             resets: Hide those that came before they were set back.
         """
-        for found in reversed(self.latest(resets)):
+        for found in self.newest(resets):
             if name in (request_id(found.record), found.record.answer_id):
                 return found
         return None
@@ -190,3 +190,14 @@ class Journal:
         if kept is None:
             return b"", None
         return kept[:size], kept[size:] if record.body_bytes else None
+
+
+def _found(ring: int, rows: Iterator[tuple[int, Row]]) -> Iterator[Found]:
+    for number, row in rows:
+        record = Record(*row)
+        yield Found(record.ended_at, ring, number, record)
+
+
+def _told(each: Iterable[Found], resets: Resets) -> Iterator[Found]:
+    """Yield those that came after the journal was last set back."""
+    return (found for found in each if found.record.revision >= resets.of(found.record.scope))

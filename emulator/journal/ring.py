@@ -156,3 +156,11 @@ class Ring:
             row = self.read(number)
             if row is not None:
                 yield number, row
+
+    def newest(self) -> Iterator[tuple[int, Row]]:
+        """Yield the records that are there, the newest first, each with its number."""
+        upto = self.written
+        for number in range(upto - 1, max(upto - self._rows, 0) - 1, -1):
+            row = self.read(number)
+            if row is not None:
+                yield number, row

@@ -188,19 +188,19 @@ def told(record: Record, worker: int) -> dict[str, Any]:
     """Return the fields of a `JournalRow`."""
     return {
         "id": request_id(record),
-        "answer_id": record.answer_id,
+        "answer_id": _told(record.answer_id),
         "at": round(record.ended_at - record.took_s, 6),
         "ended_at": round(record.ended_at, 6),
         "worker": worker,
         "revision": record.revision,
-        "scope": record.scope,
+        "scope": _told(record.scope),
         "key": record.key,
-        "method": record.method,
-        "path": record.path,
-        "model": record.model,
+        "method": _told(record.method),
+        "path": _told(record.path),
+        "model": _told(record.model),
         "stream": record.stream,
         "status": record.status,
-        "code": record.code,
+        "code": _told(record.code),
         "finish_reason": record.finish_reason,
         "tokens_in": record.tokens_in,
         "tokens_out": record.tokens_out,
@@ -212,7 +212,7 @@ def told(record: Record, worker: int) -> dict[str, Any]:
         "worst_lag_ms": _ms(record.worst_lag_s),
         "blocked_ms": _ms(record.blocked_s),
         "fault": record.fault,
-        "rules": list(record.rules),
+        "rules": [_told(name) for name in record.rules],
         "decided": _decided(record),
         "queue_ms": _ms(record.queue_s),
         "bytes_in": record.bytes_in,
@@ -223,6 +223,11 @@ def told(record: Record, worker: int) -> dict[str, Any]:
 def journal_row(record: Record, worker: int) -> JournalRow:
     """Return a record as the API tells it."""
     return JournalRow(**told(record, worker))
+
+
+def _told(text: str) -> str:
+    """Return a text that JSON can hold: half of a pair of surrogates cannot be encoded."""
+    return text.encode(errors="replace").decode()
 
 
 def _ms(seconds: float | None) -> float | None:
@@ -241,7 +246,7 @@ def _decided(record: Record) -> dict[str, str]:
         elif place.startswith("rules."):
             decided[name] = f"rule {place.removeprefix('rules.')}"
         else:
-            decided[name] = f"body {place}"
+            decided[name] = f"body {_told(place)}"
     return decided
 
 

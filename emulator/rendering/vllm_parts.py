@@ -15,6 +15,7 @@ from emulator.rendering.chunks import ChunkRenderer
 from emulator.rendering.ending_streams import ending_stream
 from emulator.rendering.renderer import EVENT_END, AnswerStream, CountUsage, Header
 
+NO_PROMPT_LOGPROBS = '"prompt_logprobs":null'
 FINGERPRINT = "vllm-0.32.0-af86afd1"
 Json = dict[str, Any]
 
@@ -68,6 +69,7 @@ class VLLMRenderer(ChunkRenderer):
         include_usage: Whether a stream ends with its usage.
         details: Whether the usage tells how many tokens of the prompt were cached.
         prompt_ids: The token ids of each prompt as JSON, where they are told.
+        parts: The log probabilities of prompts, a line of JSON each, cut anywhere.
     """
 
     _continuous = False
@@ -79,9 +81,11 @@ class VLLMRenderer(ChunkRenderer):
         include_usage: bool,
         details: bool,
         prompt_ids: Sequence[str] | None = None,
+        parts: Sequence[bytes | bytearray] = (),
     ) -> None:
         super().__init__(header, include_usage=include_usage, prompt_ids=prompt_ids)
         self._details = details
+        self._prompt_logprobs = b"".join(parts).decode().splitlines()
 
     def roles(self, answers: Sequence[Answer]) -> str:  # noqa: ARG002
         """Return what begins a stream, with its first token."""

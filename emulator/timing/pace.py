@@ -108,6 +108,9 @@ class Pace:
     def _keep_left(self, now_s: float, events: int, left: Sequence[int] | None) -> None:
         if self.left_s is None:
             return
+        if events == 1:
+            self.left_s.append(now_s if left is None or left else math.nan)
+            return
         kept = array("d", [now_s if left is None else math.nan]) * events
         for index in left or ():
             kept[index] = now_s

@@ -71,7 +71,7 @@ def check(options: argparse.Namespace) -> None:
         tell(line)
     tell(verdict(compared))
     if options.svg:
-        write(options.svg, picture(compared, f"{options.engine}: real and twin"))
+        write(options.svg, picture(compared, f"{Path(options.engine).stem}: real and twin"))
 
 
 def check_server(options: argparse.Namespace, config: EngineConfig) -> list[Compared]:

@@ -47,8 +47,8 @@ def fit_sweep(sweep: Sweep, say: Say) -> Report:
     held_out = fitter.choose(say)
     fitted = fitter.fit(held_out.terms, range(len(points)), held_out.fits[0])
     fitted = _without_doubtful_overhead(fitted, notes)
-    step_cv = round(fitter.spread(fitted), 4)
-    compared = fitter.judge(held_out, step_cv)
+    step_cv = round(fitter.spread(fitted, range(len(points))), 4)
+    compared = fitter.judge(held_out)
     middle = over_points(compared, 50)
     worst = max(middle[f"{name} p50"] for name in MEASURES if f"{name} p50" in middle)
     if worst > MAX_ERROR:

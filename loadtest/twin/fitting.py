@@ -177,21 +177,24 @@ class Fitter:
         sizes = sorted({min(p.load.clients, len(p.requests)) for p in self.points})
         return [size for size in sizes if FEWEST_TO_BEND <= size < sizes[-1]]
 
-    def spread(self, fitted: Fitted) -> float:
-        """Return the coefficient of variation of steps that the twin lacks without one.
+    def spread(self, fitted: Fitted, chosen: Sequence[int]) -> float:
+        """Return the coefficient of variation of steps that the twin lacks at the chosen points.
 
         That of the load's own, such as steps with a prefill, is what the twin has too.
         """
         config = self.config(fitted.values, fitted.terms)
         found = [
-            _step_variance(point) - _step_variance(simulate(config, point)) for point in self.points
+            _step_variance(point) - _step_variance(simulate(config, point))
+            for point in (self.points[i] for i in chosen)
         ]
         return float(np.sqrt(max(np.median(found), 0)))
 
-    def judge(self, held_out: "HeldOut", step_cv: float) -> list[Compared]:
+    def judge(self, held_out: "HeldOut") -> list[Compared]:
         """Compare each point with the engine that was fitted without it."""
         compared: dict[int, Compared] = {}
-        for fitted, other in zip(held_out.fits, reversed(self.halves()), strict=True):
+        halves = self.halves()
+        for fitted, half, other in zip(held_out.fits, halves, reversed(halves), strict=True):
+            step_cv = self.spread(fitted, half)
             config = self.config(fitted.values, fitted.terms, step_cv)
             real = [self.points[i] for i in other]
             pairs = compare(real, [simulate(config, point) for point in real])

@@ -6,7 +6,8 @@ from math import ceil, floor, log10
 
 from loadtest.twin.comparison import MEASURES, TOKENS_PER_S, Compared
 
-PANEL_WIDTH, PANEL_HEIGHT, GAP = 420, 300, 60
+COLUMNS = 2
+PANEL_WIDTH, PANEL_HEIGHT, GAP = 480, 300, 60
 LEFT, TOP, BOTTOM = 70, 60, 130
 REAL, TWIN = "#1f5fa8", "#d9601a"
 PERCENTILES = ("p50", "p90", "p99")
@@ -18,11 +19,11 @@ Series = list[tuple[str, str, str, list[float | None]]]  # label, colour, percen
 def picture(compared: Sequence[Compared], title: str) -> str:
     """Return an SVG: TTFT, ITL and end-to-end times in ms, and tokens/s, a load each column.
 
-    Filled dots with a line are what was measured, rings are the twin; the axes are logarithmic.
+    Dots are what was measured, rings are the twin; the axes are logarithmic.
     """
     panels = [*MEASURES, TOKENS_PER_S]
-    width = LEFT + len(panels) * (PANEL_WIDTH + GAP)
-    height = TOP + PANEL_HEIGHT + BOTTOM
+    width = LEFT + COLUMNS * (PANEL_WIDTH + GAP)
+    height = TOP + len(panels) // COLUMNS * (PANEL_HEIGHT + BOTTOM)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">',
@@ -31,7 +32,9 @@ def picture(compared: Sequence[Compared], title: str) -> str:
         *_legend(),
     ]
     for number, name in enumerate(panels):
-        parts += _panel(compared, name, LEFT + number * (PANEL_WIDTH + GAP))
+        row, column = divmod(number, COLUMNS)
+        left, top = LEFT + column * (PANEL_WIDTH + GAP), TOP + row * (PANEL_HEIGHT + BOTTOM)
+        parts += _panel(compared, name, left, top)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -48,7 +51,7 @@ def _legend() -> list[str]:
     return [*parts, f'<text x="{LEFT + 170}" y="42" fill="#555">{note}</text>']
 
 
-def _panel(compared: Sequence[Compared], name: str, left: float) -> list[str]:
+def _panel(compared: Sequence[Compared], name: str, left: float, top: float) -> list[str]:
     series = _series(compared, name)
     values = [value for *_, line in series for value in line if value]
     if not values:
@@ -59,13 +62,13 @@ def _panel(compared: Sequence[Compared], name: str, left: float) -> list[str]:
     )
 
     def y(value: float) -> float:
-        return TOP + PANEL_HEIGHT * (1 - (log10(value) - low) / (high - low))
+        return top + PANEL_HEIGHT * (1 - (log10(value) - low) / (high - low))
 
     def x(column: int) -> float:
         return left + PANEL_WIDTH * (column + 0.5) / len(compared)
 
     unit = name if name == TOKENS_PER_S else f"{name}, ms"
-    parts = [f'<text x="{left}" y="{TOP - 6}" font-weight="bold">{escape(unit)}</text>']
+    parts = [f'<text x="{left}" y="{top - 6}" font-weight="bold">{escape(unit)}</text>']
     for power in range(low, high + 1):
         at = y(10**power)
         parts += [
@@ -74,7 +77,7 @@ def _panel(compared: Sequence[Compared], name: str, left: float) -> list[str]:
             f'<text x="{left - 6}" y="{at + 4:.1f}" text-anchor="end">{10**power:g}</text>',
         ]
     for column, one in enumerate(compared):
-        at, foot = x(column), TOP + PANEL_HEIGHT + 10
+        at, foot = x(column), top + PANEL_HEIGHT + 10
         parts.append(
             f'<text x="{at:.1f}" y="{foot}" font-size="9" text-anchor="end" '
             f'transform="rotate(-55 {at:.1f} {foot})">{escape(one.name)}</text>'

@@ -12,7 +12,7 @@ from loadtest.twin.sweep import Arrivals, Point, Request, TwinError
 
 # What the emulator itself adds to each TTFT on one machine: reading the request, and the first
 # event's way to the client. docs/twin.md says how it was measured.
-WIRE_MS = 0.6
+WIRE_MS = 0.7
 
 
 def simulate(config: EngineConfig, point: Point, seed: int = 0, wire_ms: float = WIRE_MS) -> Point:

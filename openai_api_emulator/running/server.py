@@ -17,6 +17,7 @@ import httpx
 from openai_api_emulator.running.sharing import SharedFolder
 
 START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 30.0
 LOG_TAIL_LINES = 40
 _TRIES = 3
 _LOOK_EVERY_S = 0.02
@@ -37,6 +38,7 @@ class Server:
     Args:
         folder: All servers of one folder, in all processes, are one; its settings are those of the
             first, and the last to leave ends it. None for one of its own.
+        cwd: Where relative paths in its settings start; None for the current folder.
         start_timeout_s: How long it may take to be ready, in s.
         settings: What differs from the defaults.
 
@@ -48,11 +50,13 @@ class Server:
         self,
         *,
         folder: Path | None = None,
+        cwd: Path | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
         **settings: object,
     ) -> None:
         self._own = None if folder else tempfile.TemporaryDirectory(prefix="openai-emulator-")
         self._folder = SharedFolder(folder or Path(self._own.name))  # type: ignore[union-attr]
+        self._cwd = cwd
         self._start_timeout_s = start_timeout_s
         self._settings = {"workers": 1, **settings}
         self._port = 0
@@ -102,8 +106,8 @@ class Server:
         """Leave it; return when it has ended, if nobody else uses it."""
         with self._folder.alone():
             self._folder.leave()
-            is_last = not self._folder.has_users()
-        while is_last and self._folder.is_kept():
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
+        while self._is_ending() and time.monotonic() < deadline_s:
             time.sleep(_LOOK_EVERY_S)
         if self._own is not None:
             self._own.cleanup()
@@ -113,6 +117,10 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _is_ending(self) -> bool:
+        with self._folder.alone():
+            return self._folder.is_kept() and not self._folder.has_users()
 
     def _start(self) -> None:
         for _ in range(_TRIES):
@@ -134,6 +142,7 @@ class Server:
             subprocess.run(  # noqa: S603 - our own command line
                 [*python, *keeper, *python, *serve],
                 check=True,
+                cwd=self._cwd,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -284,6 +284,19 @@ def test_hold_back_keeps_what_is_before_the_stop(tokens: list[str], stops: list[
 
 
 @given(tokens=TEXTS, stops=STOPS)
+@settings(max_examples=300, deadline=None)
+def test_stop_sequence_may_stay(tokens: list[str], stops: list[str]) -> None:
+    """Where it is to be kept, the text ends after the stop sequence that is told."""
+    whole = "".join(tokens)
+    stop = first_stop(whole, stops)
+    held = hold_back(tokens, stops, list, keeps=True)
+    end, begin = (len(whole), len(whole)) if stop is None else stop
+    assert "".join(held.tokens) == whole[:end]
+    assert (held.stop or "") == whole[begin:end]
+    assert len(held.tokens) <= held.slots
+
+
+@given(tokens=TEXTS, stops=STOPS)
 @settings(max_examples=150, deadline=None)
 def test_hold_back_makes_no_more_than_it_must(tokens: list[str], stops: list[str]) -> None:
     """No token is made after the one that completes a stop sequence."""

@@ -103,6 +103,7 @@ def shape(value: object, key: str = "") -> Any:  # noqa: ANN401 - any JSON
     """Return keys and types of some JSON; equal items of an array count once."""
     if isinstance(value, dict):
         is_map = key in MAPS or (key == "top_logprobs" and "token" not in value)
+        is_map = is_map or (bool(value) and all(name.isdecimal() for name in value))
         return "a map" if is_map else _object(value)
     if isinstance(value, list):
         return [item for item, _ in groupby(shape(item, key) for item in value)]

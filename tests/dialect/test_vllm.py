@@ -1,6 +1,7 @@
 """What a server that speaks as vLLM does says, beyond the structure of its answers."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -120,6 +121,22 @@ def test_token_ids_are_those_of_the_text(vllm: httpx.Client) -> None:
     prompt = post(vllm, "/tokenize", {"messages": body["messages"]}).json()["tokens"]
     assert told == encode(text_of(stream), MODEL)
     assert stream[0]["prompt_token_ids"] == prompt
+
+
+def test_log_probabilities_of_prompts(vllm: httpx.Client) -> None:
+    """Each token of a prompt but the first is told, with the likeliest at its place by rank."""
+    asked = {"prompt": ["a red fox", "hi there, you"], "n": 2, "prompt_logprobs": 3}
+    answer = post(vllm, COMPLETIONS, {"max_tokens": 2, **asked}).json()
+    for index, prompt in enumerate(["a red fox"] * 2 + ["hi there, you"] * 2):
+        first, *told = answer["choices"][index]["prompt_logprobs"]
+        assert first is None
+        for token, place in zip(encode(prompt, MODEL)[1:], told, strict=True):
+            assert place[str(token)]["decoded_token"] == decoded([token])
+            ranks = sorted(each["rank"] for each in place.values())
+            assert ranks[:3] == [1, 2, 3]
+            assert sum(math.exp(each["logprob"]) for each in place.values()) < 1
+    streamed = post(vllm, CHAT, chat(prompt_logprobs=1, stream=True)).json()["error"]
+    assert streamed["message"].startswith("`prompt_logprobs` are not available when `stream=True`")
 
 
 def test_report_stands_alone_where_nothing_else_does(vllm: httpx.Client) -> None:

@@ -50,6 +50,18 @@ def test_least_waiting_looks_at_the_queues() -> None:
     assert run("least-waiting", sequences) == [0, 1, 1, 1, 0, 1]
 
 
+def test_a_queue_counts_before_a_batch() -> None:
+    """An engine with three in its batch is chosen before one with a single one and one waiting."""
+    queue, batch = engine(), engine()
+    queue.submit([Seen(100, 9)])
+    batch.submit([Seen(100, 9), Seen(100, 9), Seen(100, 9)])
+    for scheduler in (queue, batch):
+        scheduler.start_step(0)
+    queue.submit([Seen(100, 9)])
+    assert Router([queue, batch], "least-waiting").choose() == 1
+    assert Router([batch, queue], "least-waiting").choose() == 0
+
+
 def test_two_replicas_on_paper() -> None:
     """Four prompts at once on two engines, one at a time each: the second pair waits for 21 ms."""
     sequences = [Seen(100, 1) for _ in range(4)]

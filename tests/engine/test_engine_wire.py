@@ -319,7 +319,8 @@ def test_startup_takes_time(loaded: tuple[Server, Loading]) -> None:
     assert set(loading.began.values()) == {503}
     assert 1 <= int(loading.refusal.headers["retry-after"]) <= STARTUP_S
     assert loading.refusal.json()["error"]["code"] == "model_loading"
-    assert loading.uptime_s >= STARTUP_S - 0.5  # it counts from a little later on
+    # The uptime counts from a moment later than the loading does.
+    assert loading.uptime_s >= STARTUP_S - 1
     assert set(loading.ended.values()) == {200}
 
 

@@ -143,6 +143,13 @@ def test_bento_holds_the_modules(bento: Path) -> None:
     assert {"service.py", "schemas.py", "tokenizer.py"} <= names
 
 
+def test_bento_holds_the_page(bento: Path) -> None:
+    """The files of the page are in the bento as they are in the repository."""
+    folder = "emulator/pages/console/web"
+    packed = {path.name: path.read_bytes() for path in (bento / "src" / folder).iterdir()}
+    assert packed == {path.name: path.read_bytes() for path in (REPOSITORY / folder).iterdir()}
+
+
 def test_bento_holds_the_vocabularies(bento: Path) -> None:
     """The bento holds the vocabularies, byte for byte."""
     bundled = sorted((REPOSITORY / "tiktoken_cache").iterdir())

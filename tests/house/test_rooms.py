@@ -40,6 +40,7 @@ ROOMS = (
     "emulator.injection",
     "emulator.apis.api",
     "emulator.apis.constraints",
+    "emulator.apis.prompt_logprobs",
     "emulator.apis.whole",
     "emulator.apis.asking",
     "emulator.apis.computations",

@@ -219,6 +219,16 @@ def test_rings_are_merged_by_time() -> None:
     assert both.end() == [3, 3]
 
 
+def test_the_newest_come_first_where_few_are_wanted() -> None:
+    """The newest are told without a look at all others, and no more than a ring keeps."""
+    both = journal(2)
+    for number in range(50):
+        Journal(both.rings, number % 2).write(exchange(model=f"m{number}"), None)
+    newest = both.newest()
+    assert [next(newest).record.model for _ in range(3)] == ["m49", "m48", "m47"]
+    assert models(both.latest()) == [f"m{number}" for number in range(50 - 2 * 16, 50)]
+
+
 def test_a_reset_hides_what_came_before_it() -> None:
     """Requests under an earlier revision are told no more: of all, or of one scope."""
     kept = journal()

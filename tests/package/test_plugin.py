@@ -118,7 +118,9 @@ def test_settings_stand_in_the_configuration(tmp_path: Path) -> None:
     """The server has the settings of pytest's configuration, over which those of the line win."""
     rules = "- name: ours\n  ttft_ms: 9\n"
     write(tmp_path, {"test_s.py": SETTINGS, "pytest.ini": INI, "rules.yaml": rules})
-    ended = run(tmp_path, command(*PLUGIN, "-s", "--openai-emulator", "ttft_ms=5"))
+    write(tmp_path / "below", {})
+    options = ["-s", "--openai-emulator", "ttft_ms=5", ".."]
+    ended = run(tmp_path / "below", command(*PLUGIN, *options))
     assert "itl 3.0 ttft 5.0 of ['one', 'two']" in ended.stdout
     assert "rules [{'name': 'ours', 'ttft_ms': 9}]" in ended.stdout
 

@@ -161,8 +161,7 @@ def test_a_real_vllm() -> None:
     bounds = {name: getattr(sweep.known, name) for name in BOUNDS} | {"source": "a fit"}
     fitter = Fitter(bounds, sweep.points)
     terms = Terms(("step_per_prefill_token_squared_ms", "request_overhead_ms"), bend=32)
-    held_out = fitter.held_out(terms)
-    compared = fitter.judge(held_out, fitter.spread(held_out.fits[0]))
+    compared = fitter.judge(fitter.held_out(terms))
     loads = [one for one, p in zip(compared, sweep.points, strict=True) if p.load.output_tokens > 4]
     middle, high = over_points(loads, 50), over_points(loads, 90)
     assert len(loads) == 21

@@ -41,7 +41,7 @@ def medians(printed: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", ["paper", "blis-llama-3.1-8b-h100-tp2"])
 def test_a_twin_of_the_emulator(name: str, tmp_path: Path) -> None:
-    """Two minutes recover each term within 3 % or say that it is not determined; a check agrees."""
+    """Two minutes recover each term, within 3 % or as sure as the fit says; a check agrees."""
     sweep, mine = str(tmp_path / "sweep.jsonl"), str(tmp_path / "mine.yaml")
     with running_server(*args(engine=name, workers=1)) as server:
         twin("measure", "--url", server.url, "--to", sweep, "--minutes", MINUTES)
@@ -51,7 +51,9 @@ def test_a_twin_of_the_emulator(name: str, tmp_path: Path) -> None:
     for term in BASE:
         [line] = [line for line in told.splitlines() if line.startswith(f"{term} ")]
         if "not determined" not in line:
-            assert getattr(found, term) == pytest.approx(getattr(true, term), rel=0.03), told
+            truth = getattr(true, term)
+            sure = float(line.partition("+- ")[2].partition(",")[0])
+            assert getattr(found, term) == pytest.approx(truth, abs=max(0.03 * truth, sure)), told
     errors = medians(checked)
     assert all(error < 0.03 for figure, error in errors.items() if figure.endswith("p50")), checked
     assert all(error < 0.05 for figure, error in errors.items() if figure.endswith("p90")), checked

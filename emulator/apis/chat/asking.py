@@ -15,8 +15,8 @@ from emulator.contract.parts import JsonObjectFormat
 MAX_COMPLETION_NAMES = ParamNames(limit="max_completion_tokens")
 
 
-def chat_ask(chat: ChatCompletionRequest) -> Ask:
-    """Return what a chat asks.
+def chat_ask(chat: ChatCompletionRequest, *, scores_prompt: bool = False) -> Ask:
+    """Return what a chat asks, whose prompt's log probabilities may be told.
 
     Raises:
         APIError: A tool that has to be called is not among the tools.
@@ -34,6 +34,7 @@ def chat_ask(chat: ChatCompletionRequest) -> Ask:
         must_call=must_call,
         names_call=names_call,
         most_calls=most_calls,
+        scores_prompt=scores_prompt,
         schema=response_schema(chat.response_format),
         schema_texts=schema_texts(chat.response_format, chat.messages),
         can_show_reasoning=True,

@@ -15,6 +15,7 @@ from emulator.apis.completions.schema import CompletionRequest
 from emulator.apis.completions.scored_events import ScoredRenderer
 from emulator.apis.completions.scores import PromptScores
 from emulator.apis.completions.vllm_events import VLLMCompletionRenderer
+from emulator.apis.prompt_logprobs import PromptLogprobs
 from emulator.dialects.dialect import OPENAI, Dialect
 from emulator.engine.times import TokenTimes
 from emulator.reading.reader import Reading, Ready
@@ -62,6 +63,7 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             token_limit=request.max_tokens,
             logprobs=request.logprobs,
             schema=response_schema(request.response_format),
+            scores_prompt=dialect.scores_prompts,
             names=NAMES,
         )
         prompt = CompletionPrompt(request)
@@ -74,7 +76,10 @@ class CompletionsAPI(TextAPI[CompletionRequest]):
             include_usage=request.include_usage,
             **dialect.rendering,
         )
-        return Reading(ask, prompt, plain)
+        scores, top = None, request.prompt_logprobs
+        if dialect.scores_prompts and top is not None:
+            scores = PromptLogprobs(prompt.ids, request.model, top, choices=ask.n)
+        return Reading(ask, prompt, plain, scores)
 
     def conversation(self, request: CompletionRequest) -> Conversation:
         """Return the prompts in the words of rules."""

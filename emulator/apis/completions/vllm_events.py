@@ -11,7 +11,13 @@ from emulator.apis.completions.likelihoods import NAMES, lists, rows
 from emulator.contract.usage import Usage
 from emulator.rendering.frames import with_logprobs
 from emulator.rendering.renderer import SLOT, AnswerStream, CountUsage, Header
-from emulator.rendering.vllm_parts import FINGERPRINT, VLLMRenderer, all_ids, whole_usage
+from emulator.rendering.vllm_parts import (
+    FINGERPRINT,
+    NO_PROMPT_LOGPROBS,
+    VLLMRenderer,
+    all_ids,
+    whole_usage,
+)
 
 Json = dict[str, Any]
 
@@ -25,6 +31,7 @@ class VLLMCompletionRenderer(VLLMRenderer):
         include_usage: Whether a stream ends with its usage.
         details: Whether the usage tells how many tokens of the prompt were cached.
         prompt_ids: The token ids of each prompt as JSON, where they are told.
+        parts: The log probabilities of prompts, a line of JSON each, cut anywhere.
     """
 
     object = "text_completion"
@@ -37,9 +44,14 @@ class VLLMCompletionRenderer(VLLMRenderer):
         include_usage: bool,
         details: bool,
         prompt_ids: Sequence[str] | None = None,
+        parts: Sequence[bytes | bytearray] = (),
     ) -> None:
         super().__init__(
-            header, include_usage=include_usage, details=details, prompt_ids=prompt_ids
+            header,
+            include_usage=include_usage,
+            details=details,
+            prompt_ids=prompt_ids,
+            parts=parts,
         )
         self._echoes = echoes
 
@@ -55,7 +67,11 @@ class VLLMCompletionRenderer(VLLMRenderer):
             "ec_transfer_params": None,
             "metrics": None,
         }
-        return with_logprobs(to_json(completion).decode(), self, answers)
+        start, *rest = to_json(completion).decode().split(NO_PROMPT_LOGPROBS)
+        told = [self._prompt_logprobs_of(answer, len(answers)) for answer in answers]
+        pairs = zip(told, rest, strict=True)
+        pieces = (f'"prompt_logprobs":{each}{after}' for each, after in pairs)
+        return with_logprobs("".join([start, *pieces]), self, answers)
 
     def stream(
         self, answers: Sequence[Answer], tokens_per_event: int, count_usage: CountUsage | None
@@ -91,6 +107,11 @@ class VLLMCompletionRenderer(VLLMRenderer):
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice by itself."""
         return self.ended(self._text(answer, ""), answer)
+
+    def _prompt_logprobs_of(self, answer: Answer, choices: int) -> str:
+        """Return the log probabilities of the prompt of a choice, null if none are told."""
+        parts = self._prompt_logprobs
+        return parts[answer.index // (choices // len(parts))] if parts else "null"
 
     def _ids_of(self, answer: Answer, choices: int) -> str:
         """Return the ids of the prompt of a choice."""

@@ -13,7 +13,13 @@ from emulator.rendering.ending_streams import NO_PROMPT_IDS
 from emulator.rendering.frames import with_logprobs
 from emulator.rendering.likelihoods import likelihood_json
 from emulator.rendering.renderer import SLOT
-from emulator.rendering.vllm_parts import FINGERPRINT, VLLMRenderer, all_ids, whole_usage
+from emulator.rendering.vllm_parts import (
+    FINGERPRINT,
+    NO_PROMPT_LOGPROBS,
+    VLLMRenderer,
+    all_ids,
+    whole_usage,
+)
 
 Json = dict[str, Any]
 
@@ -43,6 +49,8 @@ class VLLMChatRenderer(VLLMRenderer):
         if self._prompt_ids is not None:
             start, null, end = body.rpartition('"prompt_token_ids":null')
             body = f"{start}{null.removesuffix('null')}{self._prompt_ids[0]}{end}"
+        for told in self._prompt_logprobs:
+            body = body.replace(NO_PROMPT_LOGPROBS, f'"prompt_logprobs":{told}')
         return with_logprobs(body, self, answers)
 
     def roles(self, answers: Sequence[Answer]) -> str:

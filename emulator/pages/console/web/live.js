@@ -32,6 +32,14 @@ export function live(app) {
   const histograms = new Map();
   let most = DEFAULT_MODELS, isShown = true;
 
+  // What is out of sight is not drawn: several open pages would take time from the server beside them.
+  const inSight = new Set();
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) entry.isIntersecting ? inSight.add(entry.target) : inSight.delete(entry.target);
+    if (entries.some((entry) => entry.isIntersecting)) render();
+  }, { rootMargin: "300px" });
+  charts.forEach((chart) => watcher.observe(chart.node));
+
   function table(title, columns) {
     const rows = h("tbody", {});
     const node = h("div", { class: "card" }, h("h3", {}, title), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h("table", {},
@@ -47,8 +55,10 @@ export function live(app) {
         const node = h("div", { class: "card" }, h("h3", {}, clip(name, 256)), ttft.node, itl.node);
         histograms.set(name, { node, ttft, itl });
         models.append(node);
+        watcher.observe(node);
       }
-      const { ttft, itl } = histograms.get(name);
+      const { node, ttft, itl } = histograms.get(name);
+      if (!inSight.has(node)) continue;
       ttft.draw(each.bounds.ttft, each.ttft.asked, each.ttft.actual);
       itl.draw(each.bounds.itl, each.itl.asked, each.itl.actual);
     }
@@ -62,7 +72,7 @@ export function live(app) {
     const to = feed.last?.t ?? Date.now() / 1000;
     for (const chart of charts) {
       chart.node.hidden = Boolean(chart.isUsed && !feed.points.some(chart.isUsed));
-      if (!chart.node.hidden) chart.draw(feed.points.map((point) => ({ t: point.t, values: chart.values(point) })), feed.marks, to - KEPT_S, to);
+      if (inSight.has(chart.node)) chart.draw(feed.points.map((point) => ({ t: point.t, values: chart.values(point) })), feed.marks, to - KEPT_S, to);
     }
     drawModels();
     const last = feed.last;

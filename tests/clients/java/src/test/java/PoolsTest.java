@@ -106,24 +106,17 @@ class PoolsTest {
         return null;
     }
 
-    static void seesNoReset(Function<String, Callable<?>> pool) throws Exception {
+    @Test
+    void poolsSeeNoReset() throws Exception {
         var begun = new ArrayList<Future<?>>();
-        for (var seconds : List.of(5, 30, 65)) {
-            var relay = new Relay();
-            begun.add(THREADS.submit(() -> ask(relay, pool.apply(relay.url), seconds)));
+        for (Function<String, Callable<?>> pool : List.<Function<String, Callable<?>>>of(PoolsTest::okhttp, PoolsTest::jdk)) {
+            for (var seconds : List.of(5, 30, 65)) {
+                var relay = new Relay();
+                begun.add(THREADS.submit(() -> ask(relay, pool.apply(relay.url), seconds)));
+            }
         }
         for (var each : begun) {
             each.get();
         }
-    }
-
-    @Test
-    void okhttpSeesNoReset() throws Exception {
-        seesNoReset(PoolsTest::okhttp);
-    }
-
-    @Test
-    void jdkSeesNoReset() throws Exception {
-        seesNoReset(PoolsTest::jdk);
     }
 }
