@@ -51,7 +51,7 @@ def test_other_clients_work(server: Server, part: str) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("local_only")
 def test_pools_see_no_reset_in_true_time() -> None:
     """Pools in Go, Java and Python that pause for 5, 30 and 65 s keep their connections."""

@@ -10,7 +10,7 @@ from emulator.engine.config import load_engine
 from loadtest.twin.fitting import BASE
 from tests.support.server import REPOSITORY, args, running_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_only")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("local_only")]
 
 MINUTES = "2"
 

@@ -54,7 +54,7 @@ async def all_finds(url: str, shorter: float) -> Sequence[Sequence[bool]]:
 
 
 @pytest.mark.parametrize(
-    "shorter", [SHORTER, pytest.param(1, marks=pytest.mark.slow)], ids=["shortened", "true time"]
+    "shorter", [SHORTER, pytest.param(1, marks=pytest.mark.long)], ids=["shortened", "true time"]
 )
 def test_pools_see_no_reset(shorter: float) -> None:
     """Pools of httpx find connections again after 5, 30 and 65 s, in 200 requests each."""
