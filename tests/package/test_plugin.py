@@ -110,7 +110,6 @@ def test_failed_test_shows_what_came(tmp_path: Path) -> None:
     assert len(re.findall(r"/v1/chat/completions.* 418", requests)) == 1
     assert len(re.findall("/v1/chat/completions", requests)) == 1
     assert len(re.findall(r"status=418", log)) == 1
-    assert "status=200 choices" not in log
 
 
 @pytest.mark.slow
@@ -131,7 +130,7 @@ def test_server_ends_with_a_run_that_is_cut_short(tmp_path: Path, how: signal.Si
     """When a run is interrupted or killed, the server ends too."""
     write(tmp_path, {"test_waits.py": WAITS})
     with subprocess.Popen(  # noqa: S603 - our own command line
-        command(*PLUGIN, "-s", "-q"),
+        ["env", "--default-signal=INT", *command(*PLUGIN, "-s", "-q")],  # a shell may ignore it
         cwd=tmp_path,
         env=clean_environment(),
         stdout=subprocess.PIPE,
