@@ -130,7 +130,11 @@ def test_server_ends_with_a_run_that_is_cut_short(tmp_path: Path, how: signal.Si
     """When a run is interrupted or killed, the server ends too."""
     write(tmp_path, {"test_waits.py": WAITS})
     with subprocess.Popen(  # noqa: S603 - our own command line
-        ["env", "--default-signal=INT", *command(*PLUGIN, "-s", "-q")],  # a shell may ignore it
+        [
+            "/usr/bin/env",
+            "--default-signal=INT",
+            *command(*PLUGIN, "-s", "-q"),
+        ],  # a shell may ignore it
         cwd=tmp_path,
         env=clean_environment(),
         stdout=subprocess.PIPE,
