@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "EMULATOR_"
+MEMORY = "memory"  # the store of one server
 
 MAX_TTFT_MS = 600_000
 MAX_ITL_MS = 60_000
@@ -210,7 +211,7 @@ class Settings(BaseModel):
     limits: Path | None = live(None, description="YAML file of limits by model and key")
     api_keys: Path | None = Field(None, description="YAML file of keys: others are answered 401")
     store: str = Field(
-        "memory",
+        MEMORY,
         pattern=r"^(memory|(redis|rediss|unix)://.+)$",
         description="where limits are counted and changes are kept: memory, or redis://... for "
         "several hosts",

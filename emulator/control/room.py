@@ -7,9 +7,9 @@ from emulator.control.driver import Driver
 from emulator.control.endpoints import Control
 from emulator.control.operations import Operation
 from emulator.control.status import StatusReader
-from emulator.control.truth import MEMORY, Truth, Watch, prepare_sharing
+from emulator.control.truth import Truth, Watch, prepare_sharing
 from emulator.limits import gate
-from emulator.settings import ConfigError
+from emulator.settings import MEMORY, ConfigError
 from emulator.state import LiveState
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from emulator.shared_memory.files import create
 from emulator.shared_memory.members import Members
 from emulator.state import LiveState, State
 
-MEMORY = "memory"
 # Where the workers of a server find what they share.
 DOCUMENT_VARIABLE = "OPENAI_EMULATOR_CONTROL"
 MEMBERS_VARIABLE = "OPENAI_EMULATOR_MEMBERS"

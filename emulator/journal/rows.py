@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from emulator.journal.bodies import JournalRow, Times, TokenInstant
 from emulator.journal.ring import Row
+from emulator.limits.keys import SCOPE_KEY
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST
@@ -22,7 +23,7 @@ MAX_RULE_NAME = 64
 # What is left of each text of a record that is too long for its slot.
 MAX_SHORT_TEXT = 16
 
-_SCOPE_KEY = b"sk-scope-"
+_SCOPE_KEY = SCOPE_KEY.encode()
 
 
 class More(NamedTuple):

@@ -13,11 +13,10 @@ from emulator.limits.resets import NO_RESETS, Resets
 from emulator.limits.rules import Figures, Key, LimitsFile, Rules, read_keys, read_limits
 from emulator.limits.shared import SharedTable, create_table
 from emulator.limits.words import Refusal
-from emulator.settings import ConfigError, Settings
+from emulator.settings import MEMORY, ConfigError, Settings
 
 # The environment variable with the path of the table that a server's workers share.
 TABLE_VARIABLE = "OPENAI_EMULATOR_LIMITS_TABLE"
-MEMORY = "memory"
 MAX_REMEMBERED = 1024
 
 
@@ -162,7 +161,7 @@ class Gate:
         if limits.requests is None and limits.tokens is None:
             return None
         named = b"%d %s %s" % (len(caller.bucket), caller.bucket, model.encode(errors="replace"))
-        if filled := self._policy.resets.of(scope_of_key(caller.bucket)):
+        if filled := self._policy.resets.of(scope_of_key(caller.bucket.decode(errors="replace"))):
             named += b" %d" % filled
         digest = hashlib.blake2b(named, digest_size=16).digest()
         return Account(caller.name, model, limits, digest)

@@ -12,14 +12,12 @@ from emulator.limits.words import NO_KEY, Refusal, wrong_key
 
 _MAX_BUCKET_LENGTH = 256
 _NOBODY = hashlib.sha256(b"").digest()  # no key is empty
+SCOPE_KEY = "sk-scope-"
 
 
-SCOPE_KEY = b"sk-scope-"
-
-
-def scope_of_key(key: bytes) -> str:
+def scope_of_key(key: str) -> str:
     """Return the scope that an API key names, as ``sk-scope-<scope>``; empty if it names none."""
-    return key.removeprefix(SCOPE_KEY).decode(errors="replace") if key.startswith(SCOPE_KEY) else ""
+    return key.removeprefix(SCOPE_KEY) if key.startswith(SCOPE_KEY) else ""
 
 
 class Caller(NamedTuple):

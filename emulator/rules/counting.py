@@ -11,12 +11,12 @@ from emulator.answers.ask import Ask
 from emulator.contract.errors import APIError
 from emulator.rules.deciding import Decision, Undecided, refuse_unmatched
 from emulator.rules.ruleset import Rules
+from emulator.settings import MEMORY
 from emulator.shared_memory.files import create
 from emulator.shared_memory.slot_table import DIGEST_BYTES, SLOTS_PER_SET, SlotTable
 
 # Where the workers of a server find their common table.
 TABLE_VARIABLE = "OPENAI_EMULATOR_COUNTS_TABLE"
-MEMORY = "memory"
 MAX_COUNTS = 262_144  # of their 8 MB, what was written takes memory
 
 # When it was last counted, and how often.

@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from emulator.answers.ask import Ask, CallKind
 from emulator.contract.error_words import invalid_header
+from emulator.limits import keys
 from emulator.rules.globs import folded
 
 SCOPE_HEADER = "X-EMULATION-SCOPE"
-SCOPE_KEY = "sk-scope-"
 _SCOPE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 Message: TypeAlias = Mapping[str, str]
@@ -106,7 +106,7 @@ class Seen(NamedTuple):
 
 def scope_of_key(key: str) -> str | None:
     """Return the scope that an API key names: ``sk-scope-<id>``."""
-    return key.removeprefix(SCOPE_KEY) or None if key.startswith(SCOPE_KEY) else None
+    return keys.scope_of_key(key) or None
 
 
 def checked_scope(scope: str | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
-from emulator.apis.completions.likelihoods import NAMES, lists, rows
+from emulator.apis.completions.likelihoods import pieces
 from emulator.apis.completions.schema import Completion, CompletionChoice
 from emulator.contract.usage import Usage
 from emulator.rendering.chunks import ChunkRenderer
@@ -78,12 +78,8 @@ class CompletionRenderer(ChunkRenderer):
         entries: Iterable[Likelihood],
         offset: int,
     ) -> Iterator[str]:
-        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
-        before = "{"
-        for name, values in zip(NAMES, lists(rows(entries, offset)), strict=True):
-            yield f'{before}"{name}":[{values}]'
-            before = ","
-        yield "}"
+        """Return the log probabilities of some tokens as JSON; `offset` counts characters."""
+        return pieces(entries, offset)
 
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice."""

@@ -34,6 +34,15 @@ def rows(entries: Iterable[Likelihood], offset: int) -> Iterator[Row]:
         offset += len(likelihood.token)
 
 
+def pieces(entries: Iterable[Likelihood], offset: int) -> Iterator[str]:
+    """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
+    before = "{"
+    for name, values in zip(NAMES, lists(rows(entries, offset)), strict=True):
+        yield f'{before}"{name}":[{values}]'
+        before = ","
+    yield "}"
+
+
 def lists(values: Iterable[Row]) -> list[str]:
     """Return what stands between the brackets of each list."""
     columns = list(zip(*values, strict=True)) or [()] * len(NAMES)

@@ -7,7 +7,7 @@ from pydantic_core import from_json, to_json
 
 from emulator.answers.answer import Answer, Segment
 from emulator.answers.logprobs import Likelihood
-from emulator.apis.completions.likelihoods import NAMES, lists, rows
+from emulator.apis.completions.likelihoods import pieces
 from emulator.contract.usage import Usage
 from emulator.rendering.frames import with_logprobs
 from emulator.rendering.renderer import SLOT, AnswerStream, CountUsage, Header
@@ -97,12 +97,8 @@ class VLLMCompletionRenderer(VLLMRenderer):
         entries: Iterable[Likelihood],
         offset: int,
     ) -> Iterator[str]:
-        """Yield the log probabilities of some tokens as JSON; `offset` counts characters."""
-        before = "{"
-        for name, values in zip(NAMES, lists(rows(entries, offset)), strict=True):
-            yield f'{before}"{name}":[{values}]'
-            before = ","
-        yield "}"
+        """Return the log probabilities of some tokens as JSON; `offset` counts characters."""
+        return pieces(entries, offset)
 
     def finish(self, answer: Answer) -> str:
         """Return the event that ends a choice by itself."""
