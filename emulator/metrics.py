@@ -7,6 +7,7 @@ import asyncio
 import os
 import re
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,9 +26,14 @@ class Addable(Protocol):
 
 
 class Tally:
-    """Adds up increments, and passes the sums to prometheus_client a few times a second."""
+    """Adds up increments, and passes the sums to prometheus_client a few times a second.
+
+    ``sources`` are asked each time to add what they have.
+    """
 
     def __init__(self) -> None:
+        self.sources: list[Callable[[], None]] = []
+        self._has_timer = False
         self._sums: dict[Addable, float] = {}
         self._latest: dict[Gauge, float] = {}
 
@@ -35,7 +41,7 @@ class Tally:
         """Add `amount` to a counter or a gauge."""
         sums = self._sums
         if not sums:
-            self._wake()
+            self.wake()
         sums[target] = sums.get(target, 0) + amount
 
     def observe(self, histogram: Histogram, value: float, times: int = 1) -> None:
@@ -47,15 +53,23 @@ class Tally:
 
     def set(self, gauge: Gauge, value: float) -> None:
         """Set a gauge, of which only the latest value is passed on."""
-        self._wake()
+        self.wake()
         self._latest[gauge] = value
 
-    def _wake(self) -> None:
-        if not self._sums and not self._latest:
-            asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
+    def wake(self) -> None:
+        """See to it that all is passed on in a while."""
+        if not self._has_timer:
+            self._has_timer = True
+            asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self._on_time)
+
+    def _on_time(self) -> None:
+        self._has_timer = False
+        self.flush()
 
     def flush(self) -> None:
         """Pass on what was added up."""
+        for source in self.sources:
+            source()
         sums, self._sums = self._sums, {}
         latest, self._latest = self._latest, {}
         for gauge, value in latest.items():

@@ -9,6 +9,7 @@ from emulator.control.room import prepare_store
 from emulator.journal.room import prepare_journal
 from emulator.log_lines import keep_lines_printable
 from emulator.rules.counting import create_counts
+from emulator.serving.backlog import prepare_backlogs
 from emulator.state import State
 from emulator.timing.clock import running_clock
 
@@ -31,6 +32,7 @@ def prepare_shared(state: State) -> None:
     for warning in () if state.rules is None else state.rules.warnings:
         logger.warning("rules: %s", warning)
     create_counts()
+    prepare_backlogs()
     prepare_journal(state.settings)
     prepare_store(state.settings.store)
 

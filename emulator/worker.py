@@ -20,6 +20,7 @@ from emulator.reading.bodies import BodyReader
 from emulator.reading.dispatcher import Dispatcher
 from emulator.reading.helper_work import HelperWork
 from emulator.rules.counting import counted, open_counts
+from emulator.serving.backlog import BACKLOG
 from emulator.serving.endings import Endings
 from emulator.serving.endpoint import Endpoint, Handler
 from emulator.serving.engine_timing import EngineTiming, Startup
@@ -87,6 +88,7 @@ class Worker:
         )
         self.endings = endings
         self.lookups = Endings()
+        BACKLOG.open(worker_number() or 1)
 
     async def check(self, exchange: Exchange, ready: ReadyRequest) -> Checked:
         """Refuse what this server cannot do for a request; return what it is to do beside that.

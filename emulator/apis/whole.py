@@ -413,7 +413,7 @@ class WholeAnswer:
         exchange, ready = self.exchange, self.ready
         tokens = ready.made.tokens if ready.made is not None else 0
         is_complete = exchange.status == 200 and not self.fault
-        left_s = (exchange.left_s or time.monotonic()) - exchange.start_s
+        left_s = (exchange.left_s or exchange.ended_s) - exchange.start_s
         return Ending(
             kind=self.api.kind,
             tokens_in=tokens or None,

@@ -29,6 +29,7 @@ from emulator.control.operations import Call, Operation, Table, refuse_stale
 from emulator.control.status import StatusReader
 from emulator.control.truth import Truth
 from emulator.reading.bodies import BodyReader, parse_json
+from emulator.serving.backlog import BACKLOG
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import Reply, whole_reply
 
@@ -102,6 +103,8 @@ class Control:
             received = await self._bodies.read(exchange)
             body = bytes(received.content)  # type: ignore[arg-type]  # no spool is so small
             received.release()
+        else:
+            await BACKLOG.told()  # what is asked for may be in it
         return await operation.handle(Call(exchange, name, body))
 
     # ------------------------------------------------------------------------------

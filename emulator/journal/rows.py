@@ -116,7 +116,7 @@ def row_of(exchange: Exchange, ending: Ending | None) -> Row:
     It is a plain tuple: this is done for each request, and to make a named one takes as long again.
     """
     caller, asked, rules, scope = exchange.caller, exchange.asked, exchange.rules, exchange.scope
-    now_s, start_s = monotonic(), exchange.start_s
+    ended_s, start_s = exchange.ended_s, exchange.start_s
     decided: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     if asked is not None:
@@ -125,9 +125,9 @@ def row_of(exchange: Exchange, ending: Ending | None) -> Row:
             places = tuple([f"{name}={place[:MAX_TEXT]}" for name, place in asked.places.items()])
     begins = (
         exchange.request_id or random.getrandbits(128),
-        now(),
+        now() - (monotonic() - ended_s),
         start_s,
-        now_s - start_s,
+        ended_s - start_s,
         exchange.state.version,
         scope_of(exchange),
         "" if caller is None or caller.name is None else caller.name[:MAX_TEXT],

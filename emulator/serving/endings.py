@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quoted
+from time import monotonic
 from typing import TypeAlias
 
 from emulator import metrics
 from emulator.log_lines import LINES
 from emulator.metrics import TALLY
+from emulator.serving.backlog import BACKLOG
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
 
@@ -21,7 +23,10 @@ Subscriber: TypeAlias = Callable[[Exchange, Ending | None], None]
 
 
 class Endings:
-    """Tells each subscriber once of each request; ``under_way`` have not ended yet."""
+    """Tells each subscriber once of each request; ``under_way`` have not ended yet.
+
+    They are told soon, and many requests at once.
+    """
 
     def __init__(self, *subscribers: Subscriber) -> None:
         self._subscribers = [*subscribers]
@@ -32,8 +37,17 @@ class Endings:
         self._subscribers.append(subscriber)
 
     def tell(self, exchange: Exchange) -> None:
-        """Tell how a request ended."""
-        delivery = exchange.delivery
+        """Tell soon how a request ended, which it does now."""
+        exchange.ended_s = monotonic()
+        if self._subscribers:
+            BACKLOG.add(self._tell, exchange)
+        else:
+            exchange.delivery = None
+
+    def _tell(self, exchange: Exchange) -> None:
+        # Break the cycle exchange -> receive -> connection -> scope -> exchange, which only the
+        # garbage collector would find.
+        delivery, exchange.delivery = exchange.delivery, None
         ending = None if delivery is None else delivery.ending()
         for subscriber in self._subscribers:
             subscriber(exchange, ending)

@@ -65,9 +65,6 @@ class Endpoint:
             if exchange.delivery is not None:
                 exchange.delivery.release()
             self._endings.tell(exchange)
-            # Break the cycle exchange -> receive -> connection -> scope -> exchange, which only the
-            # garbage collector would find.
-            exchange.delivery = None
         return exchange.status
 
     async def _failed(self, exchange: Exchange, error: Exception) -> Reply:

@@ -275,7 +275,7 @@ class Generation:
         is_complete = exchange.status == 200 and not self.is_cut
         is_whole = is_complete and not ask.stream
         itl_s = self.asked_itl_s
-        left_s = exchange.left_s - self.start_s if exchange.left_s else exchange.elapsed_s
+        left_s = (exchange.left_s or exchange.ended_s) - self.start_s
         first_due_s = pace.first_due_s if self.times is None else plan.due_s(0)
         if is_complete:
             tokens = plan.output_tokens if is_whole else self.slots_passed

@@ -1,12 +1,12 @@
-"""One integer in memory that processes share."""
+"""Integers in memory that processes share."""
 
 import mmap
 import os
 from pathlib import Path
 
 
-class SharedWord:
-    """An integer of 64 bits; to read or to write ``cell[0]`` takes no lock.
+class SharedWords:
+    """Integers of 64 bits, a page of them; to read or to write one of ``cells`` takes no lock.
 
     Args:
         path: A file, as from `files.create`; None for memory of this process alone.
@@ -25,4 +25,12 @@ class SharedWord:
                 self._memory = mmap.mmap(file, mmap.PAGESIZE)
             finally:
                 os.close(file)
-        self.cell = memoryview(self._memory)[:8].cast("q")
+        self.cells = memoryview(self._memory)[: mmap.PAGESIZE].cast("q")
+
+
+class SharedWord(SharedWords):
+    """One integer of 64 bits; to read or to write ``cell[0]`` takes no lock."""
+
+    def __init__(self, path: str | Path | None) -> None:
+        super().__init__(path)
+        self.cell = self.cells[:1]

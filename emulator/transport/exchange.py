@@ -47,6 +47,7 @@ class Exchange:
         code: The error's code or type, if there is one.
         request_id: The number in the answer's x-request-id, once that is drawn.
         left_s: When an answer that is not streamed left, on ``time.monotonic()``.
+        ended_s: When all was over, on ``time.monotonic()``.
         delivery: The answer, once it is decided on.
     """
 
@@ -69,6 +70,7 @@ class Exchange:
     code: str = ""
     request_id: int = 0
     left_s: float = 0.0
+    ended_s: float = 0.0
     delivery: Delivery | None = None
     _fields: dict[bytes, bytes] | None = None
 

@@ -58,6 +58,9 @@ class Watcher:
     def leave(self) -> None:
         """Go away, with the next event."""
         self._leaves.set()
+
+    def wait(self) -> None:
+        """Return when it is gone."""
         self._thread.join()
 
 
@@ -71,6 +74,8 @@ def watching(server: Server, count: int = 1) -> Iterator[list[Watcher]]:
     finally:
         for each in watchers:
             each.leave()
+        for each in watchers:
+            each.wait()
 
 
 def test_seconds_add_up_to_what_was_sent(control: Controller) -> None:
@@ -123,6 +128,7 @@ def test_strangers_may_look(control: Controller) -> None:
     )
     assert eventually(lambda: bool(watcher.summaries), 10)
     watcher.leave()
+    watcher.wait()
 
 
 def test_one_who_does_not_read_holds_nobody_up(control: Controller) -> None:
@@ -138,7 +144,7 @@ def test_one_who_does_not_read_holds_nobody_up(control: Controller) -> None:
 def test_limits_and_engine_are_told(local_only: None) -> None:  # noqa: ARG001 - skips
     """A server with limits and an engine tells how full they are."""
     with running_server(*args(workers=1, rpm=10, engine="paper")) as server:
-        long = {"X-OUTPUT-LENGTH": "400"}
+        long = {"X-OUTPUT-LENGTH": "100"}
         with watching(server) as [watcher], ThreadPoolExecutor(12) as pool:
             send = lambda _: PLAIN.post(f"{server.url}{CHAT_PATH}", json=chat(), headers=long)  # noqa: E731
             statuses = [answer.status_code for answer in pool.map(send, range(12))]
@@ -162,6 +168,7 @@ def test_the_server_ends_while_somebody_looks(local_only: None) -> None:  # noqa
         server.process.terminate()
         server.process.wait(20)
         watcher.leave()
+    watcher.wait()
         assert watcher.has_ended
         assert time.monotonic() - start_s < 15
 
