@@ -49,6 +49,7 @@ class Exchange:
         left_s: When an answer that is not streamed left, on ``time.monotonic()``.
         ended_s: When all was over, on ``time.monotonic()``.
         delivery: The answer, once it is decided on.
+        fields: The headers by name; of several of a name the first.
     """
 
     scope: Scope
@@ -72,7 +73,11 @@ class Exchange:
     left_s: float = 0.0
     ended_s: float = 0.0
     delivery: Delivery | None = None
-    _fields: dict[bytes, bytes] | None = None
+    fields: dict[bytes, bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Sort the headers."""
+        self.fields = header_fields(self.scope["headers"])
 
     @property
     def path(self) -> str:
@@ -83,13 +88,6 @@ class Exchange:
     def method(self) -> str:
         """The method, in capitals."""
         return str(self.scope["method"])
-
-    @property
-    def fields(self) -> dict[bytes, bytes]:
-        """The headers by name; of several of a name the first."""
-        if self._fields is None:
-            self._fields = header_fields(self.scope["headers"])
-        return self._fields
 
     def header(self, name: bytes) -> str | None:
         """Return the text of a header, None if it is not there."""

@@ -73,7 +73,7 @@ def test_fault_within_a_stream_is_told(
         async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
             sent.append(message)
 
-        exchange = Exchange({"type": "http"}, receive, State(Settings()))
+        exchange = Exchange({"type": "http", "headers": []}, receive, State(Settings()))
         await EventStream(exchange, play, InWords(), [])({}, receive, send)
         assert exchange.status == status
 

@@ -168,7 +168,7 @@ def test_the_server_ends_while_somebody_looks(local_only: None) -> None:  # noqa
         server.process.terminate()
         server.process.wait(20)
         watcher.leave()
-    watcher.wait()
+        watcher.wait()
         assert watcher.has_ended
         assert time.monotonic() - start_s < 15
 

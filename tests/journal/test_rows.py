@@ -1,6 +1,7 @@
 """Rows of the journal: what is kept of a request, and never kept, and which are found."""
 
 import sys
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -32,7 +33,7 @@ def exchange(
     given = [(b"authorization", b"Bearer " + key)] if key else []
     scope = {"type": "http", "method": "POST", "path": path, "headers": given}
     made = Exchange(scope, nothing, State(Settings(), version=version))
-    made.model, made.status = model, status
+    made.model, made.status, made.ended_s = model, status, time.monotonic()
     return made
 
 
