@@ -139,6 +139,14 @@ class Metrics:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def errors(self) -> float:
+        """Return how many requests were refused or failed.
+
+        Connections that another test left open may run out of time at any moment, and count aside.
+        """
+        name = "openai_emulator_errors_total"
+        return self.total(name) - self.total(name, code="request_timeout")
+
 
 def eventually(condition: Callable[[], bool], timeout_s: float = 120.0) -> bool:
     """Look at `condition` until it holds or the time is over; return whether it held."""

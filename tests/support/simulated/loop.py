@@ -49,6 +49,9 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Let time pass in which the loop does nothing else."""
         self._skipping.skipped_s += lasts_s
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Do without the thread that asyncio ends an executor in: it would not be waited for."""
+
 
 class AtOnce(ThreadPoolExecutor):
     """Takes no time and no thread for what a thread is asked to do."""
