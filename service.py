@@ -61,6 +61,8 @@ API_PATHS = tuple(api.path for api in APIS)
 async def answer_error(request: Request, error: Exception) -> Reply:
     """Answer for a route that is not there, or that has another method."""
     exchange = Exchange(request.scope, request.receive, STATE.current)
+    if exchange.state.dialect.lacks(exchange.path):
+        error = HTTPException(404)  # it is not there, whatever the method
     reply = error_reply(exchange, error)
     if exchange.path in API_PATHS:
         ENDINGS.tell(exchange)

@@ -118,3 +118,4 @@ def test_openai_has_none(http: httpx.Client) -> None:
     answer = http.post(PATH, json=body())
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == "Invalid URL (POST /v1/messages)"
+    assert http.get(PATH).status_code == 404
