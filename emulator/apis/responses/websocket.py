@@ -51,6 +51,7 @@ class ResponsesSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection: requests in turn, until the client leaves."""
+        send = _Outlet(send)
         await receive()  # websocket.connect
         await send({"type": "websocket.accept"})
         if self._sockets >= MAX_SOCKETS:
@@ -63,7 +64,7 @@ class ResponsesSocket:
             self._sockets -= 1
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        frames: asyncio.Queue[str | None] = asyncio.Queue(MAX_FRAMES_WAITING)
+        frames: asyncio.Queue[str | None] = asyncio.Queue()
         reading = asyncio.create_task(_read(receive, send, frames))
         turn: asyncio.Task[None] | None = None
         last = _LatestResponse()
@@ -71,8 +72,8 @@ class ResponsesSocket:
             while (text := await frames.get()) is not None:
                 turn = asyncio.create_task(self._turn(scope, text, send, last))
                 await asyncio.wait([turn, reading], return_when=asyncio.FIRST_COMPLETED)
-                if not turn.done():
-                    return  # the client has left
+                if reading.done():
+                    return  # nobody waits for the other answers
         finally:
             reading.cancel()
             if turn is not None and not turn.done():
@@ -87,6 +88,24 @@ class ResponsesSocket:
             await _send_json(send, {"type": "error", "status": error.status, **envelope})
             return
         await self._answer(_posted(scope), _receiving(body), _Frames(send, last))
+
+
+class _Outlet:
+    """Sends frames until the connection is closed, by either side; nobody gets the later ones."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._is_open = True
+
+    async def __call__(self, message: Message) -> None:
+        """Send a frame."""
+        if not self._is_open:
+            return
+        self._is_open = message["type"] != "websocket.close"
+        try:
+            await self._send(message)
+        except OSError:  # of uvicorn, where the client has left
+            self._is_open = False
 
 
 class _LatestResponse:
@@ -113,18 +132,23 @@ class _LatestResponse:
 
 
 async def _read(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]") -> None:
-    """Take the client's frames, until it leaves or breaks a rule."""
+    """Take the client's frames, and None when it has left or broken a rule."""
+    try:
+        await _take_frames(receive, send, frames)
+    finally:
+        frames.put_nowait(None)
+
+
+async def _take_frames(receive: Receive, send: Send, frames: "asyncio.Queue[str | None]") -> None:
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
-        if text is None or frames.full():
-            if text is None:
-                await _close(send, _UNSUPPORTED, "expected text frames")
-            else:
-                await _close(send, _TOO_MANY, "too many requests wait")
+        if text is None:
+            await _close(send, _UNSUPPORTED, "expected text frames")
+            return
+        if frames.qsize() >= MAX_FRAMES_WAITING:
+            await _close(send, _TOO_MANY, "too many requests wait")
             return
         frames.put_nowait(text)
-    if not frames.full():
-        frames.put_nowait(None)
 
 
 def _request_of(text: str) -> bytes:
