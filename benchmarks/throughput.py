@@ -22,14 +22,17 @@ the time and are measured in turn, `--runs` times, by one client: one Python pro
   one of `--runs` tries must do so. It takes minutes, and says little on a busy machine.
 
 cost and streams run beside a C program too (timerfd_server.c), if there is a compiler. `--checkout`
-adds the emulator of another working tree, `--arg` this one's with settings of an operator.
+adds the emulator of another working tree, `--arg` this one's with settings of an operator,
+`--watched` this one's while somebody reads /emulator/events.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -46,6 +49,7 @@ from benchmarks.kit.server import (
     add_emulator_options,
     bare,
     c_program,
+    emulator,
     emulators,
     serving,
     stop_servers_on_sigterm,
@@ -53,6 +57,8 @@ from benchmarks.kit.server import (
 from benchmarks.kit.steady import GAP_LIMIT_MS, Search, Steady, run_steady
 
 BARE = "bare app"
+WATCHED = "watched"
+EVENTS_PATH = "/emulator/events"
 COST_STREAMS = (100, 200)
 FIRST_STREAMS = 200
 MOST_STREAMS = 2000
@@ -251,12 +257,34 @@ MEASURES: dict[str, Callable[[Servers, argparse.Namespace], dict[str, Row]]] = {
 
 
 @contextmanager
-def all_servers(
-    workers: int, checkouts: Sequence[Path], settings: Sequence[str]
-) -> Iterator[Servers]:
+def watched(workers: int) -> Iterator[Server]:
+    """Start an emulator whose events a process reads."""
+    with serving(WATCHED, emulator(workers)) as server:
+        url = f"http://{server.host}:{server.port}{EVENTS_PATH}"
+        reading = multiprocessing.Process(target=read_all, args=(url,), daemon=True)
+        reading.start()
+        try:
+            yield server
+        finally:
+            reading.kill()
+            reading.join()
+
+
+def read_all(url: str) -> None:
+    """Read an answer that does not end."""
+    with urllib.request.urlopen(url) as answer:
+        for _ in answer:
+            pass
+
+
+@contextmanager
+def all_servers(options: argparse.Namespace) -> Iterator[Servers]:
     """Start the emulators, the bare app and, if it can be compiled, the C program."""
+    workers = options.workers
     with ExitStack() as stack:
-        own = stack.enter_context(emulators(checkouts, settings, workers))
+        own = stack.enter_context(emulators(options.checkout, options.arg, workers))
+        if options.watched:
+            own.append(stack.enter_context(watched(workers)))
         api = [*own, stack.enter_context(serving(BARE, bare(workers)))]
         program = stack.enter_context(c_program())
         if program:
@@ -276,6 +304,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--cost-streams", type=int, nargs="+", default=COST_STREAMS)
     parser.add_argument("--most-streams", type=int, default=MOST_STREAMS, help="to try")
     add_emulator_options(parser)
+    parser.add_argument("--watched", action="store_true", help="measure one with its events read")
     parser.add_argument("--json", type=Path, help="write the figures here")
     return parser.parse_args()
 
@@ -287,7 +316,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print(f"Python {platform.python_version()}, {machine}; workers: {options.workers}")
     print(f"{'measure':<9} {'server':<14} {'':<81} to the bare app's")
-    with all_servers(options.workers, options.checkout, options.arg) as servers:
+    with all_servers(options) as servers:
         figures = {name: MEASURES[name](servers, options) for name in options.measure}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")

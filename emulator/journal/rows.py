@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from emulator.journal.bodies import JournalRow, Times, TokenInstant
 from emulator.journal.ring import Row
-from emulator.limits.keys import SCOPE_KEY
+from emulator.limits.keys import SCOPE_KEY, key_of, scope_of_key
 from emulator.transport.ending import Ending
 from emulator.transport.exchange import Exchange
 from emulator.transport.sending import CLIENT_CLOSED_REQUEST
@@ -102,8 +102,11 @@ def scope_of(exchange: Exchange) -> str:
         return asked.emulation.emulation_scope[:MAX_SCOPE]
     fields = exchange.fields
     given = fields.get(b"authorization")
-    if given is not None and _SCOPE_KEY in given:
-        return given.partition(_SCOPE_KEY)[2].decode("latin-1").strip()[:MAX_SCOPE]
+    # Most keys name none, which is seen at once.
+    if given is not None and (_SCOPE_KEY in given or not given.startswith(b"Bearer ")):
+        scope = scope_of_key(key_of(given.decode("latin-1")))
+        if scope:
+            return scope[:MAX_SCOPE]
     if asked is not None:
         return ""
     given = fields.get(b"x-emulation-scope")

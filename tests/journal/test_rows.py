@@ -1,5 +1,6 @@
 """Rows of the journal: what is kept of a request, and never kept, and which are found."""
 
+import base64
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from emulator.emulation.asked import Asked
 from emulator.journal.journal import Journal, body_without_key
 from emulator.journal.reading import MAX_LIMIT, cursor, read
 from emulator.journal.ring import ROOM, Ring, Sizes
-from emulator.journal.rows import MAX_TEXT, Record, instants, journal_row
+from emulator.journal.rows import MAX_TEXT, Record, instants, journal_row, scope_of
 from emulator.limits.resets import Resets
 from emulator.settings import Settings
 from emulator.state import State
@@ -63,6 +64,24 @@ def streamed(pace: Pace) -> Ending:
 # --------------------------------------------------------------------------------------
 # What is kept
 # --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "scope"),
+    [
+        (b"Bearer sk-scope-mine", "mine"),
+        (b"bearer sk-scope-mine", "mine"),
+        (b"Basic " + base64.b64encode(b":sk-scope-mine"), "mine"),
+        (b"Bearer sk-other-sk-scope-mine", ""),
+        (b"Bearer sk-other", ""),
+        (b"", ""),
+    ],
+)
+def test_the_scope_is_the_one_that_rules_see(given: bytes, scope: str) -> None:
+    """A key names a scope where it begins so, in any form that keys are taken in."""
+    came = exchange()
+    came.fields[b"authorization"] = given
+    assert scope_of(came) == scope
 
 
 def test_a_row_tells_what_was_asked_and_what_was() -> None:
