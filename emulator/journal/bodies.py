@@ -123,10 +123,12 @@ class Lag(BaseModel):
 
 
 class Spread(BaseModel):
-    """Two histograms of a time in this second: as it was asked, and as it was."""
+    """Two histograms of a time in this second, as it was asked and as it was, and their means."""
 
     asked: list[int]
     actual: list[int]
+    asked_mean_ms: float | None = Field(description="null where there were none")
+    actual_mean_ms: float | None
 
 
 class ModelTimes(BaseModel):

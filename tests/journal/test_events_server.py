@@ -105,6 +105,10 @@ def test_seconds_add_up_to_what_was_sent(control: Controller) -> None:
     ]
     bucket = last.bounds_ms.ttft.index(20)
     assert sum(each.ttft.asked[bucket] for each in of_streams) == 30
+    assert {each.ttft.asked_mean_ms for each in of_streams} <= {20, None}
+    told = [each.ttft.actual_mean_ms for each in of_streams if each.ttft.actual_mean_ms]
+    assert told
+    assert min(told) >= 20
     assert sum(sum(each.itl.actual) for each in of_streams) == 30
     assert {each.worker for each in last.workers} == {1, 2}
     assert (last.rules, last.faults["status"]) == ({"busy": 5}, 5)

@@ -88,7 +88,7 @@ def test_every_third_request_of_a_model_fails(
     page.get_by_role("button", name="New rule").click()
     page.get_by_label("Name", exact=True).fill("third")
     page.get_by_label("Model (* for any text)").fill("gpt-third")
-    page.get_by_label("Every so many requests").fill("3")
+    page.get_by_label("Only each nth request, n").fill("3")
     page.get_by_role("button", name="Put in force").click()
     page.get_by_text("model gpt-third (every third): fails: status 503").wait_for()
     assert [status_of(watched, "gpt-third") for _ in range(6)] == [200, 200, 503] * 2

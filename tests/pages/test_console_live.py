@@ -90,7 +90,7 @@ def test_fault_is_seen_everywhere(tab: Tab, watched: Server, control: Controller
     page.get_by_role("button", name="New rule").click()
     page.get_by_label("Name", exact=True).fill("broken")
     page.get_by_label("Model (* for any text)").fill("gpt-broken")
-    page.get_by_label("Every so many requests").fill("")
+    page.get_by_label("Only each nth request, n").fill("")
     page.get_by_role("button", name="Put in force").click()
     page.get_by_text("broken is in force").wait_for()
     tab.open(watched.url, "live")
@@ -142,7 +142,7 @@ def test_mark_is_a_line(tab: Tab, watched: Server, control: Controller) -> None:
     """A mark is a line in the charts, and hostile text of it is text."""
     assert control.status
     page = tab.open(watched.url, "control")
-    page.get_by_label("A text with this instant").fill(HOSTILE)
+    page.get_by_label("What happens now").fill(HOSTILE)
     page.get_by_role("button", name="Mark", exact=True).click()
     page.get_by_text("It is in charts").wait_for()
     tab.open(watched.url, "live")

@@ -34,18 +34,34 @@ _ITL = len(ITL_BOUNDS_S) + 1
 
 
 class ModelCounts(NamedTuple):
-    """The requests of one model: one count, and four histograms."""
+    """The requests of one model: one count, four histograms, and the sums of what is in each."""
 
     requests: list[int]
     ttft_asked: list[int]
     ttft_actual: list[int]
     itl_asked: list[int]
     itl_actual: list[int]
+    sums_s: list[float]
 
     @classmethod
     def empty(cls) -> "ModelCounts":
         """Return those of a model without requests."""
-        return cls([0], [0] * _TTFT, [0] * _TTFT, [0] * _ITL, [0] * _ITL)
+        return cls([0], [0] * _TTFT, [0] * _TTFT, [0] * _ITL, [0] * _ITL, [0.0] * 4)
+
+    def see(self, ending: Ending) -> None:
+        """Count a stream that has ended."""
+        self._add(0, self.ttft_asked, TTFT_BOUNDS_S, ending.ttft_s[0])
+        self._add(1, self.ttft_actual, TTFT_BOUNDS_S, ending.ttft_s[1])
+        if ending.tokens > 1:
+            self._add(2, self.itl_asked, ITL_BOUNDS_S, ending.itl_s[0])
+            self._add(3, self.itl_actual, ITL_BOUNDS_S, ending.itl_s[1])
+
+    def _add(
+        self, sum_: int, buckets: list[int], bounds_s: tuple[float, ...], value_s: float | None
+    ) -> None:
+        if value_s is not None:
+            buckets[bisect_left(bounds_s, value_s)] += 1
+            self.sums_s[sum_] += float(value_s)  # drawn times are numpy's, which marshal knows not
 
 
 @dataclass(slots=True)
@@ -139,11 +155,7 @@ class Counting:
             model = self._model(exchange.model)
             model.requests[0] += 1
             if ending is not None and ending.is_stream:
-                _count(model.ttft_asked, TTFT_BOUNDS_S, ending.ttft_s[0])
-                _count(model.ttft_actual, TTFT_BOUNDS_S, ending.ttft_s[1])
-                if ending.tokens > 1:
-                    _count(model.itl_asked, ITL_BOUNDS_S, ending.itl_s[0])
-                    _count(model.itl_actual, ITL_BOUNDS_S, ending.itl_s[1])
+                model.see(ending)
         if ending is None:
             return
         now.counts["blocked"] += ending.blocked_s > 0
@@ -201,8 +213,3 @@ class Counting:
         now.counts["queries"] = sum(engine.queried for engine in engines)
         now.counts["hits"] = sum(engine.hit for engine in engines)
         now.counts["preemptions"] = sum(engine.preempted for engine in engines)
-
-
-def _count(buckets: list[int], bounds_s: tuple[float, ...], value_s: float | None) -> None:
-    if value_s is not None:
-        buckets[bisect_left(bounds_s, value_s)] += 1

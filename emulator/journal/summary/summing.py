@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from emulator.faults.kinds import KINDS
 from emulator.journal.bodies import (
@@ -81,11 +82,11 @@ def difference(new: Snapshot, old: Snapshot | None) -> Snapshot:
     )
 
 
-def _less(new: list[int], old: list[int]) -> list[int]:
+def _less(new: Any, old: Any) -> list[Any]:  # noqa: ANN401 - histograms, and their sums
     return [a - b for a, b in zip(new, old, strict=True)]
 
 
-def added(counts: Sequence[Sequence[int]], size: int) -> list[int]:
+def added(counts: Sequence[Sequence[Any]], size: int) -> list[Any]:
     """Return the sums of some histograms of a size."""
     return [sum(column) for column in zip([0] * size, *counts, strict=True)]
 
@@ -213,16 +214,24 @@ def _models(differences: Sequence[Snapshot]) -> dict[str, ModelTimes]:
 
 
 def _times(each: Sequence[ModelCounts]) -> ModelTimes:
-    [requests], *histograms = [
+    [requests], *histograms, sums_s = [
         added([getattr(one, name) for one in each], len(getattr(each[0], name)))
         for name in ModelCounts._fields
     ]
-    ttft_asked, ttft_actual, itl_asked, itl_actual = histograms
-    return ModelTimes(
-        requests=requests,
-        ttft=Spread(asked=ttft_asked, actual=ttft_actual),
-        itl=Spread(asked=itl_asked, actual=itl_actual),
+    means = [
+        round(sum_s / sum(buckets) * 1000, 3) if any(buckets) else None
+        for buckets, sum_s in zip(histograms, sums_s, strict=True)
+    ]
+    ttft, itl = (
+        Spread(
+            asked=histograms[at],
+            actual=histograms[at + 1],
+            asked_mean_ms=means[at],
+            actual_mean_ms=means[at + 1],
+        )
+        for at in (0, 2)
     )
+    return ModelTimes(requests=requests, ttft=ttft, itl=itl)
 
 
 def _worker(each: Snapshot) -> WorkerLoad:

@@ -12,8 +12,8 @@ const CHARTS = [
   ["Requests", "per second", ["2xx", "429", "other 4xx", "5xx", "client left"], (p) => p.statuses],
   ["Tokens", "per second", ["tokens"], (p) => [p.tokens]],
   ["Streams", "at that instant", ["in flight", "waiting"], (p) => [p.inFlight, p.waiting]],
-  ["Time to first token", "ms, median", ["actual", "asked"], (p) => [p.ttft.actual, p.ttft.asked]],
-  ["Gap between tokens", "ms, median", ["actual", "asked"], (p) => [p.itl.actual, p.itl.asked]],
+  ["Time to first token", "ms, mean", ["actual", "asked"], (p) => [p.ttft.actual, p.ttft.asked]],
+  ["Gap between tokens", "ms, mean", ["actual", "asked"], (p) => [p.itl.actual, p.itl.asked]],
   ["CPU of each worker", "%, and lag of its event loop, ms", ["busiest CPU", "worst lag"], (p) => [p.cpu, p.loopLag]],
   ["Refused by limits", "per second", ["refused"], (p) => [p.refused], (p) => p.refused || p.limits.length],
   ["Engine: sequences", "at that instant", ["running", "waiting"], (p) => [p.engine?.running, p.engine?.waiting], (p) => p.engine],
@@ -27,7 +27,7 @@ export function live(app) {
   const models = h("div", { class: "grid" });
   const all = h("button", { type: "button", hidden: true, onclick: () => { most = Infinity; render(); } });
   const counts = h("div", { class: "grid" });
-  const tables = { faults: table("Faults", ["kind", "so far"]), rules: table("Rules", ["rule", "matched"]), limits: table("Fullest limits", ["bucket", "used", "of"]) };
+  const tables = { faults: table("Faults", ["kind", "so far"]), rules: table("Rules", ["rule", "decided"]), limits: table("Fullest limits", ["bucket", "used", "of"]) };
   put(counts, Object.values(tables).map((each) => each.node));
   const histograms = new Map();
   let most = DEFAULT_MODELS, isShown = true;
@@ -78,7 +78,7 @@ export function live(app) {
     const last = feed.last;
     if (!last) return;
     tables.faults.fill(Object.entries(last.faults).sort(([, a], [, b]) => b - a).map(([kind, count]) => [kind, number(count, 0)]), "No request has failed on purpose.");
-    tables.rules.fill(Object.entries(last.rules).sort(([, a], [, b]) => b - a).map(([name, count]) => [name, number(count, 0)]), "No rule has matched.");
+    tables.rules.fill(Object.entries(last.rules).sort(([, a], [, b]) => b - a).map(([name, count]) => [name, number(count, 0)]), "No rule has decided anything.");
     tables.limits.fill(last.limits.map((each) => [`${each.key || "all keys"} ${each.model} ${each.kind}`, h("meter", { min: 0, max: 1, value: each.used, "aria-label": `${each.model} ${each.kind}: part used` }), number(each.limit, 0)]), "No limit is in use.");
   }
   feed.addEventListener("change", render);

@@ -37,7 +37,7 @@ function again(row) {
 export function details(app, row) {
   const tokens = row.tokens ?? [];
   const line = tokenLine(`Tokens${tokens.length < row.tokens_out ? `: the first ${tokens.length} of ${row.tokens_out}` : ""}`, [["due", "due"], ["left", "left"]]);
-  const rule = { name: `like-${(row.model || "request").replace(/[^A-Za-z0-9._-]/g, "-").slice(0, 40)}`, match: { model: row.model.slice(0, 256).replace(/[[*?]/g, "[$&]"), path: row.path, ...(row.stream === null ? {} : { stream: row.stream }) }, fault: { status: 503 } };
+  const rule = { name: `like-${(row.model || "request").replace(/[^A-Za-z0-9._-]/g, "-").slice(0, 40)}`, match: { model: row.model.slice(0, 256).replace(/[[*?]/g, "[$&]") }, fault: { status: 503 } };
   const decided = Object.entries(row.decided ?? {});
   const facts = [["id", row.id], ["worker", row.worker], ["revision", row.revision], ["key", row.key || "none"], ["scope", row.scope || "none"], ["prompt tokens", number(row.tokens_in, 0)], ["tokens", number(row.tokens_out, 0)], ["finish reason", row.finish_reason || "-"], ["rules", row.rules.join(", ") || "none"], ["body", `${number(row.bytes_in, 0)} bytes`]];
   const node = h("div", {},

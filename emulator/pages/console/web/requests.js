@@ -7,14 +7,14 @@ import { details } from "./request.js";
 
 const EVERY_MS = 2000, SHOWN = 50;
 const FILTERS = { model: "Model", status: "Status", rule: "Rule", scope: "Scope" };
-const COLUMNS = [["time", ""], ["model", ""], ["path", "wide"], ["status", ""], ["tokens", "n wide"], ["TTFT", "n"], ["late", "n"], ["rules, fault", "wide"]];
+const COLUMNS = [["time", ""], ["model", ""], ["path", "wide"], ["status", ""], ["tokens", "n wide"], ["TTFT", "n"], ["total", "n"], ["worst lag", "n"], ["rules, fault", "wide"]];
 
 export function requests(app) {
   const filters = Object.fromEntries(Object.keys(FILTERS).map((name) => [name, h("input", { maxlength: 256, placeholder: "all" })]));
   const rows = h("tbody", {});
   const said = h("p", { class: "soft said", role: "status" });
   const follow = h("input", { type: "checkbox", checked: true });
-  let timer = null, opened = null;
+  let timer = null, opened = null, newest = 0;
 
   async function load() {
     clearTimeout(timer);
@@ -23,7 +23,7 @@ export function requests(app) {
       try {
         const found = await ask("GET", `emulator/requests?${new URLSearchParams([["limit", SHOWN], ...given])}`);
         if (!opened) draw(found.requests.toReversed());
-        said.textContent = found.requests.length ? "" : "No such request. Send one from Try it.";
+        said.textContent = opened ? held(found.requests) : found.requests.length ? "" : "No such request. Send one from Try it.";
       } catch (problem) {
         said.textContent = problem.status === 404 ? "The journal is off on this server (journal=0)." : problem.message;
       }
@@ -31,7 +31,14 @@ export function requests(app) {
     timer = setTimeout(load, EVERY_MS);
   }
 
+  /** Say that the list stands still, and how much there would be to see. */
+  function held(found) {
+    const newer = found.filter((row) => row.ended_at > newest).length;
+    return newer ? `The list stands still while a request is open: ${newer === SHOWN ? `${SHOWN} or more` : newer} newer. Choose the open one again to go on.` : "";
+  }
+
   function draw(found) {
+    newest = found[0]?.ended_at ?? 0;
     put(rows, found.map((row) => {
       const lag = row.worst_lag_ms;
       const tr = h("tr", { class: "opens", onclick: (event) => event.target.closest("button") || toggle(tr, row) },
@@ -39,7 +46,8 @@ export function requests(app) {
         h("td", {}, clip(row.model || "-", 256)), h("td", { class: "wide" }, row.path),
         h("td", {}, h("span", { class: `pill ${row.status < 400 ? "good" : "bad"}` }, row.client_left ? `${row.status} left` : row.status)),
         h("td", { class: "n wide" }, `${number(row.tokens_out, 0)}`),
-        h("td", { class: "n" }, ms(row.ttft?.actual_ms ?? row.total?.actual_ms, 0)),
+        h("td", { class: "n" }, ms(row.ttft?.actual_ms, 0)),
+        h("td", { class: "n" }, ms(row.total?.actual_ms, 0)),
         h("td", { class: `n ${lag > 1 ? "wrong" : ""}` }, ms(lag, 2)),
         h("td", { class: "wide" }, clip([...row.rules, row.fault].filter(Boolean).join(", ") || "-", 80)));
       return tr;
@@ -66,7 +74,7 @@ export function requests(app) {
   const list = h("div", { class: "card" },
     h("form", { class: "fields", oninput: () => { opened?.remove(); opened = null; put(rows); load(); }, onsubmit: (event) => event.preventDefault() },
       Object.entries(FILTERS).map(([name, label]) => field(label, filters[name]))),
-    h("label", { class: "plain" }, follow, "Show new ones as they come (an opened one holds the list)"), said,
+    h("label", { class: "plain" }, follow, "Show new ones as they come"), said,
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The last requests" }, h("table", {},
       h("thead", {}, h("tr", {}, COLUMNS.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), rows)));
   const node = h("section", { "aria-label": "Requests" }, h("h2", {}, "Last requests: open one to see why it took as long as it did"), guarded(app, list, "The journal"));

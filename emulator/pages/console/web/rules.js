@@ -55,11 +55,11 @@ export function rules(app) {
     drawn = text;
     put(list, all.length ? all.map(entry) : h("li", { class: "soft" }, "There is none: every request gets the settings."));
   }
-  /** Tell how often each has matched: as the feed says, or, where that is older, the status. */
+  /** Tell for how many requests each has decided something: as the feed says, or, where that is older, the status. */
   function count() {
     const { last, problem } = app.feed;
     const matched = (last && !problem ? last.rules : app.status.now?.matched) ?? {};
-    for (const [name, pill] of pills) pill.textContent = `matched ${number(matched[name] ?? 0, 0)}`;
+    for (const [name, pill] of pills) pill.textContent = `decided ${number(matched[name] ?? 0, 0)}`;
   }
   app.feed.addEventListener("change", count);
   app.status.addEventListener("change", render);

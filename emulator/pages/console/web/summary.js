@@ -1,20 +1,5 @@
 // The server's summary of a second, as charts take it.
 
-/** A quantile of a histogram, evenly spread within its bucket; null where it is empty. */
-export function quantile(buckets, bounds, share) {
-  const count = buckets.reduce((sum, each) => sum + each, 0);
-  if (!count) return null;
-  let before = 0;
-  for (const [index, each] of buckets.entries()) {
-    if (each && before + each >= share * count) {
-      const low = index ? bounds[index - 1] : 0, high = bounds[index] ?? bounds.at(-1);
-      return low + (high - low) * ((share * count - before) / each);
-    }
-    before += each;
-  }
-  return bounds.at(-1);
-}
-
 const added = (one, other) => other.map((each, index) => each + (one?.[index] ?? 0));
 
 /** Add the requests of a second to those of each model so far. */
@@ -26,10 +11,16 @@ export function addModels(models, { models: found, bounds_ms: bounds }) {
   }
 }
 
-/** The medians of all models together, asked and actual. */
-function medians(models, which, bounds) {
-  const sum = (kind) => Object.values(models).reduce((so_far, each) => added(so_far, each[which][kind]), null) ?? [];
-  return { asked: quantile(sum("asked"), bounds, 0.5), actual: quantile(sum("actual"), bounds, 0.5) };
+/** The mean of some means, each of so many values; null where there are none. */
+export function meanOf(means) {
+  const count = means.reduce((sum, [, each]) => sum + each, 0);
+  return count ? means.reduce((sum, [mean, each]) => sum + mean * each, 0) / count : null;
+}
+
+/** The means of all models together, asked and actual. */
+function means(models, which) {
+  const of = (kind) => meanOf(Object.values(models).map((each) => [each[which][`${kind}_mean_ms`] ?? 0, each[which][kind].reduce((sum, count) => sum + count, 0)]));
+  return { asked: of("asked"), actual: of("actual") };
 }
 
 export function pointOf(data) {
@@ -40,7 +31,7 @@ export function pointOf(data) {
     statuses: [rate((s) => s < 300), rate((s) => s === 429), rate((s) => s >= 400 && s < 499 && s !== 429), rate((s) => s >= 500), data.clients_left / span],
     ended: Object.values(data.requests).reduce((sum, each) => sum + each, 0), inFlight: data.in_flight.streams, waiting: Math.max(0, data.in_flight.requests - data.in_flight.streams), tokens: data.tokens / span,
     timed: lag.timed, late: lag.late, lagP50: lag.p50_ms, lagP99: lag.p99_ms, blocked: data.blocked,
-    ttft: medians(data.models, "ttft", data.bounds_ms.ttft), itl: medians(data.models, "itl", data.bounds_ms.itl),
+    ttft: means(data.models, "ttft"), itl: means(data.models, "itl"),
     workers: data.workers, cpu: Math.max(0, ...data.workers.map((each) => each.cpu)), loopLag: Math.max(0, ...data.workers.map((each) => each.loop_lag_ms)),
     engine: engine && { running: engine.running, waiting: engine.waiting, cache: 100 * engine.cache, hits: engine.prefix_queries ? (100 * engine.prefix_hits) / engine.prefix_queries : null },
     limits: data.limits, refused: data.limited / span, faults: data.faults, rules: data.rules,

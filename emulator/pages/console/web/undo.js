@@ -8,9 +8,9 @@ const KINDS = {
   settings: (now, changed) => `${Object.keys(changed).length} that differ go back`,
   rules: (now) => `${now.rules.length} in force; those of the start come back`,
   schedule: (now) => (now.schedule.schedule ? "ends the one under way" : "none is under way"),
-  counts: () => "rules have matched nothing, no attempt was made",
-  limits: () => "buckets are full again",
-  engine: () => "its cache holds no prefix",
+  counts: () => "counts of rules and of attempts begin at 0",
+  limits: () => "every bucket is full again",
+  engine: () => "its cache forgets all prefixes",
   journal: () => "the last requests are forgotten",
 };
 
@@ -20,7 +20,7 @@ export function marking() {
   const node = h("form", { class: "card", onsubmit: async (event) => {
     event.preventDefault();
     if (await attempt(said, () => ask("POST", "emulator/marks", { text: text.value }), "It is in charts, journal and log.")) text.value = "";
-  } }, h("h2", {}, "Mark"), h("div", { class: "row" }, field("A text with this instant", text), h("button", { class: "main" }, "Mark")), said);
+  } }, h("h2", {}, "Mark"), h("div", { class: "row" }, field("What happens now", text), h("button", { class: "main" }, "Mark")), said);
   return { node };
 }
 

@@ -18,7 +18,7 @@ export function verdict(points) {
   if (!timed) return { mood: "", sentence: "Idle: no tokens left in the last 5 s", detail: "" };
   const share = late / timed;
   const onTime = `${number(100 * (1 - share), 2)} % of tokens within 1 ms`;
-  const detail = `Of when they were due, over the last 5 s: ${number(timed, 0)} tokens, p99 ${ms(worst, 2)} late.`;
+  const detail = `Of ${number(timed, 0)} tokens over the last 5 s, p99 ${ms(worst, 2)} after they were due.`;
   if (blocked > MOST_BLOCKED * seen.reduce((sum, point) => sum + point.ended, 0)) {
     return { mood: "bad", sentence: "Late: clients do not read", detail: `Writes to ${number(blocked, 0)} streams waited for their client. That aside: ${onTime}.` };
   }
